@@ -1,0 +1,72 @@
+"""Errors made for people, and files that are either complete or absent."""
+
+import contextlib
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+
+class UserError(ValueError):
+    """An error that the user can mend: it names the file, what is wrong with it, and what to do.
+
+    Args:
+        path: the file or folder (or parameter) in question.
+        problem: what is wrong, in plain words, without a full stop.
+        remedy: what to do about it, without a full stop.
+    """
+
+    def __init__(self, path: str | os.PathLike, problem: str, remedy: str):
+        super().__init__(f"{path}: {problem}. {remedy}.")
+        self.path, self.problem, self.remedy = str(path), problem, remedy
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its name only if the block succeeds.
+
+    A reader, or a run that starts again after a crash, therefore sees the old file, the new file or none, but
+    never half of one. The temporary name keeps the suffix, because Keras and Matplotlib choose formats by it.
+
+    Raises:
+        UserError: the folder cannot be made or written to, or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(path, f"cannot be written ({error.strerror or error})", "Check permissions and disk space") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, content) -> None:
+    """Write `content` as readable JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike):
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_csv(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
+    """Write a table, atomically. All rows have the keys of the first, which become the header.
+
+    Floats are written with `repr`, so that reading them back gives the same bits.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
+    """Read a table with a header as a list of rows; every value is text."""
+    with Path(path).open(newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file))
