@@ -2,9 +2,11 @@
 
 import contextlib
 import csv
+import dataclasses
+import difflib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 
@@ -20,6 +22,38 @@ class UserError(ValueError):
     def __init__(self, path: str | os.PathLike, problem: str, remedy: str):
         super().__init__(f"{path}: {problem}. {remedy}.")
         self.path, self.problem, self.remedy = str(path), problem, remedy
+
+
+def check_names(where: str, given: Iterable[str], valid: Iterable[str]) -> None:
+    """Raise a UserError for the first name in `given` that is not `valid`, listing the valid ones and the closest."""
+    valid = list(valid)
+    for name in given:
+        if name not in valid:
+            close = difflib.get_close_matches(str(name), valid, 1)
+            hint = f"Did you mean {close[0]}? " if close else ""
+            raise UserError(f"{where}: {name}", "is not known", f"{hint}Valid are {', '.join(valid)}")
+
+
+def check_type(where: str, value, example) -> None:
+    """Raise a UserError unless `value` has the type of `example`; a whole number will do for a float."""
+    expected = type(example)
+    accepted = (int, float) if expected is float else (expected,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool):
+        got = f"{value!r} is of type {type(value).__name__}, not {expected.__name__}"
+        raise UserError(where, got, f"Give a value like {example!r}")
+
+
+def setting_from(cls, values: Mapping, where: str):
+    """Make the dataclass `cls` from a mapping, such as a section of a preset.
+
+    Raises:
+        UserError: an unknown name, a value of another type than the default, or one out of range.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    check_names(where, values, defaults)
+    for name, value in values.items():
+        check_type(f"{where}: {name}", value, defaults[name])
+    return cls(**values)
 
 
 @contextlib.contextmanager

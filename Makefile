@@ -1,0 +1,41 @@
+# Two commands do everything on a machine with Python 3.11+, git and make:
+#   make report   run the five notebooks and write a report    (DATA=folder PRESET=name RUN=folder OVERWRITE=1)
+#   make test     run every test
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+PRESET ?= quick
+RUN    ?= runs/$(basename $(notdir $(PRESET)))
+
+.PHONY: report test lint lab lock clean
+
+report: $(VENV)/installed
+	$(BIN)/python -m tiledseg_utils report --preset "$(PRESET)" --run "$(RUN)" $(if $(DATA),--data "$(DATA)") $(if $(OVERWRITE),--overwrite)
+
+test: lint
+	$(BIN)/python -m pytest --cov
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+lab: $(VENV)/installed
+	$(BIN)/jupyter lab notebooks
+
+# Renews the pinned versions; commit the result.
+lock: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --fork-strategy fewest \
+	  --upgrade --no-emit-index-url --custom-compile-command "make lock" --quiet --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,164 @@
+"""The drawn smears: reproducible, exactly labelled, and as hard as the real ones."""
+
+import csv
+
+import cv2
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tiledseg_utils import synthetic
+from tiledseg_utils.files import UserError
+from tiledseg_utils.synthetic import draw_smear, write_dataset
+
+SIZE = 512
+
+
+@pytest.fixture(scope="module")
+def smears():
+    return [draw_smear(7, index, SIZE) for index in range(16)]
+
+
+def read_folder(folder):
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_an_image_depends_on_seed_and_index_only(smears):
+    for index in (3, 0):  # in another order than the fixture's
+        image, labels = draw_smear(7, index, SIZE)
+        np.testing.assert_array_equal(image, smears[index][0])
+        np.testing.assert_array_equal(labels, smears[index][1])
+
+
+def test_another_seed_or_index_gives_another_image(smears):
+    images = [smears[0][0], smears[1][0], draw_smear(8, 0, SIZE)[0]]
+    for a, b in [(0, 1), (0, 2), (1, 2)]:
+        assert (images[a] != images[b]).mean() > 0.5
+
+
+def test_array_contract(smears):
+    for image, labels in smears:
+        assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8
+        assert labels.shape == (SIZE, SIZE) and labels.dtype == np.int32
+        np.testing.assert_array_equal(np.unique(labels), np.arange(labels.max() + 1))  # no gaps
+
+
+@pytest.mark.parametrize("size", [256, 384, SIZE])
+def test_foreground_is_rare_but_never_absent(size, smears):
+    drawn = smears if size == SIZE else [draw_smear(1, index, size) for index in range(12)]
+    for _, labels in drawn:
+        assert 0.003 <= (labels > 0).mean() <= 0.08
+
+
+def test_every_label_is_one_cell_of_plausible_size_with_a_dark_nucleus(smears):
+    whole = 0
+    for image, labels in smears:
+        r, g, b = np.moveaxis(image.astype(int), -1, 0)
+        red = np.median(r[(labels == 0) & (r - g > 20) & (r > b)])
+        for number, box in enumerate(ndimage.find_objects(labels), start=1):
+            body = labels[box] == number
+            pieces, count = ndimage.label(body, np.ones((3, 3)))
+            assert np.bincount(pieces[body]).max() > 0.97 * body.sum(), count
+            if any(side.start == 0 or side.stop == SIZE for side in box):
+                continue  # cut by the border
+            whole += 1
+            assert 20 <= 2 * np.sqrt(body.sum() / np.pi) <= 130
+            darkest = np.quantile(image[box][body][:, 0], 0.15)  # azure B takes red light, haemoglobin hardly
+            assert darkest < red - 15
+    assert whole > 30
+
+
+def test_things_that_look_like_nuclei_lie_outside_of_the_labels(smears):
+    unlabelled = []
+    for image, labels in smears:
+        near = cv2.dilate((labels > 0).astype(np.uint8), np.ones((9, 9)))
+        r, g, b = np.moveaxis(image.astype(int), -1, 0)
+        unlabelled.append(((near == 0) & (r < 110) & (g < 100) & (b > r)).sum())
+    assert np.mean(np.array(unlabelled) > 40) > 0.5  # platelets nearly everywhere
+    assert max(unlabelled) > 1500  # and clumps of precipitate
+
+
+def test_background_has_the_colours_of_real_smears(smears):
+    # Medians of the empty background of 24 real smears (NeurIPS 2022 Cell Segmentation, the bright-field blood
+    # smears): R 209-241, G 205-240, B 217-239, and G never above R. The margins are for what 24 did not show.
+    for image, labels in smears:
+        level = image[..., 1][labels == 0]
+        split, _ = cv2.threshold(level.reshape(-1, 1), 0, 255, cv2.THRESH_OTSU)
+        r, g, b = np.median(image[(labels == 0) & (image[..., 1] > split)], axis=0)
+        assert 200 <= r <= 248 and 196 <= g <= 245 and 200 <= b <= 252
+        assert g <= r + 2
+
+
+def test_sizes(monkeypatch):
+    with pytest.raises(UserError, match="cannot hold"):
+        draw_smear(0, 0, 100)
+    image, labels = draw_smear(0, 1)
+    assert labels.shape == image.shape[:2] and 1024 <= min(labels.shape) <= max(labels.shape) <= 2096
+
+
+def test_white_cells_hide_the_red_cells_below(smears):
+    # Labels are exact: paint by labels, and the same cells come out that a nucleus detector would find.
+    for image, labels in smears:
+        r, g, _ = np.moveaxis(image.astype(int), -1, 0)
+        purple = (r < 115) & (g < 100)
+        solid = ndimage.binary_opening(purple, np.ones((9, 9)))
+        found, count = ndimage.label(solid)
+        inside = [(labels[found == k] > 0).mean() > 0.9 for k in range(1, count + 1)]
+        assert not labels.any() or count == 0 or any(inside)
+
+
+def test_dataset_layout(tmp_path):
+    stems = write_dataset(tmp_path / "smears", 3, {"train": 2, "valid": 1}, size=256, progress=iter)
+    assert stems == ["smear_0000", "smear_0001", "smear_0002"]
+    with (tmp_path / "smears" / "split.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["stem"], row["split"]) for row in rows] == list(zip(stems, ["train", "train", "valid"], strict=True))
+    for index, stem in enumerate(stems):
+        image, labels = draw_smear(3, index, 256)
+        written = cv2.imread(str(tmp_path / "smears" / "images" / f"{stem}.png"), cv2.IMREAD_COLOR_RGB)
+        mask = cv2.imread(str(tmp_path / "smears" / "masks" / f"{stem}.png"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(written, image)
+        assert mask.dtype == np.uint16
+        np.testing.assert_array_equal(mask, labels)
+
+
+def test_interrupted_dataset_continues_with_the_same_bytes(tmp_path, monkeypatch):
+    def write(name):
+        return write_dataset(tmp_path / name, 3, {"train": 2, "test": 2}, size=256, jpeg_quality=90, progress=iter)
+
+    write("whole")
+    drawn = []
+
+    def draw_until_the_power_fails(seed, index, size):
+        drawn.append(index)
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        return draw_smear(seed, index, size)
+
+    monkeypatch.setattr(synthetic, "draw_smear", draw_until_the_power_fails)
+    with pytest.raises(KeyboardInterrupt):
+        write("broken")
+    assert not (tmp_path / "broken" / "split.csv").exists()
+    write("broken")
+    assert drawn == [0, 1, 2, 2, 3]  # finished images are not drawn again
+    assert read_folder(tmp_path / "broken") == read_folder(tmp_path / "whole")
+    write("broken")
+    assert len(drawn) == 5
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"images": {"train": 1}}, {"size": 300}, {"jpeg_quality": 80}])
+def test_other_images_are_never_overwritten(tmp_path, change):
+    call = {"seed": 3, "images": {"train": 2}, "size": 256}
+    write_dataset(tmp_path, **call, progress=iter)
+    before = read_folder(tmp_path)
+    with pytest.raises(UserError, match="would not write the same"):
+        write_dataset(tmp_path, **(call | change), progress=iter)
+    assert read_folder(tmp_path) == before
+
+
+def test_a_folder_of_someone_elses_images_is_refused(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "smear_0000.png").write_bytes(b"mine")
+    with pytest.raises(UserError, match=str(tmp_path)):
+        write_dataset(tmp_path, 3, {"train": 1}, size=256, progress=iter)
+    assert (tmp_path / "images" / "smear_0000.png").read_bytes() == b"mine"

@@ -1,0 +1,116 @@
+"""The command line: `python -m tiledseg_utils COMMAND --help`.
+
+Exit codes: 0 success, 1 failure (one line says what and how to mend it), 2 wrong usage, 130 interrupted.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .files import UserError
+
+
+def report(arguments) -> None:
+    from .report import make_report  # Imported here, as below, so that --help answers at once.
+
+    make_report(arguments.run or Path("runs") / Path(arguments.preset).stem, arguments.preset, arguments.data, arguments.overwrite)
+
+
+def data_synthetic(arguments) -> None:
+    from .synthetic import write_dataset
+
+    counts = {"train": arguments.train, "valid": arguments.valid, "test": arguments.test}
+    write_dataset(arguments.folder, arguments.seed, counts, size=arguments.size, jpeg_quality=arguments.jpeg)
+    print(f"{sum(counts.values())} images with masks in {arguments.folder}")
+
+
+def data_check(arguments) -> None:
+    from .images import check_folder
+
+    rows, problems = check_folder(arguments.folder)
+    if rows:
+        widths = {name: max(len(name), *(len(str(row[name])) for row in rows)) for name in rows[0]}
+        for row in [dict(zip(widths, widths, strict=True)), *rows]:
+            print("  ".join(str(row[name]).ljust(width) for name, width in widths.items()).rstrip())
+    for problem in problems:
+        print(f"problem: {problem}")
+    if problems:
+        raise UserError(arguments.folder, f"{len(problems)} problem(s) in {len(rows)} image(s)", "Mend them as said above")
+    print(f"{len(rows)} images, no problems")
+
+
+def predict(arguments) -> None:
+    from .images import read_image, write_image
+    from .inference import load_model, predict_tiled
+    from .plots import PIL_GREEN, overlay
+
+    doubled = {path.stem for path in arguments.images if sum(other.stem == path.stem for other in arguments.images) > 1}
+    if doubled:
+        raise UserError(", ".join(sorted(doubled)), "several images would write this one mask", "Predict them into two folders")
+    model = load_model(arguments.model)
+    for path in tqdm(arguments.images, unit="image", disable=len(arguments.images) == 1):
+        image = read_image(path)
+        probability = predict_tiled(model, image, arguments.tile_size, arguments.overlap)
+        mask = probability >= arguments.threshold
+        write_image(arguments.out / f"{path.stem}.png", mask)
+        if arguments.overlay:
+            write_image(arguments.out / f"{path.stem}_overlay.png", overlay(image, mask, PIL_GREEN))
+    print(f"{len(arguments.images)} mask(s) in {arguments.out}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of every command."""
+    defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    main_parser = argparse.ArgumentParser("python -m tiledseg_utils", description="Tiled image segmentation, a course.")
+    commands = main_parser.add_subparsers(title="commands", required=True)
+
+    command = commands.add_parser("report", help="run the five notebooks and write a report", **defaults)
+    command.add_argument("--data", type=Path, help="folder with images/ and masks/; without it, images are generated")
+    command.add_argument("--preset", default="quick", help="a name in notebooks/presets, or the path of a YAML file")
+    command.add_argument("--run", type=Path, help="folder for all results; runs/<preset> by default")
+    command.add_argument("--overwrite", action="store_true", help="replace a run that is already there")
+    command.set_defaults(function=report)
+
+    data_commands = commands.add_parser("data", help="make or check a data folder").add_subparsers(required=True)
+    command = data_commands.add_parser("synthetic", help="generate blood smears with exact masks", **defaults)
+    command.add_argument("folder", type=Path)
+    for split, count in (("train", 10), ("valid", 3), ("test", 6)):
+        command.add_argument(f"--{split}", type=int, default=count, help=f"number of {split} images")
+    command.add_argument("--seed", type=int, default=1)
+    command.add_argument("--size", type=int, help="side of all images, pixels; varied from 1024 to 2096 by default")
+    command.add_argument("--jpeg", type=int, metavar="QUALITY", help="write the images as JPEG, quality 1 to 100")
+    command.set_defaults(function=data_synthetic)
+    command = data_commands.add_parser("check", help="tell what is in a data folder and what is wrong with it")
+    command.add_argument("folder", type=Path)
+    command.set_defaults(function=data_check)
+
+    command = commands.add_parser("predict", help="segment images of any size with a trained model", **defaults)
+    command.add_argument("model", type=Path, help="a model.keras of a run")
+    command.add_argument("images", type=Path, nargs="+", metavar="image")
+    command.add_argument("--out", type=Path, required=True, help="folder for <stem>.png, 0 and 255, as large as the image")
+    command.add_argument("--tile-size", type=int, default=512, help="pixels; a multiple of 2^(levels-1) of the network")
+    command.add_argument("--overlap", type=int, default=64, help="pixels that neighbouring tiles share")
+    command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is foreground")
+    command.add_argument("--overlay", action="store_true", help="also write <stem>_overlay.png, foreground in green")
+    command.set_defaults(function=predict)
+    return main_parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    parsed = parser().parse_args(arguments)
+    try:
+        parsed.function(parsed)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

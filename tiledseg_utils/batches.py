@@ -1,0 +1,98 @@
+"""Batches of tiles for `model.fit`: drawn and augmented for training, fixed and untouched for validation."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from .augmentation import Augmentation, augment
+from .files import UserError
+from .tiling import read_tiles
+
+
+class TrainingBatches(keras.utils.PyDataset):
+    """Tiles drawn by weight and augmented: sample i of epoch e depends only on (seed, e, i).
+
+    A batch is (images (N, T, T, 3) uint8 RGB, masks (N, T, T, 1) float32 in {0, 1}).
+
+    Args:
+        folder: the tile set that `tiling.write_tile_set` wrote.
+        rows: rows of its manifest to draw from, with replacement, in proportion to their `weight`.
+        batch_size: tiles per batch.
+        steps: batches per epoch.
+        seed: of the draws.
+        augmentation: applied to every sample.
+
+    Raises:
+        UserError: there are no rows.
+
+    `epoch` is set by the training loop before each epoch; it is not counted here, so that a resumed run continues
+    with the very samples an uninterrupted one would have seen.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        rows: Sequence[Mapping],
+        batch_size: int,
+        steps: int,
+        seed: int,
+        augmentation: Augmentation,
+    ):
+        super().__init__()
+        if not rows:
+            raise UserError(folder, "there are no training tiles", "Add training images, or keep empty tiles")
+        self.images, self.masks = read_tiles(folder, rows)
+        weights = np.array([row["weight"] for row in rows], float)
+        self._cumulative = np.cumsum(weights) / weights.sum()
+        self.batch_size, self.steps, self.seed, self.augmentation = batch_size, steps, seed, augmentation
+        self.epoch = 0
+
+    @property
+    def num_batches(self) -> int:
+        return self.steps
+
+    def sample(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Sample `index` of the current epoch: image (T, T, 3) uint8 and mask (T, T) bool."""
+        # One more number than `augment` seeds with keeps this stream apart from its stream.
+        draw = np.random.default_rng((self.seed, self.epoch, index, 0)).random()
+        tile = int(np.searchsorted(self._cumulative, draw, side="right"))
+        return augment(self.images[tile], self.masks[tile], self.augmentation, self.seed, self.epoch, index)
+
+    def __getitem__(self, step: int):
+        samples = [self.sample(step * self.batch_size + position) for position in range(self.batch_size)]
+        images, masks = (np.stack(arrays) for arrays in zip(*samples, strict=True))
+        return images, masks[..., None].astype(np.float32)
+
+
+class ValidationBatches(keras.utils.PyDataset):
+    """The same tiles in every epoch, never augmented, in batches of one size (another size would be compiled anew).
+
+    Args:
+        folder, rows: as for `TrainingBatches`.
+        batch_size: tiles per batch.
+        steps: batches; spread evenly over `rows`, and starting over where there are fewer tiles than that.
+
+    Raises:
+        UserError: there are no rows.
+    """
+
+    def __init__(self, folder: Path, rows: Sequence[Mapping], batch_size: int, steps: int):
+        super().__init__()
+        if not rows:
+            raise UserError(folder, "there are no validation tiles", "Add validation images, or keep empty tiles")
+        wanted = batch_size * steps
+        chosen = np.linspace(0, len(rows), wanted, endpoint=False).astype(int) if wanted < len(rows) else None
+        indices = np.arange(wanted) % len(rows) if chosen is None else chosen
+        self.images, masks = read_tiles(folder, [rows[index] for index in indices])
+        self.masks = masks[..., None].astype(np.float32)
+        self.batch_size, self.steps = batch_size, steps
+
+    @property
+    def num_batches(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int):
+        batch = slice(step * self.batch_size, (step + 1) * self.batch_size)
+        return self.images[batch], self.masks[batch]

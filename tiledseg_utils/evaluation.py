@@ -1,0 +1,184 @@
+"""Scores of whole stitched images: integer pixel counts, per image and pooled, and paired comparison.
+
+Tiles are never scored: they would count overlaps twice, cut objects apart, and change how many masks are empty.
+"""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+from scipy import stats
+
+SCORES = ("dice", "iou", "precision", "recall")
+
+
+def _ratio(numerator: int, denominator: int) -> float:
+    return numerator / denominator if denominator else 1.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pixels of one image (or, added up, of many): true and false positives and negatives.
+
+    The rule for empty masks: a score whose denominator is zero is 1, because nothing was there to be missed or
+    invented. So an empty image predicted empty scores 1, and one predicted foreground in it makes Dice 0.
+    """
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
+
+    @property
+    def dice(self) -> float:
+        """2 TP / (2 TP + FP + FN), the F1 score of pixels (Dice 1945)."""
+        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+    @property
+    def iou(self) -> float:
+        """TP / (TP + FP + FN) (Jaccard 1901)."""
+        return _ratio(self.tp, self.tp + self.fp + self.fn)
+
+    @property
+    def precision(self) -> float:
+        """TP / (TP + FP): the share of predicted foreground that is right."""
+        return _ratio(self.tp, self.tp + self.fp)
+
+    @property
+    def recall(self) -> float:
+        """TP / (TP + FN): the share of true foreground that is found."""
+        return _ratio(self.tp, self.tp + self.fn)
+
+
+def count_pixels(prediction: np.ndarray, reference: np.ndarray) -> Counts:
+    """Compare two (H, W) bool masks.
+
+    Raises:
+        ValueError: shapes differ, or an array is not bool (a probability map must be thresholded first).
+    """
+    if prediction.shape != reference.shape:
+        raise ValueError(f"prediction {prediction.shape} and reference {reference.shape} differ in shape.")
+    if prediction.dtype != bool or reference.dtype != bool:
+        raise ValueError(f"masks must be bool, not {prediction.dtype} and {reference.dtype}; apply a threshold first.")
+    tp = int(np.count_nonzero(prediction & reference))
+    fp = int(np.count_nonzero(prediction)) - tp
+    fn = int(np.count_nonzero(reference)) - tp
+    return Counts(tp, fp, fn, prediction.size - tp - fp - fn)
+
+
+def threshold_sweep(probability: np.ndarray, reference: np.ndarray, thresholds: Sequence[float]) -> list[Counts]:
+    """Counts of `probability >= t` for each t of `thresholds` (ascending), in one pass over the pixels.
+
+    Args:
+        probability: (H, W) float.
+        reference: (H, W) bool.
+    """
+    bins = np.searchsorted(np.asarray(thresholds, probability.dtype), probability, side="right")
+    at_least = [
+        np.cumsum(np.bincount(bins[chosen], minlength=len(thresholds) + 1)[::-1])[::-1][1:]
+        for chosen in (reference, ~reference)
+    ]
+    positives, negatives = int(reference.sum()), int((~reference).sum())
+    return [
+        Counts(int(tp), int(fp), positives - int(tp), negatives - int(fp)) for tp, fp in zip(*at_least, strict=True)
+    ]
+
+
+def score_rows(counts: Mapping[str, Counts]) -> list[dict]:
+    """One row per image (stem, the four scores, the four counts), for a csv file or a table."""
+    return [
+        {"stem": stem, **{score: getattr(count, score) for score in SCORES}, **vars(count)}
+        for stem, count in counts.items()
+    ]
+
+
+def summarize(counts: Mapping[str, Counts]) -> dict:
+    """Mean and median over images, pooled over all pixels, and each image, for every score.
+
+    The mean treats images alike; the pooled score treats pixels alike, so images with much foreground rule it.
+    """
+    pooled = sum(counts.values(), Counts(0, 0, 0, 0))
+    summary = {}
+    for score in SCORES:
+        per_image = {stem: getattr(count, score) for stem, count in counts.items()}
+        values = list(per_image.values())
+        summary[score] = {
+            "mean": float(np.mean(values)),
+            "median": float(np.median(values)),
+            "pooled": getattr(pooled, score),
+            "per_image": per_image,
+        }
+    return summary
+
+
+def paired_difference(first: Mapping[str, float], second: Mapping[str, float], seed: int = 0) -> dict:
+    """Mean of `first - second` over the images, with a 95 % bootstrap confidence interval (Efron 1979).
+
+    Images are resampled, not pixels, because pixels of one image are not independent; both values of an image stay
+    together, so that differences between images cancel.
+
+    Args:
+        first, second: a score by image, for the same images.
+        seed: of the 10,000 resamplings.
+
+    Returns:
+        {"dice_mean"-like plain keys: "mean", "ci95": [low, high]}; the interval is [None, None] for a single image.
+
+    Raises:
+        ValueError: the images are not the same.
+    """
+    if set(first) != set(second):
+        raise ValueError(f"not the same images: {sorted(set(first) ^ set(second))}.")
+    differences = np.array([first[stem] - second[stem] for stem in sorted(first)])
+    interval = [None, None]
+    if len(differences) > 1:
+        bootstrap = stats.bootstrap((differences,), np.mean, n_resamples=9999, method="percentile", rng=seed)
+        interval = [float(limit) for limit in bootstrap.confidence_interval]
+    return {"mean": float(differences.mean()), "ci95": interval}
+
+
+class Meter(threading.Thread):
+    """Measures a `with` block: `seconds`, and the memory of this process and its children, sampled 50 times a second.
+
+    `peak_mb` is the largest resident memory in MiB, `added_mb` what of it the block added to what was there before.
+    """
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.seconds, self.peak_mb, self._stopped_event = 0.0, 0.0, threading.Event()
+
+    def _sample(self) -> float:
+        process, total = psutil.Process(), 0
+        for member in [process, *process.children(recursive=True)]:
+            try:
+                total += member.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue  # It ended between the listing and the look.
+        self.peak_mb = max(self.peak_mb, total / 2**20)
+        return total / 2**20
+
+    def run(self):
+        while not self._stopped_event.wait(0.02):
+            self._sample()
+
+    def __enter__(self):
+        self.before_mb = self._sample()
+        self.start()
+        self._started_at = time.perf_counter()
+        return self
+
+    def __exit__(self, *_):
+        self.seconds = time.perf_counter() - self._started_at
+        self._stopped_event.set()
+        self.join()
+        self._sample()
+
+    @property
+    def added_mb(self) -> float:
+        return self.peak_mb - self.before_mb

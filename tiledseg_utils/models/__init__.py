@@ -1,0 +1,38 @@
+"""Architectures by name. To add one: write its file, and enter its function in `MODELS`."""
+
+import inspect
+from collections.abc import Mapping
+
+import keras
+
+from ..files import UserError, check_names, check_type
+from .unet import unet
+
+MODELS = {"unet": unet}
+
+
+def check_settings(name: str, settings: Mapping) -> None:
+    """Refuse an unknown architecture, and settings that it does not have or that have another type.
+
+    Raises:
+        UserError: lists the valid ones.
+    """
+    check_names("model", [name], MODELS)
+    parameters = inspect.signature(MODELS[name]).parameters
+    check_names("model_settings", settings, parameters)
+    for key, value in settings.items():
+        check_type(f"model_settings: {key}", value, parameters[key].default)
+
+
+def build_model(name: str, settings: Mapping | None = None) -> keras.Model:
+    """Build the architecture `name` with its own `settings` (see the function's docstring).
+
+    Raises:
+        UserError: unknown name or setting, or a value out of range.
+    """
+    settings = dict(settings or {})
+    check_settings(name, settings)
+    try:
+        return MODELS[name](**settings)
+    except ValueError as error:
+        raise UserError("model_settings", str(error).rstrip("."), f"See help(tiledseg_utils.models.{name})") from error

@@ -1,0 +1,94 @@
+"""Building blocks that the architectures share. `keras.ops` only, so they run on every backend."""
+
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("tiledseg")
+class UpConvolution(layers.Conv2DTranspose):
+    """A 2x2 transposed convolution with stride 2, computed as one matrix product.
+
+    The output blocks of such a layer do not overlap, so it equals a product of every pixel with a (C, 4F) matrix and a
+    rearrangement of the result (depth to space). Weights and values are those of `Conv2DTranspose(filters, 2, 2)`; on
+    a CPU the gradient is up to 50 times faster.
+
+    Input (N, H, W, C), output (N, 2H, 2W, filters).
+    """
+
+    def __init__(self, filters: int, **kwargs):
+        super().__init__(filters, **{**kwargs, "kernel_size": 2, "strides": 2, "padding": "valid"})
+
+    def call(self, inputs):
+        n, height, width, channels = ops.shape(inputs)
+        matrix = ops.reshape(ops.transpose(self.kernel, (3, 0, 1, 2)), (channels, 4 * self.filters))
+        blocks = ops.reshape(ops.matmul(inputs, matrix), (n, height, width, 2, 2, self.filters))
+        image = ops.reshape(ops.transpose(blocks, (0, 1, 3, 2, 4, 5)), (n, 2 * height, 2 * width, self.filters))
+        return self.activation(image + self.bias)
+
+
+@keras.saving.register_keras_serializable("tiledseg")
+class HalvingMaxPool(layers.MaxPooling2D):
+    """2x2 max pooling with stride 2 as the maximum of four strided views.
+
+    Equal to `MaxPooling2D(2)` for even sizes, and several times faster backwards on a CPU, where XLA scatters the
+    gradient of a window reduction pixel by pixel.
+
+    Input (N, H, W, C) with even H and W, output (N, H/2, W/2, C).
+    """
+
+    def call(self, inputs):
+        top = ops.maximum(inputs[:, 0::2, 0::2], inputs[:, 0::2, 1::2])
+        bottom = ops.maximum(inputs[:, 1::2, 0::2], inputs[:, 1::2, 1::2])
+        return ops.maximum(top, bottom)
+
+
+@keras.saving.register_keras_serializable("tiledseg")
+class ColorInput(layers.Layer):
+    """What every model does first with its pixels: uint8 RGB in, float in [0, 1] out, as RGB or HSV.
+
+    It belongs to the model, so that no caller can feed a trained model the wrong colours.
+
+    Args:
+        color_space: "rgb" or "hsv" (hue, saturation and value, each in [0, 1]).
+    """
+
+    def __init__(self, color_space: str = "rgb", **kwargs):
+        super().__init__(**kwargs)
+        if color_space not in ("rgb", "hsv"):
+            raise ValueError(f"color_space is {color_space!r}; it must be 'rgb' or 'hsv'.")
+        self.color_space = color_space
+
+    def call(self, inputs):
+        scaled = ops.cast(inputs, "float32") / 255.0
+        if self.color_space == "hsv":
+            scaled = ops.image.rgb_to_hsv(scaled)
+        return ops.cast(scaled, self.compute_dtype)
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "color_space": self.color_space}
+
+
+def convolution_block(x, filters: int, kernel: int, dilation: int, dropout: float, normalization: str, seed: int):
+    """Two same-size convolutions with ReLU, dropout between them, batch normalisation before each ReLU if wanted.
+
+    With "batch" the convolutions have no bias, as the normalisation brings its own. Its momentum is 0.9, since a course
+    trains for hundreds of steps and Keras' default of 0.99 would still remember the first ones.
+    """
+    for position in range(2):
+        if position == 1 and dropout > 0:
+            x = layers.Dropout(dropout, seed=seed)(x)
+        x = layers.Conv2D(
+            filters,
+            kernel,
+            padding="same",
+            dilation_rate=dilation,
+            kernel_initializer=keras.initializers.HeNormal(seed=seed + position),
+            use_bias=normalization == "none",
+        )(x)
+        if normalization == "batch":
+            x = layers.BatchNormalization(momentum=0.9)(x)
+        x = layers.Activation("relu")(x)
+    return x

@@ -1,0 +1,78 @@
+"""The U-Net of Ronneberger, Fischer and Brox (MICCAI 2015, arXiv:1505.04597), with same-size convolutions."""
+
+import keras
+from keras import layers
+
+from .blocks import ColorInput, HalvingMaxPool, UpConvolution, convolution_block
+
+
+def unet(
+    base_filters: int = 16,
+    levels: int = 5,
+    first_kernel: int = 3,
+    dropout: float = 0.0,
+    dilation: int = 1,
+    normalization: str = "none",
+    color_space: str = "rgb",
+    seed: int = 0,
+) -> keras.Model:
+    """Build a U-Net: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability in [0, 1] out.
+
+    H and W may be any multiples of 2^(levels-1). Level i has `base_filters * 2^i` filters, kernels of
+    max(3, first_kernel - 2i) pixels, dilation max(1, dilation - i) and dropout `dropout * i`, so that dropout grows with
+    depth and large kernels are used where pixels are small.
+
+    Args:
+        base_filters: filters of the first level.
+        levels: resolutions, the bridge included; at least 2.
+        first_kernel: odd kernel side at full resolution, in pixels (7 gives 7, 5, 3, 3, ...).
+        dropout: rate per level, in [0, 1).
+        dilation: dilation rate at full resolution.
+        normalization: "none" or "batch".
+        color_space: "rgb" or "hsv"; converted inside the model.
+        seed: of the initial weights and of dropout.
+
+    Raises:
+        ValueError: a setting is outside its range.
+
+    Departs from the paper: padded convolutions (output as large as the input), one sigmoid channel, dropout at every
+    level. With base_filters=16, levels=8, first_kernel=7, dropout=0.05, color_space="hsv" it is the network of the
+    published experiment, with its 124,557,041 parameters.
+    """
+    if levels < 2 or base_filters < 1 or dilation < 1:
+        raise ValueError("levels must be at least 2, base_filters and dilation at least 1.")
+    if first_kernel < 1 or first_kernel % 2 == 0:
+        raise ValueError(f"first_kernel is {first_kernel}; it must be odd and positive.")
+    if not 0 <= dropout * (levels - 1) < 1:
+        raise ValueError(f"dropout {dropout} at the deepest of {levels} levels is not in [0, 1).")
+    if normalization not in ("none", "batch"):
+        raise ValueError(f"normalization is {normalization!r}; it must be 'none' or 'batch'.")
+
+    def block(x, level: int, part: int):
+        return convolution_block(
+            x,
+            filters=base_filters * 2**level,
+            kernel=max(3, first_kernel - 2 * level) if first_kernel >= 3 else first_kernel,
+            dilation=max(1, dilation - level),
+            dropout=dropout * level,
+            normalization=normalization,
+            seed=1000 * seed + 100 * part + 10 * level,
+        )
+
+    inputs = keras.Input((None, None, 3), dtype="uint8", name="image")
+    x = ColorInput(color_space)(inputs)
+    skips = []
+    for level in range(levels - 1):
+        x = block(x, level, part=0)
+        skips.append(x)
+        x = HalvingMaxPool()(x)
+    x = block(x, levels - 1, part=0)
+    for level in reversed(range(levels - 1)):
+        initializer = keras.initializers.GlorotUniform(seed=1000 * seed + 200 + level)
+        x = UpConvolution(base_filters * 2**level, kernel_initializer=initializer)(x)
+        x = layers.Concatenate()([x, skips[level]])
+        x = block(x, level, part=1)
+    initializer = keras.initializers.GlorotUniform(seed=1000 * seed + 300)
+    # Probabilities stay float32 under mixed precision: bfloat16 has no room between 0.996 and 1.
+    outputs = layers.Conv2D(1, 1, kernel_initializer=initializer, activation="sigmoid", dtype="float32", name="probability")(x)
+    return keras.Model(inputs, outputs, name="unet")

@@ -1,0 +1,173 @@
+"""Figures: overlays, error maps, curves. Colours are those of Okabe & Ito (2008), told apart by colour-blind readers."""
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from .files import atomic_path, write_json
+
+MISSED = (0, 114, 178)  # blue
+INVENTED = (213, 94, 0)  # vermilion
+FOUND = (0, 158, 115)  # bluish green
+PIL_GREEN = (0, 128, 0)  # what the published experiment coloured its masks with
+TILED, NON_TILED = "#0072B2", "#E69F00"
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, color: Sequence[int] = FOUND, opacity: float = 0.45) -> np.ndarray:
+    """Tint the foreground of an image.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; not modified.
+        mask: (H, W) bool.
+        color: RGB, 0..255.
+        opacity: of the tint, 0..1.
+
+    Returns:
+        (H, W, 3) uint8 RGB; mixed in floating point, so that nothing wraps around at 255.
+    """
+    mixed = image.astype(np.float32)
+    mixed[mask] = (1 - opacity) * mixed[mask] + opacity * np.asarray(color, np.float32)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def outline(image: np.ndarray, mask: np.ndarray, color: Sequence[int] = FOUND, width: int = 1) -> np.ndarray:
+    """Draw the outline of a (H, W) bool mask on an RGB image, `width` pixels wide; the image is not modified."""
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(image.copy(), contours, -1, tuple(int(value) for value in color), width)
+
+
+def error_map(image: np.ndarray, prediction: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Missed pixels in blue, invented ones in vermilion, found ones in pale green, on a greyed (H, W, 3) uint8 image."""
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    picture = overlay(grey, prediction & reference, FOUND, 0.3)
+    picture = overlay(picture, reference & ~prediction, MISSED, 0.9)
+    return overlay(picture, prediction & ~reference, INVENTED, 0.9)
+
+
+def error_legend(figure: Figure) -> None:
+    """Explain the colours of `error_map` below a figure."""
+    handles = [
+        Patch(color=np.array(color) / 255, label=label)
+        for color, label in ((FOUND, "found"), (MISSED, "missed"), (INVENTED, "invented"))
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+
+
+def picture_grid(pictures: Mapping[str, np.ndarray], columns: int = 4, side: float = 3.0, **show) -> Figure:
+    """Pictures under their titles, `columns` in a row, each `side` inches wide. `show` goes to `imshow`."""
+    rows = -(-len(pictures) // columns)
+    columns = min(columns, len(pictures))
+    figure = Figure(figsize=(side * columns, (side + 0.35) * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
+        ax.set_axis_off()
+    for ax, (title, picture) in zip(axes, pictures.items(), strict=False):
+        ax.imshow(picture, **({"cmap": "gray"} | show if picture.ndim == 2 else show))
+        ax.set_title(title, fontsize=9)
+    return figure
+
+
+def crop_around(mask: np.ndarray, size: int) -> tuple[slice, slice]:
+    """The (size, size) window of a (H, W) mask that holds most of its foreground; the centre when there is none."""
+    height, width = (min(size, length) for length in mask.shape)
+    total = np.pad(cv2.integral(mask.astype(np.uint8)), 0)
+    inside = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
+    row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+    if not mask.any():
+        row, column = (mask.shape[0] - height) // 2, (mask.shape[1] - width) // 2
+    return slice(row, row + height), slice(column, column + width)
+
+
+def tile_chart(manifest: Sequence[Mapping]) -> Figure:
+    """Tiles by split, with and without foreground, and a histogram of the foreground where there is any."""
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    bars, histogram = figure.subplots(1, 2)
+    names = ("train", "valid", "test")
+    filled = [sum(row["split"] == name and row["foreground"] > 0 for row in manifest) for name in names]
+    empty = [sum(row["split"] == name and row["foreground"] == 0 for row in manifest) for name in names]
+    bars.bar(names, filled, color=TILED, label="with foreground")
+    bars.bar(names, empty, bottom=filled, color="0.8", label="empty")
+    bars.set(ylabel="tiles")
+    bars.legend(frameon=False)
+    histogram.hist([100 * row["foreground"] for row in manifest if row["foreground"] > 0], bins=30, color=TILED)
+    histogram.set(xlabel="foreground of a tile, %", ylabel="tiles")
+    return figure
+
+
+def training_curves(history: Sequence[Mapping], best_epoch: int) -> Figure:
+    """Loss and Dice of training and validation by epoch, the best epoch marked, and the learning rate."""
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    for ax, name in zip(figure.subplots(1, 3), ("loss", "dice_coefficient", "learning_rate"), strict=True):
+        ax.plot(epochs, [row[name] for row in history], "o-", color="black", markersize=3, label="training")
+        if f"val_{name}" in history[0]:
+            values = [row[f"val_{name}"] for row in history]
+            ax.plot(epochs, values, "s--", color=TILED, markersize=3, label="validation")
+            ax.axvline(best_epoch, color="0.7", linewidth=1, label="best epoch")
+            ax.legend(frameon=False)
+        ax.set(xlabel="epoch", title=name.replace("_", " "))
+    return figure
+
+
+def paired_scores(tiled: Mapping[str, float], non_tiled: Mapping[str, float], title: str) -> Figure:
+    """Both scores of every image, joined by a line."""
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    ax = figure.subplots()
+    for stem in tiled:
+        ax.plot([0, 1], [non_tiled[stem], tiled[stem]], color="0.75", zorder=0)
+    ax.scatter([0] * len(tiled), [non_tiled[stem] for stem in tiled], color=NON_TILED, marker="s")
+    ax.scatter([1] * len(tiled), list(tiled.values()), color=TILED)
+    ax.set(xticks=[0, 1], xticklabels=["non-tiled", "tiled"], xlim=(-0.4, 1.4), ylim=(-0.02, 1.02), title=title)
+    return figure
+
+
+class Table:
+    """Rows of one kind, shown in a notebook as a table; numbers with at most four significant digits."""
+
+    def __init__(self, rows: Sequence[Mapping]):
+        self.rows = list(rows)
+
+    def _repr_html_(self):
+        def cell(value, tag="td"):
+            text = f"{value:.4g}" if isinstance(value, float) else str(value)
+            return f"<{tag} style='text-align:{'left' if isinstance(value, str) else 'right'}'>{html.escape(text)}</{tag}>"
+
+        head = "".join(cell(str(name), "th") for name in self.rows[0])
+        body = "".join(f"<tr>{''.join(cell(value) for value in row.values())}</tr>" for row in self.rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+class Claim:
+    """A sentence of the course beside what this run has to say about it."""
+
+    def __init__(self, sentence: str, holds: bool):
+        self.sentence, self.holds = sentence, bool(holds)
+
+    def _repr_markdown_(self):
+        return f"**{'✔ As expected' if self.holds else '✘ Not so in this run'}:** {self.sentence}"
+
+
+class Picture:
+    """A published figure: shows itself in a notebook, with its caption as the text that screen readers speak."""
+
+    def __init__(self, path: Path, caption: str):
+        self.path, self.caption = path, caption
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        png = base64.b64encode(self.path.read_bytes()).decode()
+        return {"image/png": png, "text/plain": self.caption}, {"image/png": {"alt": self.caption}}
+
+
+def publish(figure: Figure, run: str | Path, name: str, caption: str) -> Picture:
+    """Write a figure and its caption to `<run>/figures/<name>.{png,json}`, where the report finds them, and show it."""
+    path = Path(run) / "figures" / f"{name}.png"
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    write_json(path.with_suffix(".json"), {"caption": caption})
+    return Picture(path, caption)

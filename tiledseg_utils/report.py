@@ -1,0 +1,268 @@
+"""Run the notebooks unattended with a preset, and make one page of what they found.
+
+A run folder holds everything that a run wrote:
+
+    request.json  data/  tiles/  training/  model.keras  results/  figures/  notebooks/  report/  metrics.json
+
+`metrics.json` comes last: a folder that has it is finished and is never overwritten unasked; one that has not is resumed.
+"""
+
+import ast
+import base64
+import datetime
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import jinja2
+import nbconvert
+import nbformat
+import papermill
+import yaml
+
+from .augmentation import Augmentation
+from .evaluation import Meter
+from .files import UserError, atomic_path, check_names, check_type, read_json, setting_from, write_json
+from .images import find_pairs, split_pairs
+from .models import check_settings
+from .tiling import TileSetting
+from .training import TrainingSetting
+
+NOTEBOOK_FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+
+
+def notebooks() -> list[Path]:
+    """The notebooks of the course, in order.
+
+    Raises:
+        UserError: the package was installed without them.
+    """
+    found = sorted(NOTEBOOK_FOLDER.glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise UserError(NOTEBOOK_FOLDER, "there are no notebooks", "Install the package from a clone: pip install -e .")
+    return found
+
+
+def read_preset(name: str) -> dict:
+    """Parameters of a preset: a name in `notebooks/presets/`, or the path of a YAML file.
+
+    Raises:
+        UserError: no such preset (the valid names are listed), or not a YAML mapping.
+    """
+    folder = NOTEBOOK_FOLDER / "presets"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        valid = ", ".join(sorted(preset.stem for preset in folder.glob("*.yaml")))
+        raise UserError(f"preset {name}", "is not known", f"Choose one of {valid}, or give the path of a .yaml file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(path, f"is not valid YAML ({' '.join(str(error).split())})", "Mend the file") from error
+    if not isinstance(content, dict):
+        raise UserError(path, "does not hold names and values", "Write lines of the form name: value")
+    return content
+
+
+def notebook_parameters(path: Path) -> dict:
+    """Names and default values in the cell of a notebook that is tagged `parameters`."""
+    notebook = nbformat.read(path, as_version=4)
+    (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    assignments = [node for node in ast.parse(cell.source).body if isinstance(node, ast.AnnAssign)]
+    return {node.target.id: ast.literal_eval(node.value) for node in assignments}
+
+
+def check_parameters(parameters: Mapping) -> None:
+    """Refuse names that no notebook has, values of another type than the default, and settings out of range.
+
+    Papermill itself only warns of unknown names, and runs for an hour with the defaults.
+
+    Raises:
+        UserError: says which, and lists the valid ones.
+    """
+    defaults = {}
+    for path in notebooks():
+        defaults |= notebook_parameters(path)
+    check_names("parameter", parameters, defaults)
+    for name, value in parameters.items():
+        check_type(f"parameter {name}", value, defaults[name])
+    merged = defaults | dict(parameters)
+    setting_from(TileSetting, merged["tiles"], "tiles")
+    setting_from(TrainingSetting, merged["training"], "training")
+    Augmentation.from_dict(merged["augmentation"])
+    check_settings(merged["model"], merged["model_settings"])
+
+
+def prepare_run(run: Path, request: dict, overwrite: bool) -> None:
+    """Make the run folder, or accept one whose unfinished run answers the same request.
+
+    Raises:
+        UserError: the run is finished, was started with another request, or the folder is something else.
+    """
+    if run.exists() and any(run.iterdir()) and not (run / "request.json").exists():
+        raise UserError(run, "is a folder with other content", "Choose a new or empty folder with --run")
+    if overwrite and run.exists():
+        shutil.rmtree(run)
+    if (run / "metrics.json").exists():
+        raise UserError(run, "holds a finished run", "Choose another folder with --run, or replace it with --overwrite")
+    if (run / "request.json").exists():
+        if read_json(run / "request.json") != request:
+            raise UserError(
+                run, "holds an unfinished run with other settings", "Choose another --run, or replace it with --overwrite"
+            )
+        print(f"going on with the unfinished run in {run}", flush=True)
+    write_json(run / "request.json", request)
+
+
+def execute(notebook: Path, run: Path, parameters: Mapping) -> float:
+    """Execute one notebook into `<run>/notebooks/`, unless it is there already. Returns its seconds.
+
+    Raises:
+        UserError: the notebook failed; its own message, when it is one for people, else where to look.
+    """
+    executed = run / "notebooks" / notebook.name
+    if executed.exists():
+        print(f"{notebook.stem}: already done", flush=True)
+        return nbformat.read(executed, as_version=4).metadata["papermill"]["duration"]
+    print(f"{notebook.stem}: running", flush=True)
+    partial = executed.with_name(f"{notebook.stem}.unfinished.ipynb")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    own = notebook_parameters(notebook)
+    try:
+        result = papermill.execute_notebook(
+            notebook,
+            partial,
+            {name: value for name, value in parameters.items() if name in own},
+            cwd=NOTEBOOK_FOLDER,
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            extra_arguments=["--log-level=ERROR"],  # The kernel warns that it talks over TCP, which stays on this machine.
+        )
+    except papermill.PapermillExecutionError as error:
+        if error.ename == "KeyboardInterrupt":
+            raise KeyboardInterrupt from error
+        problem = error.evalue if error.ename == "UserError" else f"{error.ename}: {error.evalue}"
+        raise UserError(notebook.stem, problem.rstrip("."), f"The notebook up to the error is {partial}") from error
+    os.replace(partial, executed)
+    return result.metadata["papermill"]["duration"]
+
+
+def html_of(notebook: Path) -> str:
+    """An executed notebook as one HTML page that needs no network: scripts that nbconvert would fetch are left out."""
+    exporter = nbconvert.HTMLExporter(
+        template_name="lab", mathjax_url="", require_js_url="", jquery_url="", widget_renderer_url="", mermaid_js_url=""
+    )
+    return exporter.from_filename(str(notebook))[0]
+
+
+def environment(device: str) -> dict:
+    """Versions and hardware, for the provenance card."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    affinity = getattr(os, "sched_getaffinity", None)
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in ("keras", "jax", "numpy")},
+        "opencv": cv2.__version__,
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "threads": len(affinity(0)) if affinity else os.cpu_count(),
+        "device": device,
+    }
+
+
+def git_commit() -> str:
+    """The commit of the clone, marked if there are changes on top of it; "unknown" outside a clone."""
+    command = ["git", "-C", str(NOTEBOOK_FOLDER), "describe", "--always", "--dirty", "--abbrev=12", "--match="]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def collect_metrics(run: Path, preset: str, seed: int, peak_rss_mb: float) -> dict:
+    """Everything that other tools want to know of a run, from what the notebooks left in `<run>/results/`."""
+    data, training, comparison = (
+        read_json(run / "results" / f"{name}.json") for name in ("01_data", "03_training", "05_comparison")
+    )
+    return {
+        "preset": preset,
+        "seed": seed,
+        "data": data,
+        "training": {name: training[name] for name in ("steps", "seconds", "parameters", "best_epoch")},
+        **comparison,
+        "peak_rss_mb": peak_rss_mb,
+        "environment": environment(training["device"]),
+    }
+
+
+def write_page(run: Path, metrics: Mapping, parameters: Mapping, seconds: Mapping[str, float]) -> Path:
+    """Write `<run>/report/index.html` and the executed notebooks beside it as HTML. Returns the page's path."""
+    folder = run / "report"
+    for name in seconds:
+        with atomic_path(folder / f"{name}.html") as temporary:
+            temporary.write_text(html_of(run / "notebooks" / f"{name}.ipynb"), encoding="utf-8")
+    figures = [
+        {**read_json(path.with_suffix(".json")), "name": path.stem, "png": base64.b64encode(path.read_bytes()).decode()}
+        for path in sorted((run / "figures").glob("*.png"))
+    ]
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("tiledseg_utils", "."), autoescape=True)
+    page = environment.get_template("report.html").render(
+        run=run.name,
+        metrics=metrics,
+        parameters=parameters,
+        figures=figures,
+        notebooks=seconds,
+        commit=git_commit(),
+        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+    with atomic_path(folder / "index.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return folder / "index.html"
+
+
+def make_report(run: Path, preset: str, data: Path | None = None, overwrite: bool = False) -> Path:
+    """Run all notebooks and write the report. An interrupted run goes on with the first unfinished notebook.
+
+    Args:
+        run: run folder, made if missing.
+        preset: name, or path of a YAML file.
+        data: folder of images and masks; None generates images into `<run>/data`.
+        overwrite: replace a run that is already in the folder.
+
+    Returns:
+        path of `<run>/report/index.html`.
+
+    Raises:
+        UserError: unknown preset or parameter, unusable data, a run folder in use, a notebook that failed.
+    """
+    run = Path(run).resolve()
+    parameters = read_preset(preset)
+    description = parameters.pop("description", "")
+    check_parameters(parameters)
+    seed = parameters.get("seed", notebook_parameters(notebooks()[0])["seed"])
+    if data is not None:
+        data = Path(data).resolve()
+        split_pairs(find_pairs(data), data, seed)  # Told now rather than by a notebook.
+    parameters |= {"run_dir": str(run), "data_dir": str(data or "")}
+    prepare_run(run, {"preset": preset, "description": description, "parameters": parameters}, overwrite)
+
+    with Meter() as meter:
+        seconds = {path.stem: execute(path, run, parameters) for path in notebooks()}
+    metrics = collect_metrics(run, preset, seed, round(meter.peak_mb))
+    page = write_page(run, metrics, parameters, seconds)
+    write_json(run / "metrics.json", metrics)
+    low, high = metrics["difference"]["ci95"]
+    interval = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"
+    print(f"tiled Dice      {metrics['tiled']['dice']['mean']:.3f}")
+    print(f"non-tiled Dice  {metrics['non_tiled']['dice']['mean']:.3f}")
+    print(f"difference      {metrics['difference']['dice_mean']:+.3f}{interval}")
+    print(f"{meter.seconds:.0f} s; the report is {page}", flush=True)
+    return page

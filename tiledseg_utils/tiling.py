@@ -1,0 +1,258 @@
+"""Cutting images into tiles and putting tiles back together; the tiled training set on disk.
+
+Two uses share one grid: `split` and `stitch` work on arrays (inference, tests), `write_tile_set` writes the training
+set that notebook 01 makes. Row before column, pixels as unit, throughout.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .files import UserError, read_csv, write_csv
+from .images import Pair, read_image, read_mask, read_pair, write_image
+
+MANIFEST = "manifest.csv"
+
+
+def tile_origins(length: int, tile: int, stride: int) -> np.ndarray:
+    """First pixel of each tile along one axis: 0, stride, 2 stride, ... until `length` is covered.
+
+    Origins stay on the stride's grid, so the last tile may reach past the end (`split` pads there). Moving the last
+    tile back instead would take it off the grid, and a network with pooling sees every grid offset differently.
+
+    Args:
+        length, tile, stride: pixels, all positive, with stride <= tile.
+
+    Returns:
+        int array of origins, at least one.
+
+    Raises:
+        ValueError: a value is not positive, or the stride exceeds the tile and would leave gaps.
+    """
+    if min(length, tile, stride) < 1 or stride > tile:
+        raise ValueError(f"length {length}, tile {tile}, stride {stride}: all must be positive, and stride <= tile.")
+    count = 1 + max(0, -(-(length - tile) // stride))
+    return np.arange(count) * stride
+
+
+def grid_origins(shape: Sequence[int], tile: int, stride: int) -> np.ndarray:
+    """(N, 2) row and column of the first pixel of every tile of an image of (height, width, ...), row by row."""
+    rows, columns = (tile_origins(length, tile, stride) for length in shape[:2])
+    return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def pad_to(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Extend an image downwards and to the right by reflection, to at least (height, width).
+
+    Reflection keeps textures plausible where black or repeated pixels would invent an edge. An image smaller than its
+    padding is reflected repeatedly.
+    """
+    extra = [(0, max(0, size - length)) for size, length in zip((height, width), image.shape[:2], strict=True)]
+    if not any(after for _, after in extra):
+        return image
+    # NumPy's symmetric mode also extends an axis of one pixel, where reflect has nothing to reflect.
+    return np.pad(image, extra + [(0, 0)] * (image.ndim - 2), mode="symmetric")
+
+
+def split(image: np.ndarray, tile: int, stride: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Cut an image into square tiles.
+
+    Args:
+        image: (H, W) or (H, W, C), any dtype.
+        tile: side of a tile.
+        stride: distance between tile origins; `tile` if None (no overlap), smaller for overlap.
+
+    Returns:
+        tiles (N, tile, tile[, C]) and their origins (N, 2); where tiles reach past the image they hold its reflection.
+    """
+    origins = grid_origins(image.shape, tile, stride or tile)
+    padded = pad_to(image, *(origins[-1] + tile))
+    return np.stack([padded[row : row + tile, column : column + tile] for row, column in origins]), origins
+
+
+def stitch(
+    tiles: Iterable[np.ndarray], origins: np.ndarray, shape: Sequence[int], window: np.ndarray | None = None
+) -> np.ndarray:
+    """Put tiles back together; where they overlap, their weighted mean.
+
+    Args:
+        tiles: (T, T[, C]) arrays in the order of `origins`; they are taken one by one, so a generator will do.
+        origins: (N, 2) as `split` returns them.
+        shape: (H, W, ...) of the image; what reaches past it is cut off.
+        window: (T, T) non-negative weights; None weighs all pixels alike.
+
+    Returns:
+        (H, W[, C]) float32, or the dtype of the tiles when they do not overlap and have no window.
+
+    Raises:
+        ValueError: a pixel of the image is covered by no tile with a positive weight.
+    """
+    total = weights = None
+    for tile, (row, column) in zip(tiles, origins, strict=True):
+        if total is None:
+            size, channels = tile.shape[0], tile.shape[2:]
+            height, width = np.maximum(np.max(origins, axis=0) + size, shape[:2])
+            window = np.ones((size, size), np.float32) if window is None else window.astype(np.float32)
+            total = np.zeros((height, width, *channels), np.float64)
+            weights = np.zeros((height, width), np.float32)
+            dtype = tile.dtype if (window == 1).all() else np.dtype(np.float32)
+        place = np.s_[row : row + size, column : column + size]
+        total[place] += tile * window.reshape(window.shape + (1,) * len(channels))
+        weights[place] += window
+    total, weights = total[: shape[0], : shape[1]], weights[: shape[0], : shape[1]]
+    if not weights.all():
+        row, column = np.argwhere(weights == 0)[0]
+        raise ValueError(f"No tile covers pixel ({row}, {column}).")
+    result = total / weights.reshape(weights.shape + (1,) * len(channels))
+    return result.astype(dtype if (weights == 1).all() else np.float32)
+
+
+def reduce_image(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize a whole image to (size, size), whatever its aspect ratio, as the published experiment did.
+
+    Area averaging when shrinking, so that no pixel is lost to aliasing; masks (bool) stay bool, by majority.
+    """
+    method = cv2.INTER_AREA if min(image.shape[:2]) >= size else cv2.INTER_LINEAR
+    if image.dtype == bool:
+        return cv2.resize(image.astype(np.float32), (size, size), interpolation=method) >= 0.5
+    return cv2.resize(image, (size, size), interpolation=method)
+
+
+def enlarge_to_multiple(image: np.ndarray, tile: int) -> np.ndarray:
+    """Resize an image up to the next multiple of `tile` in each direction (2096 to 2560 for 512), instead of padding."""
+    height, width = (-(-length // tile) * tile for length in image.shape[:2])
+    if image.dtype == bool:
+        return cv2.resize(image.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@dataclass(frozen=True)
+class TileSetting:
+    """How a tiled training set is made.
+
+    Attributes:
+        tile_size: side of a tile, pixels.
+        stride: distance of tile origins, pixels; 0 means `tile_size` (no overlap).
+        fit: "pad" reflects the image up to the grid; "enlarge" resizes it up, as the published experiment did.
+        empty: "keep" tiles without foreground, "drop" them, or "down-weight" them to `empty_weight`.
+        empty_weight: sampling weight of an empty tile relative to one with foreground, in (0, 1].
+        reduced: also keep each whole image, reduced to one tile: the published experiment's "mixed" set.
+    """
+
+    tile_size: int = 512
+    stride: int = 0
+    fit: str = "pad"
+    empty: str = "keep"
+    empty_weight: float = 0.25
+    reduced: bool = True
+
+    def __post_init__(self):
+        for name, valid in (("fit", ("pad", "enlarge")), ("empty", ("keep", "drop", "down-weight"))):
+            if getattr(self, name) not in valid:
+                raise UserError(f"{name} {getattr(self, name)!r}", "is not known", f"Choose one of {', '.join(valid)}")
+        if self.tile_size < 1 or not 0 <= self.stride <= self.tile_size or not 0 < self.empty_weight <= 1:
+            raise UserError(
+                f"tile_size {self.tile_size}, stride {self.stride}, empty_weight {self.empty_weight}",
+                "out of range",
+                "Use a positive tile size, a stride from 1 to it (or 0 for no overlap), a weight in (0, 1]",
+            )
+
+
+def _tiles_of(pair: Pair, setting: TileSetting):
+    """Yield (name, image tile, mask tile, row, column, scale) of one source image."""
+    image, mask = read_pair(pair)
+    size = setting.tile_size
+    if setting.reduced:
+        scale = size / float(np.sqrt(image.shape[0] * image.shape[1]))
+        yield f"{pair.stem}_whole", reduce_image(image, size), reduce_image(mask, size), 0, 0, scale
+    scale = 1.0
+    if setting.fit == "enlarge":
+        before = image.shape
+        image, mask = enlarge_to_multiple(image, size), enlarge_to_multiple(mask, size)
+        scale = float(np.sqrt(image.shape[0] * image.shape[1] / (before[0] * before[1])))
+    tiles, origins = split(image, size, setting.stride or size)
+    masks, _ = split(mask, size, setting.stride or size)
+    for tile, tile_mask, (row, column) in zip(tiles, masks, origins, strict=True):
+        yield f"{pair.stem}_{row:05d}x{column:05d}", tile, tile_mask, int(row), int(column), scale
+
+
+def write_tile_set(
+    splits: Mapping[str, Sequence[Pair]], folder: Path, setting: TileSetting, progress: Callable = lambda pairs: pairs
+) -> list[dict]:
+    """Write `folder/{train,valid,test}/{images,masks}/<tile>.png` and `folder/manifest.csv`.
+
+    Tiles inherit the split of their source image, so no image has tiles in two splits. Masks are lossless. The manifest
+    comes last: with it, the set is complete.
+
+    Args:
+        splits: source images by split.
+        progress: wraps the iterable of source images, for example `tqdm.tqdm`.
+
+    Returns:
+        the manifest's rows: tile, source, split, row, column (pixels in the scaled image), scale (tile pixels per
+        source pixel), foreground (share of mask pixels, 0..1), weight (for sampling in training).
+    """
+    rows = []
+    for name, pair in progress([(name, pair) for name, pairs in splits.items() for pair in pairs]):
+        for stem, image, mask, row, column, scale in _tiles_of(pair, setting):
+            empty = not mask.any()
+            if empty and setting.empty == "drop":
+                continue
+            write_image(folder / name / "images" / f"{stem}.png", image)
+            write_image(folder / name / "masks" / f"{stem}.png", mask)
+            rows.append(
+                {
+                    "tile": stem,
+                    "source": pair.stem,
+                    "split": name,
+                    "row": row,
+                    "column": column,
+                    "scale": round(scale, 6),
+                    "foreground": round(float(mask.mean()), 8),
+                    "weight": setting.empty_weight if empty and setting.empty == "down-weight" else 1.0,
+                }
+            )
+    write_csv(folder / MANIFEST, rows)
+    return rows
+
+
+def read_manifest(folder: Path) -> list[dict]:
+    """Read `folder/manifest.csv` with numbers as numbers.
+
+    Raises:
+        UserError: there is none, because notebook 01 did not run (to its end) for this run folder.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.exists():
+        raise UserError(path, "the tiles are missing", "Run notebook 01_data_and_tiling for this run folder first")
+    kinds = {"row": int, "column": int, "scale": float, "foreground": float, "weight": float}
+    return [{key: kinds.get(key, str)(value) for key, value in row.items()} for row in read_csv(path)]
+
+
+def read_tiles(folder: Path, rows: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
+    """Load tiles of a manifest: images (N, T, T, 3) uint8 and masks (N, T, T) bool."""
+    places = [(Path(folder) / row["split"], f"{row['tile']}.png") for row in rows]
+    images = np.stack([read_image(place / "images" / name) for place, name in places])
+    return images, np.stack([read_mask(place / "masks" / name) for place, name in places])
+
+
+def tile_statistics(rows: Sequence[Mapping]) -> list[dict]:
+    """Per split: sources, tiles, reduced whole images among them, empty tiles in percent, mean foreground in percent."""
+    table = []
+    for name in ("train", "valid", "test"):
+        chosen = [row for row in rows if row["split"] == name]
+        foreground = np.array([row["foreground"] for row in chosen])
+        table.append(
+            {
+                "split": name,
+                "sources": len({row["source"] for row in chosen}),
+                "tiles": len(chosen),
+                "whole_reduced": sum(row["tile"].endswith("_whole") for row in chosen),
+                "empty_percent": round(100 * float(np.mean(foreground == 0)), 1) if chosen else 0.0,
+                "foreground_percent": round(100 * float(foreground.mean()), 2) if chosen else 0.0,
+            }
+        )
+    return table

@@ -1,0 +1,250 @@
+"""Training through `model.fit`, so that it can be killed at any moment and goes on as if nothing had happened.
+
+After every epoch the run folder holds the whole state: `training/last_*.keras` (weights, optimiser), the best model so
+far, and `training/state.json`, which names them and is written last.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+
+from . import losses
+from .batches import TrainingBatches, ValidationBatches
+from .files import UserError, atomic_path, read_json, write_csv, write_json
+
+
+@dataclass(frozen=True)
+class TrainingSetting:
+    """How a model is trained.
+
+    Attributes:
+        epochs: at most this many.
+        steps_per_epoch, validation_steps: batches.
+        batch_size: tiles per batch.
+        loss: a name in `losses.LOSSES`.
+        optimizer: "adam" or "adamw".
+        learning_rate: at the start.
+        clip_value: each gradient component is clipped to +-this; 0 switches clipping off.
+        schedule: "plateau" multiplies the rate by `reduce_factor` when the validation loss has not improved for
+            `reduce_patience` epochs; "cosine" lets it fall to zero over all epochs (Loshchilov & Hutter 2017).
+        reduce_factor, reduce_patience: see schedule.
+        patience: stop after this many epochs without a better validation loss; 0 never stops early.
+        precision: "float32", or "mixed_bfloat16" on a GPU (weights stay float32).
+    """
+
+    epochs: int = 12
+    steps_per_epoch: int = 30
+    validation_steps: int = 8
+    batch_size: int = 8
+    loss: str = "bce_dice"
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    clip_value: float = 0.5
+    schedule: str = "plateau"
+    reduce_factor: float = 0.3
+    reduce_patience: int = 4
+    patience: int = 10
+    precision: str = "float32"
+
+    def __post_init__(self):
+        for name, valid in (
+            ("loss", losses.LOSSES),
+            ("optimizer", ("adam", "adamw")),
+            ("schedule", ("plateau", "cosine")),
+            ("precision", ("float32", "mixed_bfloat16")),
+        ):
+            if getattr(self, name) not in valid:
+                raise UserError(f"{name} {getattr(self, name)!r}", "is not known", f"Choose one of {', '.join(valid)}")
+        for name in ("epochs", "steps_per_epoch", "validation_steps", "batch_size", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} {getattr(self, name)}", "is not positive", "Give a value above 0")
+
+
+def compile_model(model: keras.Model, setting: TrainingSetting) -> None:
+    """Give the model its optimiser, loss and metrics."""
+    rate = setting.learning_rate
+    if setting.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, setting.epochs * setting.steps_per_epoch)
+    optimizer = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[setting.optimizer]
+    model.compile(
+        optimizer=optimizer(rate, clipvalue=setting.clip_value or None),
+        loss=losses.LOSSES[setting.loss],
+        metrics=losses.METRICS,
+    )
+
+
+class RunState(keras.callbacks.Callback):
+    """Everything that one epoch hands to the next, kept on disk.
+
+    Keras' BackupAndRestore keeps weights and optimiser, but not what early stopping and reduce-on-plateau have counted,
+    nor the history; a resumed run would then end elsewhere. It must be the last of the callbacks, to see the others'
+    counts after they were updated.
+
+    Args:
+        folder: `<run>/training`.
+        batches: their `epoch` is set before each epoch.
+        counting: callbacks whose attributes named in `COUNTS` are part of the state.
+        seed: dropout masks are a function of (seed, epoch, step).
+        request: what was asked for; a state that answers another request is refused.
+    """
+
+    COUNTS = ("best", "best_epoch", "wait", "cooldown_counter", "stopped_epoch")
+
+    def __init__(self, folder: Path, batches: TrainingBatches, counting: list, seed: int, request: dict):
+        super().__init__()
+        self.folder, self.batches, self.counting, self.seed, self.request = folder, batches, counting, seed, request
+        self.path = folder / "state.json"
+        self.state = {"request": request, "epoch": 0, "best_epoch": 0, "finished": False, "counts": [], "history": []}
+        if self.path.exists():
+            self.state = read_json(self.path)
+            if self.state["request"] != request:
+                raise UserError(
+                    self.path, "belongs to a training with other settings", "Use another run folder, or delete this file"
+                )
+
+    def model_path(self, epoch: int) -> Path:
+        """Where the model of `epoch` (counted from 1) is kept, as long as it is the last or the best."""
+        return self.folder / f"epoch_{epoch:03d}.keras"
+
+    def on_train_begin(self, logs=None):
+        # Here, because the other callbacks reset their counts when training begins.
+        for callback, counts in zip(self.counting, self.state["counts"], strict=False):
+            vars(callback).update(counts)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+        self.batches.epoch = epoch
+        for layer in self.model.layers:
+            if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
+                generator = layer.seed_generator
+                generator.state.assign([generator.seed + 1_000_003 * self.seed, epoch])
+
+    def on_epoch_end(self, epoch, logs=None):
+        state, epoch = self.state, epoch + 1
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row = {"epoch": epoch, "seconds": round(time.perf_counter() - self.started, 2), "learning_rate": rate}
+        row |= {name: float(value) for name, value in logs.items() if name != "learning_rate"}
+        state["history"].append(row)
+        state["epoch"] = epoch
+        if row["val_loss"] <= min(past["val_loss"] for past in state["history"]):
+            state["best_epoch"] = epoch
+        state["counts"] = [
+            {name: value for name, value in vars(callback).items() if name in self.COUNTS} for callback in self.counting
+        ]
+        state["finished"] = bool(self.model.stop_training) or epoch == self.params["epochs"]
+        with atomic_path(self.model_path(epoch)) as temporary:
+            self.model.save(temporary)
+        write_json(self.path, state)
+        write_csv(self.folder / "history.csv", state["history"])
+        kept = {self.model_path(epoch), self.model_path(state["best_epoch"])}
+        for path in set(self.folder.glob("epoch_*.keras")) - kept:
+            path.unlink()
+
+
+class ProgressLines(keras.callbacks.Callback):
+    """One line per epoch, and one per half minute in long epochs: readable in a terminal, a notebook and a log file."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.started = epoch + 1, time.perf_counter()
+        self.spoken = self.started
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.perf_counter()
+        if now - self.spoken > 30:
+            self.spoken = now
+            left = (now - self.started) / (batch + 1) * (self.params["steps"] - batch - 1)
+            print(f"  step {batch + 1}/{self.params['steps']}, {left:.0f} s left in this epoch", flush=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.perf_counter() - self.started
+        scores = "  ".join(f"{name} {logs[name]:.4f}" for name in ("loss", "val_loss", "val_dice_coefficient"))
+        left = seconds * (self.params["epochs"] - self.epoch) / 60
+        print(f"epoch {self.epoch}/{self.params['epochs']}  {seconds:.0f} s  {scores}  <= {left:.1f} min left", flush=True)
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Stop with a clear error when the loss is no longer a number; the state of the last whole epoch stays."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            raise UserError(
+                f"loss at batch {batch + 1}", "is not a finite number", "Lower learning_rate or clip_value, and run again"
+            )
+
+
+def train(
+    build: Callable[[], keras.Model],
+    batches: TrainingBatches,
+    validation: ValidationBatches,
+    setting: TrainingSetting,
+    run: Path,
+    seed: int,
+    preview: Callable[[keras.Model, int], None] | None = None,
+    request: Mapping | None = None,
+) -> dict:
+    """Train a model, or go on where a killed run stopped, and write `<run>/model.keras`, the best of all epochs.
+
+    Args:
+        build: makes the untrained model; called under the precision of `setting`.
+        batches, validation: the data.
+        setting: see `TrainingSetting`.
+        run: run folder; everything is written below it.
+        seed: of dropout.
+        preview: called with the model and the epoch (from 1) after each epoch, before its state is saved.
+        request: further settings (model, augmentation) that a resumed training must share.
+
+    Returns:
+        {"steps", "seconds", "parameters", "best_epoch", "device", "history"}; the last one row per epoch.
+
+    Raises:
+        UserError: the run folder holds a training with other settings, the loss is not finite, or the disk is full.
+    """
+    run = Path(run)
+    request = {"training": asdict(setting), "seed": seed, **(request or {})}
+    counting = []
+    if setting.patience:
+        counting.append(keras.callbacks.EarlyStopping(patience=setting.patience))
+    if setting.schedule == "plateau":
+        reducer = keras.callbacks.ReduceLROnPlateau(factor=setting.reduce_factor, patience=setting.reduce_patience)
+        counting.append(reducer)
+    run_state = RunState(run / "training", batches, counting, seed, request)
+    state = run_state.state
+    if state["epoch"]:
+        print(f"resuming after epoch {state['epoch']}", flush=True)
+        model = keras.models.load_model(run_state.model_path(state["epoch"]))
+    else:
+        keras.config.set_dtype_policy(setting.precision)
+        try:
+            model = build()
+        finally:
+            keras.config.set_dtype_policy("float32")
+        compile_model(model, setting)
+    if not state["finished"]:
+        callbacks = [StopOnNaN(), ProgressLines(), *counting]
+        if preview:
+            callbacks.append(
+                keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: preview(model, epoch + 1))
+            )
+        model.fit(
+            batches,
+            validation_data=validation,
+            epochs=setting.epochs,
+            initial_epoch=state["epoch"],
+            callbacks=[*callbacks, run_state],
+            verbose=0,
+        )
+    best = keras.models.load_model(run_state.model_path(state["best_epoch"]), compile=False)
+    with atomic_path(run / "model.keras") as temporary:
+        best.save(temporary)
+    return {
+        "steps": setting.steps_per_epoch * state["epoch"],
+        "seconds": round(sum(row["seconds"] for row in state["history"]), 1),
+        "parameters": model.count_params(),
+        "best_epoch": state["best_epoch"],
+        "device": ", ".join(keras.distribution.list_devices()),
+        "history": state["history"],
+    }
