@@ -75,7 +75,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         raise UserError(path, f"cannot be written ({error.strerror or error})", "Check permissions and disk space") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Nothing to clean up, or no folder to look into.
+            temporary.unlink()
 
 
 def write_json(path: str | os.PathLike, content) -> None:

@@ -60,14 +60,15 @@ class Slide:
 def _draw_slide(rng: np.random.Generator) -> Slide:
     pick, crowded = rng.random(2)
     layout = "loose" if pick < 0.42 else "rouleaux" if pick < 0.7 else "packed"
-    lamp = rng.normal(223, 2) if rng.random() < 0.7 else rng.uniform(207, 243)
+    lamp = rng.normal(223, 2) if rng.random() < 0.7 else rng.uniform(214, 242)
     stains = np.array(list(STAINS.values()), np.float32)
     stains[HAEMOGLOBIN] *= rng.uniform(0.72, 1.25) * np.array([rng.uniform(0.85, 1.35), 1, rng.uniform(0.85, 1.25)])
     coarse = rng.random() < 0.25  # a lens that shows less: smaller white cells, more noise, deeper nuclei
     stains[CHROMATIN] *= np.array([1.25, 1.1, 1.4] if coarse else [1, 1, 1]) * rng.uniform(0.75, 1.05)
     stains[CHROMATIN] *= rng.uniform([0.92, 0.95, 0.8], [1.12, 1.05, 1.2])
-    if rng.random() < 0.06:
-        stains[HAEMOGLOBIN] *= 0.45  # washed out
+    washed_out = rng.random() < 0.08
+    if washed_out:
+        stains[[HAEMOGLOBIN, CHROMATIN]] *= [[0.45], [0.85]]
     return Slide(
         lamp=np.float32(
             [lamp, lamp - rng.uniform(1, 6), lamp + (rng.uniform(-3, 9) if coarse else rng.uniform(-6, 1))]
@@ -80,7 +81,7 @@ def _draw_slide(rng: np.random.Generator) -> Slide:
         overlap=0 if layout == "packed" else rng.uniform(0, 0.4),
         pallor=rng.uniform(0, 0.15) if layout == "packed" else rng.uniform(0.1, 0.95),
         kinds=rng.dirichlet([1.0, 0.4, 1.0, 0.35, 0.35]),
-        cytoplasm=float(np.exp(rng.normal(-0.1, 0.55))),
+        cytoplasm=float(np.exp(rng.normal(-0.1, 0.55))) * (0.5 if washed_out else 1),
         foreground=rng.uniform(0.035, 0.075) if crowded < 0.15 else float(np.exp(rng.uniform(-5.5, -3.6))),
         rim=rng.uniform(0.25, 0.5) if rng.random() < 0.04 else rng.uniform(0, 0.04),
         blur=rng.uniform(0.8, 1.3),
@@ -274,7 +275,7 @@ def _white_cell(rng, slide: Slide, noise, largest: float) -> tuple[np.ndarray, n
     density = slide.cytoplasm * rng.uniform(0.6, 1.4)
     if kind in ("segmented", "band"):
         granules = np.clip(1 + 0.25 * fine + 0.25 * medium, 0, None)
-        stain[CHROMATIN] = (0.13 * max(density, 0.4) * granules) + 0.06 * np.exp(-(((rho - 0.95) / 0.06) ** 2))
+        stain[CHROMATIN] = (0.13 * max(density, 0.25) * granules) + 0.06 * np.exp(-(((rho - 0.95) / 0.06) ** 2))
         stain[HAEMOGLOBIN] = rng.uniform(0, 0.3) * granules
         stain[BLUE] = rng.uniform(0, 0.2)
     elif kind == "smudge":
@@ -373,7 +374,7 @@ def _burst_cell(rng, planes, noise) -> None:
 
 def _smudges(rng, planes, noise) -> None:
     """A film of dried plasma, and lilac or pinkish clouds, far out of focus."""
-    film = rng.uniform(0, 0.1 if rng.random() < 0.8 else 0.4) * rng.uniform(0, 1, (4, 4)).astype(np.float32)
+    film = rng.uniform(0, 0.1 if rng.random() < 0.8 else 0.3) * rng.uniform(0, 1, (4, 4)).astype(np.float32)
     film = np.maximum(cv2.resize(film, planes.shape[:0:-1], interpolation=cv2.INTER_CUBIC), 0)
     planes[BLUE] += 0.6 * film
     planes[CHROMATIN] += 0.15 * film
@@ -408,10 +409,14 @@ def _scratch(rng, planes, labels) -> None:
     height, width = labels.shape
     middle = rng.uniform(0.1, 0.9) * height + np.cumsum(rng.normal(0, 0.7, width)) + np.linspace(-20, 20, width)
     half = rng.uniform(12, 45) + np.cumsum(rng.normal(0, 0.5, width))
-    depth = half - np.abs(np.arange(height)[:, None] - middle)
+    rows = np.arange(height)[:, None]
+    depth = half - np.abs(rows - middle)
     scraped = (np.clip(depth / 3, 0, 1) * (labels == 0)).astype(np.float32)
     planes *= 1 - scraped
-    planes[CHROMATIN] += rng.uniform(0.2, 1) * np.exp(-((depth / 4) ** 2)) * (rng.random(width) < 0.02) * (labels == 0)
+    above, below = np.clip(6 * cv2.GaussianBlur(rng.standard_normal((2, width)), (49, 1), 8) - 0.7, 0, 1.2)
+    debris = np.where(rows < middle, above, below) * np.exp(-(((depth + 3) / rng.uniform(4, 9)) ** 2)) * (labels == 0)
+    planes[CHROMATIN] += 0.6 * debris
+    planes[HAEMOGLOBIN] += 2.0 * debris
 
 
 # The picture
@@ -431,7 +436,7 @@ def _photograph(rng, slide: Slide, planes: np.ndarray) -> np.ndarray:
     light += slide.sharpening * (light - cv2.GaussianBlur(light, (0, 0), 2.2))
     light += slide.noise * rng.standard_normal(shape, np.float32)[..., None]
     picture = np.clip(light + 0.5, 0, 255).astype(np.uint8)
-    # The real pictures are JPEGs; so a network must not learn that smooth cells are drawn ones.
+    # Real pictures come as JPEG, and a network should know its marks before it meets them.
     _, code = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(80, 96))])
     return cv2.imdecode(code, cv2.IMREAD_COLOR_RGB)
 

@@ -120,8 +120,7 @@ class RunState(keras.callbacks.Callback):
         self.batches.epoch = epoch
         for layer in self.model.layers:
             if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
-                generator = layer.seed_generator
-                generator.state.assign([generator.seed + 1_000_003 * self.seed, epoch])
+                layer.seed_generator.state.assign([layer.seed + 1_000_003 * self.seed, epoch])
 
     def on_epoch_end(self, epoch, logs=None):
         state, epoch = self.state, epoch + 1

@@ -1,0 +1,31 @@
+"""What several test files share: a tiny data folder and a tiny tile set."""
+
+import numpy as np
+import pytest
+
+from tiledseg_utils import images, synthetic, tiling
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory):
+    """Five generated images of 280 px with split.csv: 2 train, 1 valid, 2 test. Shared: do not write into it."""
+    folder = tmp_path_factory.mktemp("data")
+    synthetic.write_dataset(folder, seed=5, images={"train": 2, "valid": 1, "test": 2}, size=280)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def splits(data_folder):
+    return images.split_pairs(images.find_pairs(data_folder), data_folder, seed=0)
+
+
+@pytest.fixture(scope="session")
+def tile_set(splits, tmp_path_factory):
+    """Folder and manifest of the 64 px tiles of `data_folder`. Shared: do not write into it."""
+    folder = tmp_path_factory.mktemp("tiles")
+    return folder, tiling.write_tile_set(splits, folder, tiling.TileSetting(tile_size=64))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

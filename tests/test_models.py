@@ -1,0 +1,120 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from tiledseg_utils import models
+from tiledseg_utils.files import UserError
+from tiledseg_utils.models.blocks import ColorInput, HalvingMaxPool, UpConvolution
+
+ORIGINAL = {"base_filters": 16, "levels": 8, "first_kernel": 7, "dropout": 0.05, "color_space": "hsv"}
+SMALL = {"base_filters": 4, "levels": 3}
+
+
+def test_the_published_network_has_its_124_557_041_parameters_trains_and_predicts():
+    model = models.build_model("unet", ORIGINAL)
+    assert model.count_params() == 124_557_041
+    image = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3)).astype(np.uint8)
+    model.compile(optimizer=keras.optimizers.Adam(1e-4, clipvalue=0.5), loss="binary_crossentropy")
+    before = np.asarray(model.layers[-1].kernel)
+    assert np.isfinite(model.train_on_batch(image, np.zeros((1, 128, 128, 1), np.float32)))
+    assert (np.asarray(model.layers[-1].kernel) != before).any()
+    assert model.predict_on_batch(image).shape == (1, 128, 128, 1)
+
+
+@pytest.mark.parametrize(("levels", "parameters"), [(5, 2_063_025), (6, 7_896_241), (7, 31_226_033)])
+def test_parameter_counts_of_fewer_levels(levels, parameters):
+    """Counted by hand from kernels and filters of each level, as in the docstring."""
+    total, channels = 0, 3
+    for level in range(levels):
+        kernel, filters = max(3, 7 - 2 * level) ** 2, 16 * 2**level
+        total += kernel * channels * filters + filters + kernel * filters**2 + filters
+        if level < levels - 1:
+            total += 4 * 2 * filters * filters + filters  # up-convolution from the level below
+            total += kernel * 2 * filters * filters + filters + kernel * filters**2 + filters
+        channels = filters
+    total += 16 + 1
+    assert models.build_model("unet", {**ORIGINAL, "levels": levels}).count_params() == total
+    assert total == parameters
+
+
+@pytest.mark.parametrize("height, width", [(8, 8), (64, 24), (100, 4)])
+@pytest.mark.parametrize("normalization", ["none", "batch"])
+def test_any_multiple_of_the_alignment_is_predicted(height, width, normalization, rng):
+    model = models.build_model("unet", {**SMALL, "normalization": normalization, "dropout": 0.1, "dilation": 2})
+    image = rng.integers(0, 256, (2, height, width, 3)).astype(np.uint8)
+    probability = np.asarray(model(image))
+    assert probability.shape == (2, height, width, 1) and probability.dtype == np.float32
+    assert (probability >= 0).all() and (probability <= 1).all()
+
+
+def test_up_convolution_equals_the_transposed_convolution_that_it_replaces(rng):
+    image = rng.standard_normal((2, 5, 7, 6)).astype(np.float32)
+    ours, theirs = UpConvolution(4), keras.layers.Conv2DTranspose(4, 2, 2)
+    ours.build(image.shape), theirs.build(image.shape)
+    theirs.set_weights([rng.standard_normal(weight.shape) for weight in theirs.get_weights()])
+    ours.set_weights(theirs.get_weights())
+    np.testing.assert_allclose(ours(image), theirs(image), atol=1e-5)
+
+
+def test_halving_equals_max_pooling(rng):
+    image = rng.standard_normal((2, 6, 8, 3)).astype(np.float32)
+    np.testing.assert_array_equal(HalvingMaxPool()(image), keras.layers.MaxPooling2D(2)(image))
+
+
+def test_color_input_scales_and_converts():
+    image = np.array([[[[255, 0, 0], [0, 255, 0], [51, 51, 51]]]], np.uint8)
+    np.testing.assert_allclose(ColorInput()(image)[0, 0, 2], [0.2, 0.2, 0.2], atol=1e-6)
+    np.testing.assert_allclose(ColorInput("hsv")(image)[0, 0], [[0, 1, 1], [1 / 3, 1, 1], [0, 0, 0.2]], atol=1e-6)
+
+
+def test_same_seed_same_weights():
+    first, again, other = (models.build_model("unet", {**SMALL, "seed": seed}).get_weights() for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+    kernels = [weight for weight in first if weight.ndim == 4]
+    assert len({weight.tobytes() for weight in kernels}) == len(kernels)  # no two layers start alike
+
+
+def test_mixed_precision_still_gives_float32_probabilities(rng):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = models.build_model("unet", SMALL)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.layers[2].compute_dtype == "bfloat16"
+    assert str(model(rng.integers(0, 256, (1, 8, 8, 3)).astype(np.uint8)).dtype) == "float32"
+
+
+def test_a_saved_model_opens_in_a_fresh_process_with_its_colours(tmp_path, rng):
+    model = models.build_model("unet", {**SMALL, "color_space": "hsv", "normalization": "batch"})
+    image = rng.integers(0, 256, (1, 16, 16, 3)).astype(np.uint8)
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "image.npy", image)
+    code = (
+        "import sys, numpy as np; from tiledseg_utils.inference import load_model;"
+        "model = load_model(sys.argv[1] + '/model.keras');"
+        "np.save(sys.argv[1] + '/output.npy', model(np.load(sys.argv[1] + '/image.npy')))"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "output.npy"), model(image), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("unett", {}, r"model: unett: is not known. Did you mean unet\?"),
+        ("unet", {"levelz": 3}, r"model_settings: levelz: is not known. Did you mean levels\?"),
+        ("unet", {"levels": "3"}, "type str, not int"),
+        ("unet", {"levels": 1}, "levels must be at least 2"),
+        ("unet", {"first_kernel": 4}, "it must be odd"),
+        ("unet", {"dropout": 0.3}, "not in"),
+        ("unet", {"normalization": "group"}, "must be 'none' or 'batch'"),
+        ("unet", {"color_space": "bgr"}, "must be 'rgb' or 'hsv'"),
+    ],
+)
+def test_wrong_settings(name, settings, message):
+    with pytest.raises(UserError, match=message):
+        models.build_model(name, settings)

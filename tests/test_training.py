@@ -1,0 +1,171 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from tiledseg_utils import models, training
+from tiledseg_utils.augmentation import Augmentation
+from tiledseg_utils.batches import TrainingBatches, ValidationBatches
+from tiledseg_utils.files import UserError, read_csv, read_json
+from tiledseg_utils.training import TrainingSetting
+
+QUICK = TrainingSetting(epochs=5, steps_per_epoch=3, validation_steps=2, batch_size=2, learning_rate=0.01)
+
+
+def train_in(run, tile_set, setting=QUICK, **arguments):
+    folder, manifest = tile_set
+    rows = {name: [row for row in manifest if row["split"] == name] for name in ("train", "valid")}
+    augmentation = Augmentation(hflip=0.5)
+    batches = TrainingBatches(folder, rows["train"], setting.batch_size, setting.steps_per_epoch, 1, augmentation)
+    validation = ValidationBatches(folder, rows["valid"], setting.batch_size, setting.validation_steps)
+    network = {"base_filters": 4, "levels": 3, "dropout": 0.2, "normalization": "batch", "seed": 1}
+    build = arguments.pop("build", lambda: models.build_model("unet", network))
+    return training.train(build, batches, validation, setting, run, seed=1, **arguments)
+
+
+def final_weights(run):
+    return keras.models.load_model(run / "model.keras", compile=False).get_weights()
+
+
+def scores(history):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tile_set, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run")
+    return run, train_in(run, tile_set)
+
+
+def test_training_learns_and_records(uninterrupted):
+    run, result = uninterrupted
+    history = result["history"]
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5]
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert result["steps"] == 15 and result["parameters"] > 1000 and "cpu" in result["device"]
+    assert result["best_epoch"] == 1 + int(np.argmin([row["val_loss"] for row in history]))
+    table = read_csv(run / "training" / "history.csv")
+    assert [float(row["val_loss"]) for row in table] == [row["val_loss"] for row in history]
+    kept = {path.name for path in (run / "training").glob("*.keras")}
+    assert kept == {f"epoch_{epoch:03d}.keras" for epoch in (5, result["best_epoch"])}
+
+
+def test_the_same_seed_gives_the_same_bits(uninterrupted, tile_set, tmp_path):
+    run, result = uninterrupted
+    again = train_in(tmp_path, tile_set)
+    assert scores(again["history"]) == scores(result["history"])
+    assert all(np.array_equal(*pair) for pair in zip(final_weights(run), final_weights(tmp_path), strict=True))
+
+
+SCRIPT = """
+import json, os, signal, sys
+from pathlib import Path
+from tests.test_training import QUICK, train_in
+
+folder, manifest, run = json.loads(sys.argv[1])
+
+def preview(model, epoch):
+    if epoch == 3:
+        os.kill(os.getpid(), signal.SIGKILL)  # in epoch 3, before its state is saved
+
+train_in(Path(run), (Path(folder), manifest), preview=preview)
+"""
+
+
+def test_kill_in_epoch_3_and_resume_ends_as_if_never_killed(uninterrupted, tile_set, tmp_path, capsys):
+    folder, manifest = tile_set
+    arguments = json.dumps([str(folder), manifest, str(tmp_path)])
+    process = subprocess.run([sys.executable, "-c", SCRIPT, arguments], env={**os.environ, "PYTHONPATH": "."})
+    assert process.returncode == -signal.SIGKILL
+    assert read_json(tmp_path / "training" / "state.json")["epoch"] == 2
+    assert not (tmp_path / "model.keras").exists()
+
+    result = train_in(tmp_path, tile_set)
+    run, expected = uninterrupted
+    assert "resuming after epoch 2" in capsys.readouterr().out
+    assert scores(result["history"]) == scores(expected["history"])
+    assert all(np.array_equal(*pair) for pair in zip(final_weights(run), final_weights(tmp_path), strict=True))
+
+
+def test_early_stopping_counts_on_after_a_resume(tile_set, tmp_path):
+    """With a learning rate that ruins the model, validation never improves on epoch 1."""
+    setting = TrainingSetting(
+        epochs=9, steps_per_epoch=1, validation_steps=1, batch_size=2, learning_rate=5.0, patience=3, reduce_patience=2
+    )
+
+    class Stop(Exception):
+        pass
+
+    def stop_in_epoch_3(model, epoch):
+        if epoch == 3:
+            raise Stop
+
+    whole = train_in(tmp_path / "whole", tile_set, setting)
+    with pytest.raises(Stop):
+        train_in(tmp_path / "resumed", tile_set, setting, preview=stop_in_epoch_3)
+    resumed = train_in(tmp_path / "resumed", tile_set, setting)
+    assert len(whole["history"]) < 9
+    assert scores(resumed["history"]) == scores(whole["history"])
+    assert whole["history"][-1]["learning_rate"] < 5.0  # reduce-on-plateau counted on, too
+
+
+def test_a_finished_training_is_not_repeated(uninterrupted, tile_set):
+    run, result = uninterrupted
+    assert train_in(run, tile_set, build=None)["history"] == result["history"]
+
+
+def test_other_settings_in_the_same_run_are_refused(uninterrupted, tile_set):
+    run, _ = uninterrupted
+    with pytest.raises(UserError, match="belongs to a training with other settings"):
+        train_in(run, tile_set, TrainingSetting(epochs=6))
+
+
+def test_a_loss_that_is_not_a_number_stops_and_says_where(tile_set, tmp_path):
+    def ruined():
+        model = models.build_model("unet", {"base_filters": 4, "levels": 2})
+        model.layers[-1].bias.assign([float("nan")])
+        return model
+
+    with pytest.raises(UserError, match="loss at batch 1: is not a finite number. Lower learning_rate"):
+        train_in(tmp_path, tile_set, build=ruined)
+    assert not (tmp_path / "model.keras").exists()
+
+
+def test_cosine_schedule_adamw_and_no_clipping(tile_set, tmp_path):
+    setting = TrainingSetting(
+        epochs=2, steps_per_epoch=2, validation_steps=1, batch_size=2, schedule="cosine", optimizer="adamw", clip_value=0.0
+    )
+    history = train_in(tmp_path, tile_set, setting)["history"]
+    assert [row["learning_rate"] for row in history] == pytest.approx([0.0005, 0.0], abs=1e-9)
+
+
+def test_long_epochs_report_in_between(capsys):
+    lines = training.ProgressLines()
+    lines.set_params({"epochs": 2, "steps": 10})
+    lines.on_epoch_begin(0)
+    lines.on_train_batch_end(3)
+    assert capsys.readouterr().out == ""
+    lines.spoken -= 31
+    lines.on_train_batch_end(4)
+    assert "step 5/10, 0 s left in this epoch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"loss": "mse"}, "Choose one of bce_dice, dice"),
+        ({"optimizer": "sgd"}, "Choose one of adam, adamw"),
+        ({"schedule": "step"}, "Choose one of plateau, cosine"),
+        ({"precision": "float16"}, "Choose one of float32, mixed_bfloat16"),
+        ({"epochs": 0}, "epochs 0: is not positive"),
+        ({"learning_rate": float("nan")}, "is not positive"),
+    ],
+)
+def test_settings_out_of_range(values, message):
+    with pytest.raises(UserError, match=message):
+        TrainingSetting(**values)
