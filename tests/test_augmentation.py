@@ -13,7 +13,7 @@ from tiledseg_utils import augmentation
 from tiledseg_utils.augmentation import ORIGINAL, TRANSFORMS, Augmentation, augment, sampling_grid
 from tiledseg_utils.files import UserError
 
-PHOTOMETRIC = ("stain", "colour", "brightening", "blur", "sharpening", "noise")
+PHOTOMETRIC = ("stain", "color", "brightening", "blur", "sharpening", "noise")
 GEOMETRIC = tuple(name for name in TRANSFORMS if name not in PHOTOMETRIC)
 MAPPED = GEOMETRIC[3:]  # all but flips and quarter turns
 SIZE = 96
@@ -296,7 +296,7 @@ def test_brightening_saturates(alpha, beta):
 def test_extremes_do_not_wrap_around(name, level):
     """Strong settings leave white rather white, and black rather black; one wrap would be 200 levels off."""
     chosen = always(
-        name, noise_sigma=(20, 20), sharpening_k=10, colour_value=(1, 1.3) if level else (0.7, 1),
+        name, noise_sigma=(20, 20), sharpening_k=10, color_value=(1, 1.3) if level else (0.7, 1),
         stain_shift=(-0.5, 0.1) if level else (0, 0.5), brightening_alpha=(0.9, 1.2), brightening_beta=(-30, 30),
     )  # fmt: skip
     image = np.full((32, 32, 3), level, np.uint8)
@@ -319,7 +319,7 @@ def hue_of(rgb):
 @pytest.mark.parametrize("shift", [-170, -60, -10, 10, 60, 170])
 @pytest.mark.parametrize("rgb", [(255, 5, 5), (255, 0, 40), (10, 200, 90), (60, 20, 220)])
 def test_hue_is_circular(rgb, shift):
-    chosen = always("colour", colour_hue=(shift, shift), colour_saturation=(1, 1), colour_value=(1, 1))
+    chosen = always("color", color_hue=(shift, shift), color_saturation=(1, 1), color_value=(1, 1))
     image, _ = augment(np.full((8, 8, 3), rgb, np.uint8), np.zeros((8, 8), bool), chosen, 0, 0, 0)
     error = (hue_of(image[0, 0]) - hue_of(np.uint8(rgb)) - shift + 180) % 360 - 180
     assert abs(error) < 4
@@ -327,7 +327,7 @@ def test_hue_is_circular(rgb, shift):
 
 def test_half_turns_of_hue_agree():
     def turned(shift):
-        return augment(noise_image(), discs(), always("colour", colour_hue=(shift, shift)), 0, 0, 0)[0]
+        return augment(noise_image(), discs(), always("color", color_hue=(shift, shift)), 0, 0, 0)[0]
 
     assert np.array_equal(turned(180), turned(-180))
 
@@ -479,7 +479,7 @@ def test_every_setting_is_documented_and_its_default_allowed():
         ({"elastic_alpha": float("inf")}, "outside"),
         ({"blur_sigma": [0, 1]}, "outside"),
         ({"shear_range": [-2, 0]}, "outside"),
-        ({"colour_hue": [-200, 0]}, "outside"),
+        ({"color_hue": [-200, 0]}, "outside"),
     ],
 )
 def test_mistakes_are_explained(mapping, message):

@@ -4,18 +4,14 @@ import pytest
 from tiledseg_utils.augmentation import Augmentation
 from tiledseg_utils.batches import TrainingBatches, ValidationBatches
 from tiledseg_utils.files import UserError
+from tiledseg_utils.tiling import TileSetting, read_tiles, write_tile_set
 
-AUGMENTATION = Augmentation(hflip=0.5, rotation=0.5, colour=0.5)
-
-
-def rows_of(manifest, split):
-    return [row for row in manifest if row["split"] == split]
+AUGMENTATION = Augmentation(hflip=0.5, rotation=0.5, color=0.5)
 
 
 @pytest.fixture
 def train(tile_set):
-    folder, manifest = tile_set
-    return TrainingBatches(folder, rows_of(manifest, "train"), 4, 3, seed=1, augmentation=AUGMENTATION)
+    return TrainingBatches(tile_set[0], 4, 3, seed=1, augmentation=AUGMENTATION)
 
 
 def test_a_batch(train):
@@ -32,42 +28,44 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(train, tile_set):
     train.epoch = 1
     assert not np.array_equal(train[1][0], expected[1])
     train.epoch = 0
-    folder, manifest = tile_set
-    other = TrainingBatches(folder, rows_of(manifest, "train"), 4, 3, seed=2, augmentation=AUGMENTATION)
+    other = TrainingBatches(tile_set[0], 4, 3, seed=2, augmentation=AUGMENTATION)
     assert not np.array_equal(other[1][0], expected[1])
     assert len({batch.tobytes() for batch in expected}) == 3
 
 
-def test_tiles_are_drawn_by_weight(tile_set):
-    folder, manifest = tile_set
-    rows = [{**row, "weight": 1.0 if row["foreground"] else 0.1} for row in rows_of(manifest, "train")]
-    batches = TrainingBatches(folder, rows, 1, 1, seed=0, augmentation=Augmentation())
+def test_tiles_are_drawn_by_weight(splits, tmp_path):
+    setting = TileSetting(tile_size=64, empty="down-weight", empty_weight=0.1)
+    rows = write_tile_set({"train": splits["train"]}, tmp_path, setting)
+    batches = TrainingBatches(tmp_path, 1, 1, seed=0, augmentation=Augmentation())
     empty = np.mean([not batches.sample(index)[1].any() for index in range(600)])
     weights = np.array([row["weight"] for row in rows])
     expected = weights[[row["foreground"] == 0 for row in rows]].sum() / weights.sum()
+    assert 0.02 < expected < 0.5
     assert empty == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 600))
 
 
-def test_validation_is_fixed_and_untouched(tile_set):
+def test_validation_is_fixed_spread_and_untouched(tile_set):
     folder, manifest = tile_set
-    rows = rows_of(manifest, "valid")
-    batches = ValidationBatches(folder, rows, 4, 3)
+    batches = ValidationBatches(folder, 4, 3)
+    assert batches.num_batches == 3
     np.testing.assert_array_equal(batches[1][0], batches[1][0])
-    plain = TrainingBatches(folder, rows, 1, 1, seed=0, augmentation=Augmentation()).images
+    plain, _ = read_tiles(folder, [row for row in manifest if row["split"] == "valid"])
     assert all((tile == plain).all((1, 2, 3)).any() for tile in batches.images)
-    assert len({tile.tobytes() for tile in batches.images}) == 12  # spread over the rows, none twice
+    assert len({tile.tobytes() for tile in batches.images}) == 12  # none twice
+    assert (batches.images[-1] == plain[-13:]).all((1, 2, 3)).any()  # to the end of the list
 
 
 def test_validation_starts_over_when_tiles_are_few(tile_set):
     folder, manifest = tile_set
-    batches = ValidationBatches(folder, rows_of(manifest, "valid")[:3], 4, 2)
-    assert batches.num_batches == 2 and batches[1][0].shape == (4, 64, 64, 3)
-    np.testing.assert_array_equal(batches[0][0][0], batches[0][0][3])
+    count = sum(row["split"] == "valid" for row in manifest)
+    batches = ValidationBatches(folder, batch_size=count + 1, steps=2)
+    assert batches[1][0].shape == (count + 1, 64, 64, 3)
+    np.testing.assert_array_equal(batches[0][0][0], batches[0][0][count])
 
 
-def test_no_tiles(tile_set):
-    folder, _ = tile_set
-    with pytest.raises(UserError, match="no training tiles"):
-        TrainingBatches(folder, [], 4, 3, seed=1, augmentation=AUGMENTATION)
-    with pytest.raises(UserError, match="no validation tiles"):
-        ValidationBatches(folder, [], 4, 3)
+def test_no_tiles(splits, tmp_path):
+    write_tile_set({"train": [], "valid": []}, tmp_path, TileSetting(tile_size=64))
+    with pytest.raises(UserError, match="there are no train tiles"):
+        TrainingBatches(tmp_path, 4, 3, seed=1, augmentation=AUGMENTATION)
+    with pytest.raises(UserError, match="there are no valid tiles"):
+        ValidationBatches(tmp_path, 4, 3)

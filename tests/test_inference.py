@@ -80,7 +80,7 @@ def test_whole_prediction_has_the_size_of_the_image(pointwise):
 
 
 def test_a_missing_or_broken_model(tmp_path):
-    with pytest.raises(UserError, match="there is no model. Run notebook 03_unet_training"):
+    with pytest.raises(UserError, match=r"there is no model\. Run notebook 03_unet_training"):
         inference.load_model(tmp_path / "model.keras")
     (tmp_path / "model.keras").write_text("not a model")
     with pytest.raises(UserError, match="is not a model that can be read"):

@@ -81,7 +81,9 @@ def test_every_loss_pulls_the_right_way(name):
 
 
 def test_a_compiled_model_opens_in_a_fresh_process(tmp_path):
-    model = keras.Sequential([keras.Input((16, 16, 1)), keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")])
+    model = keras.Sequential(
+        [keras.Input((16, 16, 1)), keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")]
+    )
     model.compile(loss=losses.bce_ssim_iou_loss, metrics=losses.METRICS)
     image = np.linspace(0, 1, 256, dtype=np.float32).reshape(1, 16, 16, 1)
     truth = (image > 0.5).astype(np.float32)

@@ -105,7 +105,7 @@ def test_tiles_on_disk_hold_what_the_manifest_says(tile_set, splits):
     np.testing.assert_array_equal(tiling.stitch(tile_masks, origins, mask.shape), mask)
     assert [row["foreground"] for row in rows] == pytest.approx([mask.mean() for mask in tile_masks], abs=1e-6)
     (whole,) = [row for row in manifest if row["source"] == pair.stem and row["tile"].endswith("_whole")]
-    assert whole["scale"] == pytest.approx(64 / 280)
+    assert whole["scale"] == pytest.approx(64 / 280, abs=1e-6)
 
 
 def test_statistics(tile_set):
@@ -120,15 +120,20 @@ def test_empty_tiles(splits, tmp_path, empty):
     setting = tiling.TileSetting(tile_size=64, empty=empty, reduced=False)
     manifest = tiling.write_tile_set({"train": splits["train"]}, tmp_path, setting)
     weights = {row["foreground"] == 0: row["weight"] for row in manifest}
-    assert weights == {"keep": {True: 1.0, False: 1.0}, "drop": {False: 1.0}, "down-weight": {True: 0.25, False: 1.0}}[empty]
-    assert len(list((tmp_path / "train" / "masks").iterdir())) == len(manifest) == len(read_csv(tmp_path / "manifest.csv"))
+    assert (
+        weights
+        == {"keep": {True: 1.0, False: 1.0}, "drop": {False: 1.0}, "down-weight": {True: 0.25, False: 1.0}}[empty]
+    )
+    assert (
+        len(list((tmp_path / "train" / "masks").iterdir())) == len(manifest) == len(read_csv(tmp_path / "manifest.csv"))
+    )
 
 
 def test_enlarged_and_overlapping_tile_sets(splits, tmp_path):
     setting = tiling.TileSetting(tile_size=64, stride=32, fit="enlarge", reduced=False)
     manifest = tiling.write_tile_set({"train": splits["train"][:1]}, tmp_path, setting)
     assert len(manifest) == 9 * 9  # 280 px become 320; origins 0, 32, ..., 256
-    assert manifest[0]["scale"] == pytest.approx(320 / 280)
+    assert manifest[0]["scale"] == pytest.approx(320 / 280, abs=1e-6)
 
 
 @pytest.mark.parametrize(

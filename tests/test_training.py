@@ -1,31 +1,29 @@
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
 from tiledseg_utils import models, training
-from tiledseg_utils.augmentation import Augmentation
-from tiledseg_utils.batches import TrainingBatches, ValidationBatches
 from tiledseg_utils.files import UserError, read_csv, read_json
+from tiledseg_utils.images import read_image
 from tiledseg_utils.training import TrainingSetting
 
 QUICK = TrainingSetting(epochs=5, steps_per_epoch=3, validation_steps=2, batch_size=2, learning_rate=0.01)
 
 
-def train_in(run, tile_set, setting=QUICK, **arguments):
-    folder, manifest = tile_set
-    rows = {name: [row for row in manifest if row["split"] == name] for name in ("train", "valid")}
-    augmentation = Augmentation(hflip=0.5)
-    batches = TrainingBatches(folder, rows["train"], setting.batch_size, setting.steps_per_epoch, 1, augmentation)
-    validation = ValidationBatches(folder, rows["valid"], setting.batch_size, setting.validation_steps)
-    network = {"base_filters": 4, "levels": 3, "dropout": 0.2, "normalization": "batch", "seed": 1}
-    build = arguments.pop("build", lambda: models.build_model("unet", network))
-    return training.train(build, batches, validation, setting, run, seed=1, **arguments)
+NETWORK = {"base_filters": 4, "levels": 3, "dropout": 0.2, "normalization": "batch"}
+
+
+def train_in(run, tile_set, setting=QUICK, network=NETWORK, preview=None):
+    if not (run / "tiles").exists():
+        shutil.copytree(tile_set[0], run / "tiles")
+    return training.train(run, "unet", network, {"hflip": 0.5}, setting, seed=1, preview=preview)
 
 
 def final_weights(run):
@@ -63,24 +61,23 @@ def test_the_same_seed_gives_the_same_bits(uninterrupted, tile_set, tmp_path):
 
 
 SCRIPT = """
-import json, os, signal, sys
+import os, signal, sys
 from pathlib import Path
 from tests.test_training import QUICK, train_in
 
-folder, manifest, run = json.loads(sys.argv[1])
+folder, run = (Path(argument) for argument in sys.argv[1:])
 
 def preview(model, epoch):
     if epoch == 3:
         os.kill(os.getpid(), signal.SIGKILL)  # in epoch 3, before its state is saved
 
-train_in(Path(run), (Path(folder), manifest), preview=preview)
+train_in(run, (folder, None), preview=preview)
 """
 
 
 def test_kill_in_epoch_3_and_resume_ends_as_if_never_killed(uninterrupted, tile_set, tmp_path, capsys):
-    folder, manifest = tile_set
-    arguments = json.dumps([str(folder), manifest, str(tmp_path)])
-    process = subprocess.run([sys.executable, "-c", SCRIPT, arguments], env={**os.environ, "PYTHONPATH": "."})
+    command = [sys.executable, "-c", SCRIPT, tile_set[0], tmp_path]
+    process = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
     assert process.returncode == -signal.SIGKILL
     assert read_json(tmp_path / "training" / "state.json")["epoch"] == 2
     assert not (tmp_path / "model.keras").exists()
@@ -116,7 +113,7 @@ def test_early_stopping_counts_on_after_a_resume(tile_set, tmp_path):
 
 def test_a_finished_training_is_not_repeated(uninterrupted, tile_set):
     run, result = uninterrupted
-    assert train_in(run, tile_set, build=None)["history"] == result["history"]
+    assert train_in(run, tile_set)["history"] == result["history"]
 
 
 def test_other_settings_in_the_same_run_are_refused(uninterrupted, tile_set):
@@ -125,23 +122,37 @@ def test_other_settings_in_the_same_run_are_refused(uninterrupted, tile_set):
         train_in(run, tile_set, TrainingSetting(epochs=6))
 
 
-def test_a_loss_that_is_not_a_number_stops_and_says_where(tile_set, tmp_path):
-    def ruined():
-        model = models.build_model("unet", {"base_filters": 4, "levels": 2})
+def test_a_loss_that_is_not_a_number_stops_and_says_where(tile_set, tmp_path, monkeypatch):
+    def ruined(name, settings):
+        model = models.build_model(name, settings)
         model.layers[-1].bias.assign([float("nan")])
         return model
 
-    with pytest.raises(UserError, match="loss at batch 1: is not a finite number. Lower learning_rate"):
-        train_in(tmp_path, tile_set, build=ruined)
+    monkeypatch.setattr(training, "build_model", ruined)
+    with pytest.raises(UserError, match=r"loss at batch 1: is not a finite number\. Lower learning_rate"):
+        train_in(tmp_path, tile_set)
     assert not (tmp_path / "model.keras").exists()
 
 
 def test_cosine_schedule_adamw_and_no_clipping(tile_set, tmp_path):
     setting = TrainingSetting(
-        epochs=2, steps_per_epoch=2, validation_steps=1, batch_size=2, schedule="cosine", optimizer="adamw", clip_value=0.0
+        epochs=2,
+        steps_per_epoch=2,
+        validation_steps=1,
+        batch_size=2,
+        schedule="cosine",
+        optimizer="adamw",
+        clip_value=0.0,
     )
     history = train_in(tmp_path, tile_set, setting)["history"]
     assert [row["learning_rate"] for row in history] == pytest.approx([0.0005, 0.0], abs=1e-9)
+
+
+def test_previews_show_whole_and_tiled_after_every_epoch(tile_set, tmp_path, rng):
+    setting = TrainingSetting(epochs=2, steps_per_epoch=1, validation_steps=1, batch_size=2)
+    preview = training.Preview(tmp_path, rng.integers(0, 256, (90, 110, 3)).astype(np.uint8), 64)
+    train_in(tmp_path, tile_set, setting, preview=preview)
+    assert [read_image(preview.path(epoch)).shape for epoch in (1, 2)] == [(90, 220, 3)] * 2
 
 
 def test_long_epochs_report_in_between(capsys):

@@ -15,7 +15,12 @@ from .files import UserError
 def report(arguments) -> None:
     from .report import make_report  # Imported here, as below, so that --help answers at once.
 
-    make_report(arguments.run or Path("runs") / Path(arguments.preset).stem, arguments.preset, arguments.data, arguments.overwrite)
+    make_report(
+        arguments.run or Path("runs") / Path(arguments.preset).stem,
+        arguments.preset,
+        arguments.data,
+        arguments.overwrite,
+    )
 
 
 def data_synthetic(arguments) -> None:
@@ -37,7 +42,9 @@ def data_check(arguments) -> None:
     for problem in problems:
         print(f"problem: {problem}")
     if problems:
-        raise UserError(arguments.folder, f"{len(problems)} problem(s) in {len(rows)} image(s)", "Mend them as said above")
+        raise UserError(
+            arguments.folder, f"{len(problems)} problem(s) in {len(rows)} image(s)", "Mend them as said above"
+        )
     print(f"{len(rows)} images, no problems")
 
 
@@ -48,7 +55,9 @@ def predict(arguments) -> None:
 
     doubled = {path.stem for path in arguments.images if sum(other.stem == path.stem for other in arguments.images) > 1}
     if doubled:
-        raise UserError(", ".join(sorted(doubled)), "several images would write this one mask", "Predict them into two folders")
+        raise UserError(
+            ", ".join(sorted(doubled)), "several images would write this one mask", "Predict them into two folders"
+        )
     model = load_model(arguments.model)
     for path in tqdm(arguments.images, unit="image", disable=len(arguments.images) == 1):
         image = read_image(path)
@@ -89,7 +98,9 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("predict", help="segment images of any size with a trained model", **defaults)
     command.add_argument("model", type=Path, help="a model.keras of a run")
     command.add_argument("images", type=Path, nargs="+", metavar="image")
-    command.add_argument("--out", type=Path, required=True, help="folder for <stem>.png, 0 and 255, as large as the image")
+    command.add_argument(
+        "--out", type=Path, required=True, help="folder for <stem>.png, 0 and 255, as large as the image"
+    )
     command.add_argument("--tile-size", type=int, default=512, help="pixels; a multiple of 2^(levels-1) of the network")
     command.add_argument("--overlap", type=int, default=64, help="pixels that neighbouring tiles share")
     command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is foreground")

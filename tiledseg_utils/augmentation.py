@@ -22,7 +22,7 @@ from statistics import NormalDist
 import cv2
 import numpy as np
 
-from tiledseg_utils.files import UserError
+from .files import UserError
 
 _SHAPES = {  # of a setting's value; None stands for any length
     (): "a number",
@@ -75,10 +75,10 @@ class Augmentation:
     stain: float = _probability("vary haematoxylin, eosin and residual (Ruifrok & Johnston 2001; Tellez et al. 2018)")
     stain_scale: tuple = _range((0.95, 1.05), 0, 4, "factor on the amount of each stain")
     stain_shift: tuple = _range((-0.05, 0.05), -2, 2, "added amount of each stain, optical density (base e)")
-    colour: float = _probability("vary hue, saturation and value")
-    colour_hue: tuple = _range((-10.0, 10.0), -180, 180, "degrees round the colour circle")
-    colour_saturation: tuple = _range((0.8, 1.2), 0, 4, "factor")
-    colour_value: tuple = _range((0.9, 1.1), 0, 4, "factor")
+    color: float = _probability("vary hue, saturation and value")
+    color_hue: tuple = _range((-10.0, 10.0), -180, 180, "degrees round the colour circle")
+    color_saturation: tuple = _range((0.8, 1.2), 0, 4, "factor")
+    color_value: tuple = _range((0.9, 1.1), 0, 4, "factor")
     brightening: float = _probability("alpha * grey + beta")
     brightening_alpha: tuple = _range((0.8, 1.2), 0, 4, "factor, the contrast")
     brightening_beta: tuple = _range((-10.0, 10.0), -255, 255, "grey levels")
@@ -173,7 +173,7 @@ def augment(image, mask, settings: Augmentation, seed: int, epoch: int, index: i
     if grid is not None:
         image = cv2.remap(image, *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         labels = cv2.remap(labels, *grid, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
-    return _recolour(image, settings, drawn), labels.reshape(mask.shape[0], -1).view(mask.dtype)
+    return _recolor(image, settings, drawn), labels.reshape(mask.shape[0], -1).view(mask.dtype)
 
 
 def sampling_grid(shape: tuple[int, int], settings: Augmentation, rng: np.random.Generator):
@@ -287,12 +287,12 @@ def _linear_map(settings, drawn):
     return matrix
 
 
-def _recolour(image, settings, drawn):
+def _recolor(image, settings, drawn):
     """Apply the colour transforms in the order of nature (specimen, light, lens, camera), saturating at 0 and 255."""
     if "stain" in drawn:
         image = _restain(image, settings, drawn["stain"])
-    if "colour" in drawn:
-        image = _jitter_hsv(image, settings, drawn["colour"])
+    if "color" in drawn:
+        image = _jitter_hsv(image, settings, drawn["color"])
     if "brightening" in drawn:
         stream = drawn["brightening"]
         alpha, beta = stream.uniform(*settings.brightening_alpha), stream.uniform(*settings.brightening_beta)
@@ -327,8 +327,8 @@ def _restain(image, settings, rng):
 
 def _jitter_hsv(image, settings, rng):
     """Turn the hue on its circle of 256 steps, scale saturation and value; nothing is interpolated while in HSV."""
-    hue = np.arange(256) + round(rng.uniform(*settings.colour_hue) * 256 / 360)
-    factors = rng.uniform(*settings.colour_saturation), rng.uniform(*settings.colour_value)
+    hue = np.arange(256) + round(rng.uniform(*settings.color_hue) * 256 / 360)
+    factors = rng.uniform(*settings.color_saturation), rng.uniform(*settings.color_value)
     table = np.stack([(hue % 256).astype(np.uint8), *(_to_grey(factor * np.arange(256)) for factor in factors)], -1)
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
     return cv2.cvtColor(cv2.LUT(hsv, table[None]), cv2.COLOR_HSV2RGB_FULL)

@@ -1,6 +1,5 @@
 """Batches of tiles for `model.fit`: drawn and augmented for training, fixed and untouched for validation."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -8,7 +7,14 @@ import numpy as np
 
 from .augmentation import Augmentation, augment
 from .files import UserError
-from .tiling import read_tiles
+from .tiling import read_manifest, read_tiles
+
+
+def _rows(folder: Path, split: str) -> list[dict]:
+    rows = [row for row in read_manifest(folder) if row["split"] == split]
+    if not rows:
+        raise UserError(folder, f"there are no {split} tiles", f"Give images to the split {split}, or keep empty tiles")
+    return rows
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -17,32 +23,23 @@ class TrainingBatches(keras.utils.PyDataset):
     A batch is (images (N, T, T, 3) uint8 RGB, masks (N, T, T, 1) float32 in {0, 1}).
 
     Args:
-        folder: the tile set that `tiling.write_tile_set` wrote.
-        rows: rows of its manifest to draw from, with replacement, in proportion to their `weight`.
+        folder: the tile set that `tiling.write_tile_set` wrote; its training tiles are drawn with replacement, in
+            proportion to their weight.
         batch_size: tiles per batch.
         steps: batches per epoch.
         seed: of the draws.
         augmentation: applied to every sample.
 
     Raises:
-        UserError: there are no rows.
+        UserError: there are no training tiles.
 
     `epoch` is set by the training loop before each epoch; it is not counted here, so that a resumed run continues
     with the very samples an uninterrupted one would have seen.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        rows: Sequence[Mapping],
-        batch_size: int,
-        steps: int,
-        seed: int,
-        augmentation: Augmentation,
-    ):
+    def __init__(self, folder: Path, batch_size: int, steps: int, seed: int, augmentation: Augmentation):
         super().__init__()
-        if not rows:
-            raise UserError(folder, "there are no training tiles", "Add training images, or keep empty tiles")
+        rows = _rows(folder, "train")
         self.images, self.masks = read_tiles(folder, rows)
         weights = np.array([row["weight"] for row in rows], float)
         self._cumulative = np.cumsum(weights) / weights.sum()
@@ -70,18 +67,17 @@ class ValidationBatches(keras.utils.PyDataset):
     """The same tiles in every epoch, never augmented, in batches of one size (another size would be compiled anew).
 
     Args:
-        folder, rows: as for `TrainingBatches`.
+        folder: the tile set; of its validation tiles, some are chosen, evenly spread.
         batch_size: tiles per batch.
-        steps: batches; spread evenly over `rows`, and starting over where there are fewer tiles than that.
+        steps: batches; where there are fewer tiles than that, they start over.
 
     Raises:
-        UserError: there are no rows.
+        UserError: there are no validation tiles.
     """
 
-    def __init__(self, folder: Path, rows: Sequence[Mapping], batch_size: int, steps: int):
+    def __init__(self, folder: Path, batch_size: int, steps: int):
         super().__init__()
-        if not rows:
-            raise UserError(folder, "there are no validation tiles", "Add validation images, or keep empty tiles")
+        rows = _rows(folder, "valid")
         wanted = batch_size * steps
         chosen = np.linspace(0, len(rows), wanted, endpoint=False).astype(int) if wanted < len(rows) else None
         indices = np.arange(wanted) % len(rows) if chosen is None else chosen

@@ -73,7 +73,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(path, f"cannot be written ({error.strerror or error})", "Check permissions and disk space") from error
+        raise UserError(
+            path, f"cannot be written ({error.strerror or error})", "Check permissions and disk space"
+        ) from error
     finally:
         with contextlib.suppress(OSError):  # Nothing to clean up, or no folder to look into.
             temporary.unlink()

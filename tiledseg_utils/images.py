@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import tifffile
 
-from tiledseg_utils.files import UserError, atomic_path, read_csv
+from .files import UserError, atomic_path, read_csv
 
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("stem", "split", "height", "width", "dtype", "channels", "foreground_percent", "objects", "note")
@@ -241,8 +241,8 @@ def write_image(path: str | os.PathLike, array: np.ndarray) -> None:
     path, is_png = Path(path), Path(path).suffix.lower() == ".png"
     if not is_png and path.suffix.lower() not in (".tif", ".tiff"):
         raise UserError(path, "is not the name of a lossless image file", "Use the suffix .png or .tif")
-    is_colour = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
-    if array.size == 0 or array.dtype.kind not in "biu" or not (array.ndim == 2 or is_colour):
+    is_color = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
+    if array.size == 0 or array.dtype.kind not in "biu" or not (array.ndim == 2 or is_color):
         remedy = "Pass uint8 (H, W, 3) or (H, W), or bool or integer labels (H, W)"
         raise UserError(path, f"cannot hold {array.dtype} of shape {array.shape}", remedy)
     if array.dtype == bool:
@@ -255,10 +255,10 @@ def write_image(path: str | os.PathLike, array: np.ndarray) -> None:
         array = array.astype(dtype)
     with atomic_path(path) as temporary:
         if is_png:
-            array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR) if is_colour else array
+            array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR) if is_color else array
             temporary.write_bytes(cv2.imencode(".png", array, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
         else:
-            tifffile.imwrite(temporary, array, compression="zlib", photometric="rgb" if is_colour else "minisblack")
+            tifffile.imwrite(temporary, array, compression="zlib", photometric="rgb" if is_color else "minisblack")
 
 
 def _list_files(folder: Path, problems: list[str], ending: str = "") -> dict[str, Path]:

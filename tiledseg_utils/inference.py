@@ -20,12 +20,16 @@ def load_model(path: Path) -> keras.Model:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(path, "there is no model", "Run notebook 03_unet_training first, or give the path of a .keras file")
+        raise UserError(
+            path, "there is no model", "Run notebook 03_unet_training first, or give the path of a .keras file"
+        )
     try:
         return keras.models.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise UserError(path, f"is not a model that can be read ({reason})", "Give a .keras file of this package") from error
+        raise UserError(
+            path, f"is not a model that can be read ({reason})", "Give a .keras file of this package"
+        ) from error
 
 
 def predict_batches(model: keras.Model, tiles: Iterator[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:

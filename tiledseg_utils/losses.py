@@ -113,7 +113,7 @@ LOSSES = {
     "iou": iou_loss,
     "bce_iou": bce_iou_loss,
     "bce_ssim_iou": bce_ssim_iou_loss,
-    "bce": "binary_crossentropy",
+    "bce": keras.losses.binary_crossentropy,
 }
 """Losses by the name that a preset uses."""
 

@@ -1,4 +1,4 @@
-"""Figures: overlays, error maps, curves. Colours are those of Okabe & Ito (2008), told apart by colour-blind readers."""
+"""Figures: overlays, error maps, curves. The colours (Okabe & Ito 2008) are safe for colour-blind readers."""
 
 import base64
 import html
@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from .evaluation import Counts
 from .files import atomic_path, write_json
+from .tiling import reduce_image
 
 MISSED = (0, 114, 178)  # blue
 INVENTED = (213, 94, 0)  # vermilion
@@ -43,33 +45,38 @@ def outline(image: np.ndarray, mask: np.ndarray, color: Sequence[int] = FOUND, w
 
 
 def error_map(image: np.ndarray, prediction: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Missed pixels in blue, invented ones in vermilion, found ones in pale green, on a greyed (H, W, 3) uint8 image."""
+    """Missed pixels in blue, invented ones in vermilion, found ones in pale green, on a greyed (H, W, 3) image."""
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     picture = overlay(grey, prediction & reference, FOUND, 0.3)
     picture = overlay(picture, reference & ~prediction, MISSED, 0.9)
     return overlay(picture, prediction & ~reference, INVENTED, 0.9)
 
 
-def error_legend(figure: Figure) -> None:
-    """Explain the colours of `error_map` below a figure."""
-    handles = [
-        Patch(color=np.array(color) / 255, label=label)
-        for color, label in ((FOUND, "found"), (MISSED, "missed"), (INVENTED, "invented"))
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+def picture_grid(
+    pictures: Mapping[str, np.ndarray], columns: int = 4, side: float = 3.0, errors: bool = False
+) -> Figure:
+    """Pictures under their titles, `columns` in a row.
 
-
-def picture_grid(pictures: Mapping[str, np.ndarray], columns: int = 4, side: float = 3.0, **show) -> Figure:
-    """Pictures under their titles, `columns` in a row, each `side` inches wide. `show` goes to `imshow`."""
+    Args:
+        pictures: (H, W, 3) uint8 RGB, or (H, W) probabilities, shown from black (0) to white (1).
+        columns: pictures in a row.
+        side: width of a picture in the figure, inches.
+        errors: explain the colours of `error_map` below.
+    """
     rows = -(-len(pictures) // columns)
     columns = min(columns, len(pictures))
-    figure = Figure(figsize=(side * columns, (side + 0.35) * rows), layout="constrained")
+    height = side * max(picture.shape[0] / picture.shape[1] for picture in pictures.values())
+    figure = Figure(figsize=(side * columns, (height + 0.3) * rows + 0.3 * errors), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
         ax.set_axis_off()
     for ax, (title, picture) in zip(axes, pictures.items(), strict=False):
-        ax.imshow(picture, **({"cmap": "gray"} | show if picture.ndim == 2 else show))
+        ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
         ax.set_title(title, fontsize=9)
+    if errors:
+        names = {"found": FOUND, "missed": MISSED, "invented": INVENTED}
+        handles = [Patch(color=np.array(color) / 255, label=name) for name, color in names.items()]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -82,6 +89,11 @@ def crop_around(mask: np.ndarray, size: int) -> tuple[slice, slice]:
     if not mask.any():
         row, column = (mask.shape[0] - height) // 2, (mask.shape[1] - width) // 2
     return slice(row, row + height), slice(column, column + width)
+
+
+def pixelated(image: np.ndarray, size: int) -> np.ndarray:
+    """What is left of an image reduced to (size, size), shown at its old size with every pixel as a block."""
+    return cv2.resize(reduce_image(image, size), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
 
 
 def tile_chart(manifest: Sequence[Mapping]) -> Figure:
@@ -115,6 +127,18 @@ def training_curves(history: Sequence[Mapping], best_epoch: int) -> Figure:
     return figure
 
 
+def threshold_curve(thresholds: Sequence[float], counts: Sequence[Counts], in_use: float) -> Figure:
+    """Dice, precision and recall by threshold, and the threshold in use."""
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    ax = figure.subplots()
+    for score, style in zip(("dice", "precision", "recall"), ("-", "--", ":"), strict=True):
+        ax.plot(thresholds, [getattr(count, score) for count in counts], style, label=score, color="black")
+    ax.axvline(in_use, color="0.7")
+    ax.set(xlabel="threshold", ylabel="score", ylim=(0, 1.02))
+    ax.legend(frameon=False)
+    return figure
+
+
 def paired_scores(tiled: Mapping[str, float], non_tiled: Mapping[str, float], title: str) -> Figure:
     """Both scores of every image, joined by a line."""
     figure = Figure(figsize=(5, 3.6), layout="constrained")
@@ -136,7 +160,9 @@ class Table:
     def _repr_html_(self):
         def cell(value, tag="td"):
             text = f"{value:.4g}" if isinstance(value, float) else str(value)
-            return f"<{tag} style='text-align:{'left' if isinstance(value, str) else 'right'}'>{html.escape(text)}</{tag}>"
+            return (
+                f"<{tag} style='text-align:{'left' if isinstance(value, str) else 'right'}'>{html.escape(text)}</{tag}>"
+            )
 
         head = "".join(cell(str(name), "th") for name in self.rows[0])
         body = "".join(f"<tr>{''.join(cell(value) for value in row.values())}</tr>" for row in self.rows)
@@ -164,10 +190,20 @@ class Picture:
         return {"image/png": png, "text/plain": self.caption}, {"image/png": {"alt": self.caption}}
 
 
-def publish(figure: Figure, run: str | Path, name: str, caption: str) -> Picture:
-    """Write a figure and its caption to `<run>/figures/<name>.{png,json}`, where the report finds them, and show it."""
-    path = Path(run) / "figures" / f"{name}.png"
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    write_json(path.with_suffix(".json"), {"caption": caption})
-    return Picture(path, caption)
+class Album:
+    """The figures of a run: written with their captions to `<run>/figures/`, where the report finds them, and shown."""
+
+    def __init__(self, run: str | Path):
+        self.folder = Path(run) / "figures"
+
+    def show(self, name: str, caption: str, figure: Figure) -> Picture:
+        """Write a figure as `<name>.png`, its caption as `<name>.json`, and return it for the notebook to show."""
+        path = self.folder / f"{name}.png"
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=110)
+        write_json(path.with_suffix(".json"), {"caption": caption})
+        return Picture(path, caption)
+
+    def grid(self, name: str, caption: str, pictures: Mapping[str, np.ndarray], columns: int = 4, **options) -> Picture:
+        """`show` a `picture_grid`."""
+        return self.show(name, caption, picture_grid(pictures, columns, **options))

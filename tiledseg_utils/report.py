@@ -4,7 +4,7 @@ A run folder holds everything that a run wrote:
 
     request.json  data/  tiles/  training/  model.keras  results/  figures/  notebooks/  report/  metrics.json
 
-`metrics.json` comes last: a folder that has it is finished and is never overwritten unasked; one that has not is resumed.
+`metrics.json` comes last: a folder that has it is finished, and is never overwritten unasked; one without is resumed.
 """
 
 import ast
@@ -34,6 +34,7 @@ from .models import check_settings
 from .tiling import TileSetting
 from .training import TrainingSetting
 
+WAY_METRICS = ("dice", "iou", "seconds", "megapixels_per_second")
 NOTEBOOK_FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 
 
@@ -113,7 +114,9 @@ def prepare_run(run: Path, request: dict, overwrite: bool) -> None:
     if (run / "request.json").exists():
         if read_json(run / "request.json") != request:
             raise UserError(
-                run, "holds an unfinished run with other settings", "Choose another --run, or replace it with --overwrite"
+                run,
+                "holds an unfinished run with other settings",
+                "Choose another --run, or replace it with --overwrite",
             )
         print(f"going on with the unfinished run in {run}", flush=True)
     write_json(run / "request.json", request)
@@ -143,7 +146,9 @@ def execute(notebook: Path, run: Path, parameters: Mapping) -> float:
             progress_bar=False,
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
-            extra_arguments=["--log-level=ERROR"],  # The kernel warns that it talks over TCP, which stays on this machine.
+            extra_arguments=[
+                "--log-level=ERROR"
+            ],  # The kernel warns that it talks over TCP, which stays on this machine.
         )
     except papermill.PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
@@ -197,7 +202,9 @@ def collect_metrics(run: Path, preset: str, seed: int, peak_rss_mb: float) -> di
         "seed": seed,
         "data": data,
         "training": {name: training[name] for name in ("steps", "seconds", "parameters", "best_epoch")},
-        **comparison,
+        "tiled": {name: comparison["tiled"][name] for name in WAY_METRICS},
+        "non_tiled": {name: comparison["non_tiled"][name] for name in WAY_METRICS},
+        "difference": comparison["difference"],
         "peak_rss_mb": peak_rss_mb,
         "environment": environment(training["device"]),
     }

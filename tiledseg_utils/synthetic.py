@@ -18,9 +18,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from scipy.spatial import cKDTree
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
-from tiledseg_utils.files import UserError, atomic_path, read_json, write_csv, write_json
+from .files import UserError, atomic_path, read_json, write_csv, write_json
 
 # Optical density of one unit of each stain in red, green and blue, measured on May-Grünwald-Giemsa smears.
 STAINS = {

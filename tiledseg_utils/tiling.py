@@ -122,7 +122,7 @@ def reduce_image(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def enlarge_to_multiple(image: np.ndarray, tile: int) -> np.ndarray:
-    """Resize an image up to the next multiple of `tile` in each direction (2096 to 2560 for 512), instead of padding."""
+    """Resize an image up to the next multiple of `tile` in each direction (2096 to 2560 for 512)."""
     height, width = (-(-length // tile) * tile for length in image.shape[:2])
     if image.dtype == bool:
         return cv2.resize(image.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
@@ -240,7 +240,7 @@ def read_tiles(folder: Path, rows: Sequence[Mapping]) -> tuple[np.ndarray, np.nd
 
 
 def tile_statistics(rows: Sequence[Mapping]) -> list[dict]:
-    """Per split: sources, tiles, reduced whole images among them, empty tiles in percent, mean foreground in percent."""
+    """Per split: sources, tiles, reduced whole images among them, empty tiles and mean foreground in percent."""
     table = []
     for name in ("train", "valid", "test"):
         chosen = [row for row in rows if row["split"] == name]

@@ -4,6 +4,7 @@ After every epoch the run folder holds the whole state: `training/last_*.keras` 
 far, and `training/state.json`, which names them and is written last.
 """
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -11,10 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from . import losses
+from .augmentation import Augmentation
 from .batches import TrainingBatches, ValidationBatches
 from .files import UserError, atomic_path, read_json, write_csv, write_json
+from .images import write_image
+from .inference import predict_tiled, predict_whole
+from .models import build_model
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,9 @@ class RunState(keras.callbacks.Callback):
             self.state = read_json(self.path)
             if self.state["request"] != request:
                 raise UserError(
-                    self.path, "belongs to a training with other settings", "Use another run folder, or delete this file"
+                    self.path,
+                    "belongs to a training with other settings",
+                    "Use another run folder, or delete this file",
                 )
 
     def model_path(self, epoch: int) -> Path:
@@ -162,7 +170,9 @@ class ProgressLines(keras.callbacks.Callback):
         seconds = time.perf_counter() - self.started
         scores = "  ".join(f"{name} {logs[name]:.4f}" for name in ("loss", "val_loss", "val_dice_coefficient"))
         left = seconds * (self.params["epochs"] - self.epoch) / 60
-        print(f"epoch {self.epoch}/{self.params['epochs']}  {seconds:.0f} s  {scores}  <= {left:.1f} min left", flush=True)
+        print(
+            f"epoch {self.epoch}/{self.params['epochs']}  {seconds:.0f} s  {scores}  <= {left:.1f} min left", flush=True
+        )
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -171,69 +181,96 @@ class StopOnNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs["loss"]):
             raise UserError(
-                f"loss at batch {batch + 1}", "is not a finite number", "Lower learning_rate or clip_value, and run again"
+                f"loss at batch {batch + 1}",
+                "is not a finite number",
+                "Lower learning_rate or clip_value, and run again",
             )
 
 
-def train(
-    build: Callable[[], keras.Model],
-    batches: TrainingBatches,
-    validation: ValidationBatches,
-    setting: TrainingSetting,
-    run: Path,
-    seed: int,
-    preview: Callable[[keras.Model, int], None] | None = None,
-    request: Mapping | None = None,
-) -> dict:
-    """Train a model, or go on where a killed run stopped, and write `<run>/model.keras`, the best of all epochs.
+class Preview:
+    """Shows how a network learns: one image predicted whole (reduced) and in tiles, side by side, after every epoch.
 
     Args:
-        build: makes the untrained model; called under the precision of `setting`.
-        batches, validation: the data.
-        setting: see `TrainingSetting`.
+        run: run folder; pictures go to `<run>/training/preview/<epoch>.png`, white = probability 1.
+        image: (H, W, 3) uint8 RGB.
+        size: side of a tile, and of the reduced image, in pixels.
+    """
+
+    def __init__(self, run: Path, image: np.ndarray, size: int):
+        self.folder, self.image, self.size = Path(run) / "training" / "preview", image, size
+
+    def path(self, epoch: int) -> Path:
+        """Picture of an epoch, counted from 1."""
+        return self.folder / f"{epoch:03d}.png"
+
+    def __call__(self, model: keras.Model, epoch: int) -> None:
+        whole = predict_whole(model, self.image, self.size)
+        tiled = predict_tiled(model, self.image, self.size, overlap=self.size // 8)
+        write_image(self.path(epoch), np.rint(255 * np.hstack([whole, tiled])).astype(np.uint8))
+
+
+def train(
+    run: Path,
+    model: str,
+    model_settings: Mapping,
+    augmentation: Mapping,
+    setting: TrainingSetting,
+    seed: int,
+    preview: Callable[[keras.Model, int], None] | None = None,
+) -> dict:
+    """Train on `<run>/tiles`, or go on where a killed run stopped; write `<run>/model.keras`, the best of all epochs.
+
+    Args:
         run: run folder; everything is written below it.
-        seed: of dropout.
+        model, model_settings: see `models.build_model`; the seed is added to the settings.
+        augmentation: see `augmentation.Augmentation`.
+        setting: see `TrainingSetting`.
+        seed: of the initial weights, the draws of tiles, their augmentation, and dropout.
         preview: called with the model and the epoch (from 1) after each epoch, before its state is saved.
-        request: further settings (model, augmentation) that a resumed training must share.
 
     Returns:
         {"steps", "seconds", "parameters", "best_epoch", "device", "history"}; the last one row per epoch.
 
     Raises:
-        UserError: the run folder holds a training with other settings, the loss is not finite, or the disk is full.
+        UserError: a setting is wrong, the run folder holds no tiles or a training with other settings, the loss is
+            not finite, or the disk is full.
     """
     run = Path(run)
-    request = {"training": asdict(setting), "seed": seed, **(request or {})}
+    batches = TrainingBatches(
+        run / "tiles", setting.batch_size, setting.steps_per_epoch, seed, Augmentation.from_dict(augmentation)
+    )
     counting = []
     if setting.patience:
         counting.append(keras.callbacks.EarlyStopping(patience=setting.patience))
     if setting.schedule == "plateau":
         reducer = keras.callbacks.ReduceLROnPlateau(factor=setting.reduce_factor, patience=setting.reduce_patience)
         counting.append(reducer)
+    request = {"model": model, "model_settings": model_settings, "augmentation": augmentation, "seed": seed}
+    request = json.loads(json.dumps(request | {"training": asdict(setting)}))  # As it will be read back.
     run_state = RunState(run / "training", batches, counting, seed, request)
     state = run_state.state
     if state["epoch"]:
         print(f"resuming after epoch {state['epoch']}", flush=True)
-        model = keras.models.load_model(run_state.model_path(state["epoch"]))
+        network = keras.models.load_model(run_state.model_path(state["epoch"]))
     else:
         keras.config.set_dtype_policy(setting.precision)
         try:
-            model = build()
+            network = build_model(model, {**model_settings, "seed": seed})
         finally:
             keras.config.set_dtype_policy("float32")
-        compile_model(model, setting)
+        compile_model(network, setting)
     if not state["finished"]:
         callbacks = [StopOnNaN(), ProgressLines(), *counting]
         if preview:
-            callbacks.append(
-                keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: preview(model, epoch + 1))
-            )
-        model.fit(
+            show = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: preview(network, epoch + 1))
+            callbacks.append(show)
+        network.fit(
             batches,
-            validation_data=validation,
+            validation_data=ValidationBatches(run / "tiles", setting.batch_size, setting.validation_steps),
             epochs=setting.epochs,
             initial_epoch=state["epoch"],
             callbacks=[*callbacks, run_state],
+            shuffle=False,  # Keras would shuffle the batches with a generator that nobody has seeded.
             verbose=0,
         )
     best = keras.models.load_model(run_state.model_path(state["best_epoch"]), compile=False)
@@ -242,7 +279,7 @@ def train(
     return {
         "steps": setting.steps_per_epoch * state["epoch"],
         "seconds": round(sum(row["seconds"] for row in state["history"]), 1),
-        "parameters": model.count_params(),
+        "parameters": network.count_params(),
         "best_epoch": state["best_epoch"],
         "device": ", ".join(keras.distribution.list_devices()),
         "history": state["history"],

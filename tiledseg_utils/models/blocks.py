@@ -27,22 +27,6 @@ class UpConvolution(layers.Conv2DTranspose):
 
 
 @keras.saving.register_keras_serializable("tiledseg")
-class HalvingMaxPool(layers.MaxPooling2D):
-    """2x2 max pooling with stride 2 as the maximum of four strided views.
-
-    Equal to `MaxPooling2D(2)` for even sizes, and several times faster backwards on a CPU, where XLA scatters the
-    gradient of a window reduction pixel by pixel.
-
-    Input (N, H, W, C) with even H and W, output (N, H/2, W/2, C).
-    """
-
-    def call(self, inputs):
-        top = ops.maximum(inputs[:, 0::2, 0::2], inputs[:, 0::2, 1::2])
-        bottom = ops.maximum(inputs[:, 1::2, 0::2], inputs[:, 1::2, 1::2])
-        return ops.maximum(top, bottom)
-
-
-@keras.saving.register_keras_serializable("tiledseg")
 class ColorInput(layers.Layer):
     """What every model does first with its pixels: uint8 RGB in, float in [0, 1] out, as RGB or HSV.
 

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from .blocks import ColorInput, HalvingMaxPool, UpConvolution, convolution_block
+from .blocks import ColorInput, UpConvolution, convolution_block
 
 
 def unet(
@@ -19,8 +19,8 @@ def unet(
     """Build a U-Net: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability in [0, 1] out.
 
     H and W may be any multiples of 2^(levels-1). Level i has `base_filters * 2^i` filters, kernels of
-    max(3, first_kernel - 2i) pixels, dilation max(1, dilation - i) and dropout `dropout * i`, so that dropout grows with
-    depth and large kernels are used where pixels are small.
+    max(3, first_kernel - 2i) pixels, dilation max(1, dilation - i) and dropout `dropout * i`: dropout grows with depth,
+    and large kernels are used where pixels are small.
 
     Args:
         base_filters: filters of the first level.
@@ -65,7 +65,7 @@ def unet(
     for level in range(levels - 1):
         x = block(x, level, part=0)
         skips.append(x)
-        x = HalvingMaxPool()(x)
+        x = layers.MaxPooling2D(2)(x)
     x = block(x, levels - 1, part=0)
     for level in reversed(range(levels - 1)):
         initializer = keras.initializers.GlorotUniform(seed=1000 * seed + 200 + level)
@@ -74,5 +74,7 @@ def unet(
         x = block(x, level, part=1)
     initializer = keras.initializers.GlorotUniform(seed=1000 * seed + 300)
     # Probabilities stay float32 under mixed precision: bfloat16 has no room between 0.996 and 1.
-    outputs = layers.Conv2D(1, 1, kernel_initializer=initializer, activation="sigmoid", dtype="float32", name="probability")(x)
+    outputs = layers.Conv2D(
+        1, 1, kernel_initializer=initializer, activation="sigmoid", dtype="float32", name="probability"
+    )(x)
     return keras.Model(inputs, outputs, name="unet")
