@@ -23,6 +23,8 @@ def pointwise():
 class Recorder:
     """Stands for a model and remembers the shapes it was called with."""
 
+    layers = ()
+
     def __init__(self):
         self.shapes = []
 

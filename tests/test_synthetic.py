@@ -118,7 +118,7 @@ def test_labels_are_exact(smears, monkeypatch):
 
 
 def test_dataset_layout(tmp_path):
-    stems = write_dataset(tmp_path / "smears", 3, {"train": 2, "valid": 1}, size=256, progress=iter)
+    stems = write_dataset(tmp_path / "smears", 3, {"train": 2, "valid": 1}, size=256)
     assert stems == ["smear_0000", "smear_0001", "smear_0002"]
     with (tmp_path / "smears" / "split.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -134,7 +134,7 @@ def test_dataset_layout(tmp_path):
 
 def test_interrupted_dataset_continues_with_the_same_bytes(tmp_path, monkeypatch):
     def write(name):
-        return write_dataset(tmp_path / name, 3, {"train": 2, "test": 2}, size=256, jpeg_quality=90, progress=iter)
+        return write_dataset(tmp_path / name, 3, {"train": 2, "test": 2}, size=256, jpeg_quality=90)
 
     write("whole")
     drawn = []
@@ -159,10 +159,10 @@ def test_interrupted_dataset_continues_with_the_same_bytes(tmp_path, monkeypatch
 @pytest.mark.parametrize("change", [{"seed": 4}, {"images": {"train": 1}}, {"size": 300}, {"jpeg_quality": 80}])
 def test_other_images_are_never_overwritten(tmp_path, change):
     call = {"seed": 3, "images": {"train": 2}, "size": 256}
-    write_dataset(tmp_path, **call, progress=iter)
+    write_dataset(tmp_path, **call)
     before = read_folder(tmp_path)
     with pytest.raises(UserError, match="would not write the same"):
-        write_dataset(tmp_path, **(call | change), progress=iter)
+        write_dataset(tmp_path, **(call | change))
     assert read_folder(tmp_path) == before
 
 
@@ -170,5 +170,5 @@ def test_a_folder_of_someone_elses_images_is_refused(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "smear_0000.png").write_bytes(b"mine")
     with pytest.raises(UserError, match=str(tmp_path)):
-        write_dataset(tmp_path, 3, {"train": 1}, size=256, progress=iter)
+        write_dataset(tmp_path, 3, {"train": 1}, size=256)
     assert (tmp_path / "images" / "smear_0000.png").read_bytes() == b"mine"

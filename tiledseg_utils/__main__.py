@@ -7,9 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
-from .files import UserError
+from .files import UserError, progress
 
 
 def report(arguments) -> None:
@@ -59,7 +57,7 @@ def predict(arguments) -> None:
             ", ".join(sorted(doubled)), "several images would write this one mask", "Predict them into two folders"
         )
     model = load_model(arguments.model)
-    for path in tqdm(arguments.images, unit="image", disable=len(arguments.images) == 1):
+    for path in progress(arguments.images, unit="image"):
         image = read_image(path)
         probability = predict_tiled(model, image, arguments.tile_size, arguments.overlap)
         mask = probability >= arguments.threshold
@@ -67,6 +65,18 @@ def predict(arguments) -> None:
         if arguments.overlay:
             write_image(arguments.out / f"{path.stem}_overlay.png", overlay(image, mask, PIL_GREEN))
     print(f"{len(arguments.images)} mask(s) in {arguments.out}")
+
+
+def number(low: int, high: int | None = None):
+    """An argument type: a whole number from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"{value} is not from {low}" + (f" to {high}" if high else " on"))
+        return value
+
+    return parse
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,10 +96,10 @@ def parser() -> argparse.ArgumentParser:
     command = data_commands.add_parser("synthetic", help="generate blood smears with exact masks", **defaults)
     command.add_argument("folder", type=Path)
     for split, count in (("train", 10), ("valid", 3), ("test", 6)):
-        command.add_argument(f"--{split}", type=int, default=count, help=f"number of {split} images")
-    command.add_argument("--seed", type=int, default=1)
-    command.add_argument("--size", type=int, help="side of all images, pixels; varied from 1024 to 2096 by default")
-    command.add_argument("--jpeg", type=int, metavar="QUALITY", help="write the images as JPEG, quality 1 to 100")
+        command.add_argument(f"--{split}", type=number(1), default=count, help=f"number of {split} images")
+    command.add_argument("--seed", type=number(0), default=1)
+    command.add_argument("--size", type=number(1), help="side of the images, pixels; by default 1024 to 2096")
+    command.add_argument("--jpeg", type=number(1, 100), metavar="QUALITY", help="write JPEG images, quality 1 to 100")
     command.set_defaults(function=data_synthetic)
     command = data_commands.add_parser("check", help="tell what is in a data folder and what is wrong with it")
     command.add_argument("folder", type=Path)
@@ -101,8 +111,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out", type=Path, required=True, help="folder for <stem>.png, 0 and 255, as large as the image"
     )
-    command.add_argument("--tile-size", type=int, default=512, help="pixels; a multiple of 2^(levels-1) of the network")
-    command.add_argument("--overlap", type=int, default=64, help="pixels that neighbouring tiles share")
+    command.add_argument("--tile-size", type=number(1), default=512, help="pixels; a multiple of 2^(levels-1)")
+    command.add_argument("--overlap", type=number(0), default=64, help="pixels that neighbouring tiles share")
     command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is foreground")
     command.add_argument("--overlay", action="store_true", help="also write <stem>_overlay.png, foreground in green")
     command.set_defaults(function=predict)

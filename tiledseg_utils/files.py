@@ -2,12 +2,15 @@
 
 import contextlib
 import csv
-import dataclasses
 import difflib
+import inspect
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+from tqdm import tqdm
 
 
 class UserError(ValueError):
@@ -43,16 +46,21 @@ def check_type(where: str, value, example) -> None:
         raise UserError(where, got, f"Give a value like {example!r}")
 
 
+def check_arguments(where: str, function: Callable, values: Mapping) -> None:
+    """Raise a UserError unless `values` are keyword arguments of `function`, of the types of its defaults."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    check_names(where, values, [name for name, default in defaults.items() if default is not inspect.Parameter.empty])
+    for name, value in values.items():
+        check_type(f"{where}: {name}", value, defaults[name])
+
+
 def setting_from(cls, values: Mapping, where: str):
     """Make the dataclass `cls` from a mapping, such as a section of a preset.
 
     Raises:
         UserError: an unknown name, a value of another type than the default, or one out of range.
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
-    check_names(where, values, defaults)
-    for name, value in values.items():
-        check_type(f"{where}: {name}", value, defaults[name])
+    check_arguments(where, cls, values)
     return cls(**values)
 
 
@@ -79,6 +87,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # Nothing to clean up, or no folder to look into.
             temporary.unlink()
+
+
+def progress(items: Sequence, unit: str) -> tqdm:
+    """Show how far a loop over `items` has come: live in a terminal, every ten seconds in a notebook or a log file."""
+    return tqdm(items, unit=unit, file=sys.stdout, mininterval=0.1 if sys.stdout.isatty() else 10)
 
 
 def write_json(path: str | os.PathLike, content) -> None:

@@ -1,5 +1,6 @@
 """From an image of any size to a foreground probability map of the same size."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,14 +85,24 @@ def blending_window(tile: int, overlap: int) -> np.ndarray:
     return np.outer(ramp, ramp).astype(np.float32)
 
 
+def alignment(model: keras.Model) -> int:
+    """Pixels that the sides of a tile must be a multiple of: the product of all pooling strides."""
+    return math.prod(layer.strides[0] for layer in model.layers if isinstance(layer, keras.layers.MaxPooling2D))
+
+
 def predict_tiled(
-    model: keras.Model, image: np.ndarray, tile_size: int, overlap: int = 32, batch_size: int = 4, blend: bool = True
+    model: keras.Model,
+    image: np.ndarray,
+    tile_size: int = 512,
+    overlap: int = 64,
+    batch_size: int = 2,
+    blend: bool = True,
 ) -> np.ndarray:
     """Tiled prediction at native resolution, for an image of any size, also smaller than a tile.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        tile_size: side of a tile, pixels; a multiple of the network's alignment, 2^(levels-1) for a U-Net.
+        tile_size: side of a tile, pixels; a multiple of the network's `alignment`, 2^(levels-1) for a U-Net.
         overlap: pixels that neighbouring tiles share, in [0, tile_size / 2].
         batch_size: tiles per batch.
         blend: weigh overlapping tiles by their distance from the edge (`blending_window`); else plain mean.
@@ -102,6 +113,9 @@ def predict_tiled(
     Raises:
         UserError: overlap or tile size out of range.
     """
+    if tile_size % alignment(model):
+        remedy = f"Use a multiple of {alignment(model)} pixels"
+        raise UserError(f"tile size {tile_size}", "does not fit the poolings of the network", remedy)
     if not 0 <= 2 * overlap <= tile_size:
         raise UserError(f"overlap {overlap}", f"does not fit tiles of {tile_size} px", "Use 0 to half of the tile size")
     origins = grid_origins(image.shape, tile_size, tile_size - overlap)

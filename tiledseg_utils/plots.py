@@ -81,14 +81,11 @@ def picture_grid(
 
 
 def crop_around(mask: np.ndarray, size: int) -> tuple[slice, slice]:
-    """The (size, size) window of a (H, W) mask that holds most of its foreground; the centre when there is none."""
-    height, width = (min(size, length) for length in mask.shape)
-    total = np.pad(cv2.integral(mask.astype(np.uint8)), 0)
-    inside = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
-    row, column = np.unravel_index(int(inside.argmax()), inside.shape)
-    if not mask.any():
-        row, column = (mask.shape[0] - height) // 2, (mask.shape[1] - width) // 2
-    return slice(row, row + height), slice(column, column + width)
+    """The (size, size) window of a (H, W) bool mask around its densest spot; around the centre when it is empty."""
+    density = cv2.blur(cv2.blur(mask.astype(np.float32), (size // 2, size // 2)), (size // 2, size // 2))
+    centre = np.unravel_index(int(density.argmax()), mask.shape) if mask.any() else np.array(mask.shape) // 2
+    starts = [max(0, min(middle - size // 2, length - size)) for middle, length in zip(centre, mask.shape, strict=True)]
+    return tuple(slice(int(start), int(start) + size) for start in starts)
 
 
 def pixelated(image: np.ndarray, size: int) -> np.ndarray:
@@ -105,8 +102,8 @@ def tile_chart(manifest: Sequence[Mapping]) -> Figure:
     empty = [sum(row["split"] == name and row["foreground"] == 0 for row in manifest) for name in names]
     bars.bar(names, filled, color=TILED, label="with foreground")
     bars.bar(names, empty, bottom=filled, color="0.8", label="empty")
-    bars.set(ylabel="tiles")
-    bars.legend(frameon=False)
+    bars.set(ylabel="tiles", ylim=(0, 1.3 * max(map(sum, zip(filled, empty, strict=True)))))
+    bars.legend(frameon=False, ncols=2, loc="upper center")
     histogram.hist([100 * row["foreground"] for row in manifest if row["foreground"] > 0], bins=30, color=TILED)
     histogram.set(xlabel="foreground of a tile, %", ylabel="tiles")
     return figure

@@ -28,8 +28,9 @@ import yaml
 
 from .augmentation import Augmentation
 from .evaluation import Meter
-from .files import UserError, atomic_path, check_names, check_type, read_json, setting_from, write_json
+from .files import UserError, atomic_path, check_arguments, check_names, check_type, read_json, setting_from, write_json
 from .images import find_pairs, split_pairs
+from .inference import predict_tiled
 from .models import check_settings
 from .tiling import TileSetting
 from .training import TrainingSetting
@@ -97,6 +98,7 @@ def check_parameters(parameters: Mapping) -> None:
     setting_from(TrainingSetting, merged["training"], "training")
     Augmentation.from_dict(merged["augmentation"])
     check_settings(merged["model"], merged["model_settings"])
+    check_arguments("prediction", predict_tiled, merged["prediction"])
 
 
 def prepare_run(run: Path, request: dict, overwrite: bool) -> None:
@@ -122,8 +124,11 @@ def prepare_run(run: Path, request: dict, overwrite: bool) -> None:
     write_json(run / "request.json", request)
 
 
-def execute(notebook: Path, run: Path, parameters: Mapping) -> float:
-    """Execute one notebook into `<run>/notebooks/`, unless it is there already. Returns its seconds.
+def execute(notebook: Path, run: Path, parameters: Mapping) -> dict:
+    """Execute one notebook into `<run>/notebooks/`, unless it is there already.
+
+    Returns:
+        {"seconds", "peak_mb"}, of this process and the kernel together.
 
     Raises:
         UserError: the notebook failed; its own message, when it is one for people, else where to look.
@@ -131,32 +136,35 @@ def execute(notebook: Path, run: Path, parameters: Mapping) -> float:
     executed = run / "notebooks" / notebook.name
     if executed.exists():
         print(f"{notebook.stem}: already done", flush=True)
-        return nbformat.read(executed, as_version=4).metadata["papermill"]["duration"]
+        return nbformat.read(executed, as_version=4).metadata["tiledseg"]
     print(f"{notebook.stem}: running", flush=True)
     partial = executed.with_name(f"{notebook.stem}.unfinished.ipynb")
     partial.parent.mkdir(parents=True, exist_ok=True)
     own = notebook_parameters(notebook)
     try:
-        result = papermill.execute_notebook(
-            notebook,
-            partial,
-            {name: value for name, value in parameters.items() if name in own},
-            cwd=NOTEBOOK_FOLDER,
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            extra_arguments=[
-                "--log-level=ERROR"
-            ],  # The kernel warns that it talks over TCP, which stays on this machine.
-        )
+        with Meter() as meter:
+            result = papermill.execute_notebook(
+                notebook,
+                partial,
+                {name: value for name, value in parameters.items() if name in own},
+                cwd=NOTEBOOK_FOLDER,
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                extra_arguments=[
+                    "--log-level=ERROR"
+                ],  # The kernel warns that it uses TCP, which stays on this machine.
+            )
     except papermill.PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from error
         problem = error.evalue if error.ename == "UserError" else f"{error.ename}: {error.evalue}"
         raise UserError(notebook.stem, problem.rstrip("."), f"The notebook up to the error is {partial}") from error
+    result.metadata["tiledseg"] = {"seconds": round(meter.seconds, 1), "peak_mb": round(meter.peak_mb)}
+    nbformat.write(result, partial)
     os.replace(partial, executed)
-    return result.metadata["papermill"]["duration"]
+    return result.metadata["tiledseg"]
 
 
 def html_of(notebook: Path) -> str:
@@ -210,10 +218,10 @@ def collect_metrics(run: Path, preset: str, seed: int, peak_rss_mb: float) -> di
     }
 
 
-def write_page(run: Path, metrics: Mapping, parameters: Mapping, seconds: Mapping[str, float]) -> Path:
+def write_page(run: Path, metrics: Mapping, parameters: Mapping, executed: Mapping[str, Mapping]) -> Path:
     """Write `<run>/report/index.html` and the executed notebooks beside it as HTML. Returns the page's path."""
     folder = run / "report"
-    for name in seconds:
+    for name in executed:
         with atomic_path(folder / f"{name}.html") as temporary:
             temporary.write_text(html_of(run / "notebooks" / f"{name}.ipynb"), encoding="utf-8")
     figures = [
@@ -226,7 +234,7 @@ def write_page(run: Path, metrics: Mapping, parameters: Mapping, seconds: Mappin
         metrics=metrics,
         parameters=parameters,
         figures=figures,
-        notebooks=seconds,
+        notebooks=executed,
         commit=git_commit(),
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -257,19 +265,20 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
     seed = parameters.get("seed", notebook_parameters(notebooks()[0])["seed"])
     if data is not None:
         data = Path(data).resolve()
-        split_pairs(find_pairs(data), data, seed)  # Told now rather than by a notebook.
+        for name, pairs in split_pairs(find_pairs(data), data, seed).items():  # Told now rather than by a notebook.
+            if not pairs:
+                raise UserError(data / "split.csv", f"gives no image to {name}", "Give each split at least one image")
     parameters |= {"run_dir": str(run), "data_dir": str(data or "")}
     prepare_run(run, {"preset": preset, "description": description, "parameters": parameters}, overwrite)
 
-    with Meter() as meter:
-        seconds = {path.stem: execute(path, run, parameters) for path in notebooks()}
-    metrics = collect_metrics(run, preset, seed, round(meter.peak_mb))
-    page = write_page(run, metrics, parameters, seconds)
+    executed = {path.stem: execute(path, run, parameters) for path in notebooks()}
+    metrics = collect_metrics(run, preset, seed, max(cost["peak_mb"] for cost in executed.values()))
+    page = write_page(run, metrics, parameters, executed)
     write_json(run / "metrics.json", metrics)
     low, high = metrics["difference"]["ci95"]
     interval = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"
     print(f"tiled Dice      {metrics['tiled']['dice']['mean']:.3f}")
     print(f"non-tiled Dice  {metrics['non_tiled']['dice']['mean']:.3f}")
     print(f"difference      {metrics['difference']['dice_mean']:+.3f}{interval}")
-    print(f"{meter.seconds:.0f} s; the report is {page}", flush=True)
+    print(f"{sum(cost['seconds'] for cost in executed.values()):.0f} s; the report is {page}", flush=True)
     return page

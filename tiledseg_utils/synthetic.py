@@ -11,16 +11,16 @@ like a nucleus at first sight: platelets, stain precipitate, burst cells, dust.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
-from .files import UserError, atomic_path, read_json, write_csv, write_json
+from .files import UserError, atomic_path, progress, read_json, write_csv, write_json
+from .images import write_image
 
 # Optical density of one unit of each stain in red, green and blue, measured on May-Grünwald-Giemsa smears.
 STAINS = {
@@ -491,19 +491,12 @@ def draw_smear(seed: int, index: int, size: int | None = None) -> tuple[np.ndarr
     return _photograph(rng, slide, planes), labels
 
 
-def _write_image(path: Path, array: np.ndarray, *options: int) -> None:
-    """Write one image; the format is the path's suffix."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(cv2.imencode(path.suffix, array, options)[1].tobytes())
-
-
 def write_dataset(
     folder: str | Path,
     seed: int,
     images: Mapping[str, int],
     size: int | None = None,
     jpeg_quality: int | None = None,
-    progress: Callable[[Iterable], Iterable] = tqdm,
 ) -> list[str]:
     """Write drawn smears as a data set: `images/`, `masks/`, `split.csv`, and the recipe in `synthetic.json`.
 
@@ -516,7 +509,6 @@ def write_dataset(
         images: how many images each split gets, as in {"train": 10, "valid": 3, "test": 5}.
         size: see draw_smear.
         jpeg_quality: 1-100 for JPEG images; None for PNG. The masks are lossless in any case.
-        progress: wraps the stems while they are drawn; `iter` keeps silent.
 
     Returns:
         the stems of all images, in the order of the splits.
@@ -541,13 +533,17 @@ def write_dataset(
         problem = "the folder holds images that this call would not write the same"
         raise UserError(folder, problem, "Choose an empty folder, or remove this one if you no longer need it")
     write_json(note, recipe)
-    for index, stem in enumerate(progress(stems)):
+    for index, stem in enumerate(progress(stems, unit="image")):
         image, mask = folder / "images" / f"{stem}{suffix}", folder / "masks" / f"{stem}.png"
         if image.exists() and mask.exists():
             continue
         picture, labels = draw_smear(seed, index, size)
-        _write_image(mask, labels.astype(np.uint16))
-        options = () if jpeg_quality is None else (cv2.IMWRITE_JPEG_QUALITY, jpeg_quality)
-        _write_image(image, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), *options)
+        write_image(mask, labels)
+        if jpeg_quality is None:
+            write_image(image, picture)
+            continue
+        with atomic_path(image) as temporary:
+            code = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])[1]
+            temporary.write_bytes(code.tobytes())
     write_csv(folder / "split.csv", [{"stem": stem, "split": split} for stem, split in zip(stems, splits, strict=True)])
     return stems

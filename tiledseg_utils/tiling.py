@@ -4,14 +4,14 @@ Two uses share one grid: `split` and `stitch` work on arrays (inference, tests),
 set that notebook 01 makes. Row before column, pixels as unit, throughout.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from .files import UserError, read_csv, write_csv
+from .files import UserError, progress, read_csv, write_csv
 from .images import Pair, read_image, read_mask, read_pair, write_image
 
 MANIFEST = "manifest.csv"
@@ -179,9 +179,7 @@ def _tiles_of(pair: Pair, setting: TileSetting):
         yield f"{pair.stem}_{row:05d}x{column:05d}", tile, tile_mask, int(row), int(column), scale
 
 
-def write_tile_set(
-    splits: Mapping[str, Sequence[Pair]], folder: Path, setting: TileSetting, progress: Callable = lambda pairs: pairs
-) -> list[dict]:
+def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: TileSetting) -> list[dict]:
     """Write `folder/{train,valid,test}/{images,masks}/<tile>.png` and `folder/manifest.csv`.
 
     Tiles inherit the split of their source image, so no image has tiles in two splits. Masks are lossless. The manifest
@@ -189,14 +187,16 @@ def write_tile_set(
 
     Args:
         splits: source images by split.
-        progress: wraps the iterable of source images, for example `tqdm.tqdm`.
+        folder: of the tile set.
+        setting: how to tile.
 
     Returns:
         the manifest's rows: tile, source, split, row, column (pixels in the scaled image), scale (tile pixels per
         source pixel), foreground (share of mask pixels, 0..1), weight (for sampling in training).
     """
     rows = []
-    for name, pair in progress([(name, pair) for name, pairs in splits.items() for pair in pairs]):
+    sources = [(name, pair) for name, pairs in splits.items() for pair in pairs]
+    for name, pair in progress(sources, unit="image"):
         for stem, image, mask, row, column, scale in _tiles_of(pair, setting):
             empty = not mask.any()
             if empty and setting.empty == "drop":

@@ -19,7 +19,7 @@ from .augmentation import Augmentation
 from .batches import TrainingBatches, ValidationBatches
 from .files import UserError, atomic_path, read_json, write_csv, write_json
 from .images import write_image
-from .inference import predict_tiled, predict_whole
+from .inference import alignment, predict_tiled, predict_whole
 from .models import build_model
 
 
@@ -259,6 +259,10 @@ def train(
         finally:
             keras.config.set_dtype_policy("float32")
         compile_model(network, setting)
+    tile_size = batches.images.shape[1]
+    if tile_size % alignment(network):
+        remedy = f"Use a tile size that is a multiple of {alignment(network)} pixels, or fewer levels"
+        raise UserError(f"tile size {tile_size}", "does not fit the poolings of the network", remedy)
     if not state["finished"]:
         callbacks = [StopOnNaN(), ProgressLines(), *counting]
         if preview:

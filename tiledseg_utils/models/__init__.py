@@ -1,11 +1,10 @@
 """Architectures by name. To add one: write its file, and enter its function in `MODELS`."""
 
-import inspect
 from collections.abc import Mapping
 
 import keras
 
-from ..files import UserError, check_names, check_type
+from ..files import UserError, check_arguments, check_names
 from .unet import unet
 
 MODELS = {"unet": unet}
@@ -18,10 +17,7 @@ def check_settings(name: str, settings: Mapping) -> None:
         UserError: lists the valid ones.
     """
     check_names("model", [name], MODELS)
-    parameters = inspect.signature(MODELS[name]).parameters
-    check_names("model_settings", settings, parameters)
-    for key, value in settings.items():
-        check_type(f"model_settings: {key}", value, parameters[key].default)
+    check_arguments("model_settings", MODELS[name], settings)
 
 
 def build_model(name: str, settings: Mapping | None = None) -> keras.Model:

@@ -1,0 +1,142 @@
+"""The five notebooks, executed under the preset `smoke` by the command line, each in a process of its own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tiledseg_utils import report
+from tiledseg_utils.files import UserError, read_csv, read_json
+from tiledseg_utils.images import read_image
+
+NOTEBOOKS = report.notebooks()
+SECONDS, MEGABYTES = 120, 2000  # per notebook, on two busy cores; they need about 15 and 700
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "smoke run ü"
+    # Without the variable, so that a notebook which imports Keras before the package is found out.
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    command = [sys.executable, "-m", "tiledseg_utils", "report", "--preset", "smoke", "--run", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS * len(NOTEBOOKS), env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"tiled Dice .*non-tiled Dice .*difference .*the report is .*index\.html", done.stdout, re.DOTALL)
+    return folder
+
+
+def executed(run, path):
+    return nbformat.read(run / "notebooks" / path.name, as_version=4)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_notebook_runs_clean_within_its_budget(run, path):
+    notebook = executed(run, path)
+    cost = notebook.metadata["tiledseg"]
+    assert cost["seconds"] < SECONDS and cost["peak_mb"] < MEGABYTES
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output.text for output in outputs if output.get("name") == "stderr"]  # no warnings
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_notebook_is_small_and_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    lines = [line for cell in code for line in cell.source.splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) <= 75
+    (parameters,) = (cell for cell in code if "parameters" in cell.metadata.get("tags", []))
+    assert "run_dir" in parameters.source
+    assert "**Expects**" in notebook.cells[0].source and "**Leaves**" in notebook.cells[0].source
+    assert not any(re.search(r"^\s*(import|from) keras", cell.source, re.MULTILINE) for cell in code)
+
+
+def test_metrics_follow_the_design(run):
+    metrics = read_json(run / "metrics.json")
+    assert list(metrics) == [
+        "preset",
+        "seed",
+        "data",
+        "training",
+        "tiled",
+        "non_tiled",
+        "difference",
+        "peak_rss_mb",
+        "environment",
+    ]
+    assert metrics["data"]["images"] == {"train": 2, "valid": 1, "test": 2} and len(metrics["data"]["sha256"]) == 64
+    assert metrics["training"]["steps"] == 8 and metrics["training"]["best_epoch"] in (1, 2)
+    stems = {row["stem"] for row in read_csv(run / "data" / "split.csv") if row["split"] == "test"}
+    for way in ("tiled", "non_tiled"):
+        assert set(metrics[way]) == {"dice", "iou", "seconds", "megapixels_per_second"}
+        dice = metrics[way]["dice"]
+        assert set(dice["per_image"]) == stems and set(dice) == {"mean", "median", "pooled", "per_image"}
+        assert dice["mean"] == pytest.approx(sum(dice["per_image"].values()) / 2)
+    low, high = metrics["difference"]["ci95"]
+    tiled, non_tiled = (metrics[way]["dice"]["mean"] for way in ("tiled", "non_tiled"))
+    assert low <= metrics["difference"]["dice_mean"] == pytest.approx(tiled - non_tiled) <= high
+    assert set(metrics["environment"]) == {"python", "keras", "jax", "numpy", "opencv", "cpu", "threads", "device"}
+
+
+def test_the_scores_of_notebook_4_and_of_the_comparison_agree(run):
+    rows = {row["stem"]: float(row["dice"]) for row in read_csv(run / "results" / "04_scores.csv")}
+    assert rows == read_json(run / "metrics.json")["tiled"]["dice"]["per_image"]
+
+
+def test_training_beats_chance_even_in_seconds(run):
+    history = read_json(run / "results" / "03_training.json")["history"]
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_the_report_shows_everything_and_needs_no_network(run):
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
+    metrics = read_json(run / "metrics.json")
+    for number in (metrics["tiled"]["dice"]["mean"], metrics["non_tiled"]["dice"]["mean"]):
+        assert f"{number:.3f}" in page
+    for figure in (run / "figures").glob("*.png"):
+        caption = read_json(figure.with_suffix(".json"))["caption"]
+        assert f'<figure id="{figure.stem}">' in page and caption in page
+    assert metrics["data"]["sha256"] in page and metrics["environment"]["keras"] in page
+    links = re.findall(r'href="([^"#]+)"', page)
+    assert links == [f"{path.stem}.html" for path in NOTEBOOKS]
+    for link in links:
+        text = (run / "report" / link).read_text(encoding="utf-8")
+        assert not re.search(r"""(src|href)=["']https?://""", text)
+    assert "http" not in re.sub(r"base64,[^\"]+", "", page)
+
+
+def test_previews_and_model_are_left_for_the_user(run):
+    assert (run / "model.keras").stat().st_size > 1000
+    assert read_image(run / "training" / "preview" / "002.png").shape == (128, 256, 3)
+
+
+def test_a_finished_run_is_refused_and_an_unfinished_one_resumed(run, capsys):
+    with pytest.raises(UserError, match=r"holds a finished run\. Choose another folder with --run, or replace it"):
+        report.make_report(run, "smoke")
+    before = (run / "metrics.json").read_text()
+    (run / "metrics.json").unlink()
+    report.make_report(run, "smoke")
+    assert capsys.readouterr().out.count("already done") == len(NOTEBOOKS)
+    assert json.loads(before) == read_json(run / "metrics.json")
+    (run / "metrics.json").unlink()
+    with pytest.raises(UserError, match="holds an unfinished run with other settings"):
+        report.make_report(run, "quick")
+    Path(run / "metrics.json").write_text(before)
+
+
+def test_the_defaults_of_the_notebooks_are_the_preset_quick():
+    preset = report.read_preset("quick")
+    defaults = {}
+    for path in NOTEBOOKS:
+        own = report.notebook_parameters(path)
+        assert all(defaults.get(name, value) == value for name, value in own.items()), path
+        defaults |= own
+    assert {name: value for name, value in preset.items() if name != "description"} == {
+        name: value for name, value in defaults.items() if name not in ("run_dir", "data_dir")
+    }

@@ -1,0 +1,132 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tiledseg_utils import __main__ as command_line
+from tiledseg_utils import models
+from tiledseg_utils.images import read_image, read_mask, write_image
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    models.build_model("unet", {"base_filters": 4, "levels": 3}).save(path)
+    return path
+
+
+def exit_code(*arguments) -> int:
+    """Exit code of the command line, where argparse leaves by an exception of its own."""
+    try:
+        return command_line.main([str(argument) for argument in arguments])
+    except SystemExit as leaving:
+        return leaving.code
+
+
+@pytest.mark.parametrize("command", [[], ["report"], ["data"], ["data", "synthetic"], ["data", "check"], ["predict"]])
+def test_every_command_has_help(command, capsys):
+    assert exit_code(*command, "--help") == 0
+    assert "usage: python -m tiledseg_utils" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["raport"],
+        ["report", "--presett", "quick"],
+        ["data", "synthetic"],
+        ["data", "synthetic", "x", "--jpeg", "101"],
+        ["data", "synthetic", "x", "--train", "many"],
+        ["predict", "model.keras"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments, capsys):
+    assert exit_code(*arguments) == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_generate_then_check(tmp_path, capsys):
+    folder = tmp_path / "größer als ein Wort"
+    counts = ("--train", 1, "--valid", 1, "--test", 1)
+    assert exit_code("data", "synthetic", folder, *counts, "--size", 256, "--jpeg", 90) == 0
+    assert exit_code("data", "check", folder) == 0
+    output = capsys.readouterr().out
+    assert "smear_0002  test" in output and "3 images, no problems" in output
+
+
+def test_check_reports_every_problem_and_fails(data_folder, tmp_path, capsys):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    write_image(tmp_path / "images" / "alone.png", np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "masks" / "other.png").write_bytes(b"")
+    assert exit_code("data", "check", tmp_path) == 1
+    captured = capsys.readouterr()
+    assert "alone.png has no partner" in captured.out and "is an empty file" in captured.out
+    assert "error:" in captured.err
+
+
+def test_predict_writes_masks_of_the_size_of_the_images(model_path, tmp_path, rng):
+    for stem, shape in (("a b", (90, 130)), ("ü", (1, 200))):
+        write_image(tmp_path / f"{stem}.png", rng.integers(0, 256, (*shape, 3)).astype(np.uint8))
+    images = [tmp_path / "a b.png", tmp_path / "ü.png"]
+    options = ("--out", tmp_path / "out", "--tile-size", 64, "--overlap", 16, "--overlay")
+    assert exit_code("predict", model_path, *images, *options) == 0
+    assert read_mask(tmp_path / "out" / "a b.png").shape == (90, 130)
+    assert read_mask(tmp_path / "out" / "ü.png").shape == (1, 200)
+    assert set(np.unique(read_image(tmp_path / "out" / "a b.png"))) <= {0, 255}
+    assert read_image(tmp_path / "out" / "a b_overlay.png").shape == (90, 130, 3)
+
+
+def test_predict_fails_with_a_remedy_and_writes_nothing(model_path, tmp_path, capsys):
+    (tmp_path / "broken.png").write_text("no image")
+    assert exit_code("predict", model_path, tmp_path / "broken.png", "--out", tmp_path / "out") == 1
+    assert "broken.png: is not a PNG" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    same = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.tif"]
+    assert exit_code("predict", model_path, *same, "--out", tmp_path / "out") == 1
+    assert "x: several images would write this one mask" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("tile_size", "overlap"), [(65, 0), (64, 40)])
+def test_predict_refuses_tiles_that_do_not_fit(model_path, tmp_path, capsys, tile_size, overlap):
+    write_image(tmp_path / "a.png", np.zeros((80, 80, 3), np.uint8))
+    options = ("--out", tmp_path / "out", "--tile-size", tile_size, "--overlap", overlap)
+    assert exit_code("predict", model_path, tmp_path / "a.png", *options) == 1
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["missing", "empty"])
+def test_report_refuses_unusable_data_before_it_makes_a_run(tmp_path, capsys, folder):
+    (tmp_path / "empty").mkdir()
+    assert exit_code("report", "--data", tmp_path / folder, "--run", tmp_path / "run") == 1
+    assert f"{folder}: " in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_interruption_is_exit_code_130(monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "data_check", interrupted)
+    assert exit_code("data", "check", "x") == 130
+    assert "goes on where it stopped" in capsys.readouterr().err
+
+
+def test_the_package_starts_fast_without_keras():
+    """The ground floor stays free of Keras."""
+    code = (
+        "import sys; from tiledseg_utils import images, synthetic, tiling, augmentation, evaluation;"
+        "sys.exit('keras' in sys.modules or 'matplotlib' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_as_a_program(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": "."}
+    command = [sys.executable, "-m", "tiledseg_utils", "data", "check", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "nowhere" in done.stderr

@@ -1,0 +1,104 @@
+import base64
+
+import numpy as np
+import pytest
+
+from tiledseg_utils import plots
+from tiledseg_utils.evaluation import Counts
+from tiledseg_utils.files import read_json
+
+IMAGE = np.full((60, 80, 3), 250, np.uint8)
+MASK = np.zeros((60, 80), bool)
+MASK[20:40, 50:70] = True
+
+
+def test_overlay_mixes_without_wrapping_around():
+    mixed = plots.overlay(IMAGE, MASK, color=(255, 255, 255), opacity=0.5)
+    assert (mixed[MASK] == 252).all() and (mixed[~MASK] == 250).all()  # 252.5 to the even number
+    assert (IMAGE == 250).all()  # not modified
+
+
+def test_outline_surrounds_the_mask_and_nothing_else():
+    outlined = plots.outline(IMAGE, MASK)
+    changed = (outlined != IMAGE).any(axis=-1)
+    assert changed[20, 50:70].all() and changed[20:40, 69].all()
+    assert not changed[21:39, 51:69].any() and not changed[~MASK].any()
+
+
+def test_error_map_tells_found_missed_and_invented_apart():
+    prediction = np.roll(MASK, 10, axis=1)
+    errors = plots.error_map(IMAGE, prediction, MASK)
+    colors = {
+        name: errors[30, column].astype(int) for name, column in (("missed", 55), ("found", 65), ("invented", 75))
+    }
+    assert colors["missed"].argmax() == 2 and colors["invented"].argmax() == 0 and colors["found"].argmax() == 1
+    assert len(set(errors[5, 5].tolist())) == 1  # the rest is grey
+
+
+def test_crop_finds_the_densest_spot_and_stays_inside():
+    rows, columns = plots.crop_around(MASK, 30)
+    assert (rows.stop - rows.start, columns.stop - columns.start) == (30, 30)
+    assert MASK[rows, columns].sum() == MASK.sum()
+    assert plots.crop_around(np.zeros((50, 70), bool), 20) == (slice(15, 35), slice(25, 45))
+    corner = np.zeros((50, 70), bool)
+    corner[-1, -1] = True
+    rows, columns = plots.crop_around(corner, 20)
+    assert (rows.stop, columns.stop) == (50, 70)
+    assert np.empty((10, 12))[plots.crop_around(np.ones((10, 12), bool), 20)].shape == (10, 12)
+
+
+def test_pixelated_keeps_the_size_but_not_the_detail(rng):
+    image = rng.integers(0, 256, (64, 96, 3)).astype(np.uint8)
+    blocks = plots.pixelated(image, 8)
+    assert blocks.shape == image.shape
+    assert len(np.unique(blocks.reshape(-1, 3), axis=0)) <= 64
+
+
+def test_table_escapes_and_rounds():
+    html = plots.Table([{"name": "a < b", "value": 0.123456, "count": 12345}])._repr_html_()
+    assert "a &lt; b" in html and ">0.1235<" in html and ">12345<" in html
+
+
+def test_a_claim_says_whether_it_holds():
+    assert plots.Claim("Water is wet.", np.bool_(True))._repr_markdown_() == "**✔ As expected:** Water is wet."
+    assert "✘ Not so in this run" in plots.Claim("Water is dry.", False)._repr_markdown_()
+
+
+def test_album_writes_and_shows_the_figure_with_its_caption(tmp_path):
+    picture = plots.Album(tmp_path).grid("01_a", "Two pictures.", {"image": IMAGE, "mask": MASK * 0.5}, errors=True)
+    assert read_json(tmp_path / "figures" / "01_a.json") == {"caption": "Two pictures."}
+    data, metadata = picture._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"]) == (tmp_path / "figures" / "01_a.png").read_bytes()
+    assert metadata["image/png"]["alt"] == "Two pictures."
+
+
+HISTORY = [
+    {"epoch": epoch, "loss": 1 / epoch, "dice_coefficient": 0.5, "learning_rate": 0.1}
+    | {"val_loss": 1.0, "val_dice_coefficient": 0.4}
+    for epoch in (1, 2)
+]
+MANIFEST = [
+    {"split": split, "foreground": foreground} for split in ("train", "valid", "test") for foreground in (0, 0.1)
+]
+
+
+@pytest.mark.parametrize(
+    ("figure", "texts"),
+    [
+        (plots.training_curves(HISTORY, 2), {"validation", "best epoch"}),
+        (plots.tile_chart(MANIFEST), {"with foreground", "empty"}),
+        (
+            plots.threshold_curve([0.2, 0.5], [Counts(1, 2, 3, 4), Counts(4, 3, 2, 1)], 0.5),
+            {"dice", "precision", "recall"},
+        ),
+    ],
+)
+def test_curves_explain_their_lines(figure, texts):
+    legends = {text.get_text() for ax in figure.axes if ax.get_legend() for text in ax.get_legend().get_texts()}
+    assert texts <= legends
+    assert all(ax.get_xlabel() or ax.get_ylabel() for ax in figure.axes)
+
+
+def test_paired_scores_join_the_right_points():
+    figure = plots.paired_scores({"a": 0.9, "b": 0.7}, {"b": 0.1, "a": 0.2}, "Dice")
+    assert sorted(line.get_ydata().tolist() for line in figure.axes[0].lines) == [[0.1, 0.7], [0.2, 0.9]]

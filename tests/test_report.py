@@ -1,0 +1,209 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+
+import nbformat
+import pytest
+import yaml
+
+from tiledseg_utils import report
+from tiledseg_utils.augmentation import ORIGINAL, Augmentation
+from tiledseg_utils.files import UserError, read_json, write_csv
+
+
+def preset_file(tmp_path, **changes):
+    parameters = {**report.read_preset("smoke"), **changes}
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(parameters))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["smoke", "quick", "standard", "original"])
+def test_every_preset_is_valid(name):
+    parameters = report.read_preset(name)
+    assert parameters.pop("description")
+    report.check_parameters(parameters)
+
+
+def test_the_preset_original_is_the_published_configuration():
+    parameters = report.read_preset("original")
+    assert parameters["model_settings"] == {
+        "base_filters": 16,
+        "levels": 8,
+        "first_kernel": 7,
+        "dropout": 0.05,
+        "dilation": 1,
+        "normalization": "none",
+        "color_space": "hsv",
+    }
+    augmentation = asdict(Augmentation.from_dict(parameters["augmentation"]))
+    for name, value in asdict(ORIGINAL).items():
+        assert augmentation[name] == (pytest.approx(value, abs=1e-4) if isinstance(value, float) else value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"preset nosuch: is not known\. Choose one of original, quick, smoke, standard"),
+        ("a: [1", "is not valid YAML"),
+        ("- 1\n- 2", "does not hold names and values"),
+    ],
+)
+def test_unusable_presets(tmp_path, content, message):
+    name = "nosuch"
+    if content is not None:
+        (tmp_path / "own.yaml").write_text(content)
+        name = str(tmp_path / "own.yaml")
+    with pytest.raises(UserError, match=message):
+        report.read_preset(name)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"treshold": 0.5}, r"parameter: treshold: is not known\. Did you mean threshold\? Valid are .*run_dir"),
+        ({"threshold": "half"}, r"parameter threshold: 'half' is of type str, not float"),
+        ({"seed": 1.5}, "type float, not int"),
+        ({"model": "unett"}, "Did you mean unet"),
+        ({"model_settings": {"level": 5}}, "Did you mean levels"),
+        ({"training": {"epoch": 5}}, "Did you mean epochs"),
+        ({"training": {"loss": "mse"}}, "Choose one of bce_dice"),
+        ({"tiles": {"tile_size": 256.0}}, "type float, not int"),
+        ({"augmentation": {"hflip": 2}}, "augmentation.hflip"),
+        ({"prediction": {"overlapp": 1}}, r"prediction: overlapp: is not known\. Did you mean overlap\?"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_anything_runs(parameters, message):
+    with pytest.raises(UserError, match=message):
+        report.check_parameters(parameters)
+
+
+def test_a_wrong_preset_makes_no_run_folder(tmp_path):
+    with pytest.raises(UserError, match="Did you mean threshold"):
+        report.make_report(tmp_path / "run", preset_file(tmp_path, treshold=0.5))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_split_without_images_is_refused(data_folder, tmp_path):
+    (tmp_path / "data").mkdir()
+    for part in ("images", "masks"):
+        (tmp_path / "data" / part).symlink_to(data_folder / part)
+    stems = sorted(path.stem for path in (data_folder / "images").iterdir())
+    write_csv(tmp_path / "data" / "split.csv", [{"stem": stem, "split": "train"} for stem in stems])
+    with pytest.raises(UserError, match=r"split\.csv: gives no image to valid"):
+        report.make_report(tmp_path / "run", "smoke", tmp_path / "data")
+
+
+def test_run_folders(tmp_path):
+    run = tmp_path / "run"
+    report.prepare_run(run, {"seed": 1}, overwrite=False)
+    report.prepare_run(run, {"seed": 1}, overwrite=False)  # goes on
+    with pytest.raises(UserError, match="unfinished run with other settings"):
+        report.prepare_run(run, {"seed": 2}, overwrite=False)
+    (run / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match="finished run"):
+        report.prepare_run(run, {"seed": 1}, overwrite=False)
+    report.prepare_run(run, {"seed": 2}, overwrite=True)
+    assert read_json(run / "request.json") == {"seed": 2} and not (run / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_with_other_content_is_never_touched(tmp_path, overwrite):
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    with pytest.raises(UserError, match="is a folder with other content"):
+        report.prepare_run(tmp_path, {}, overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_unwritable_place_is_an_error_with_a_remedy(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="Check permissions and disk space"):
+        report.prepare_run(tmp_path / "file" / "run", {}, overwrite=False)
+
+
+def write_notebook(path, *cells):
+    parameters = nbformat.v4.new_code_cell('run_dir: str = ""', metadata={"tags": ["parameters"]})
+    cells = [parameters, *map(nbformat.v4.new_code_cell, cells)]
+    metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    """A course of one notebook that the test writes, and a run folder."""
+    monkeypatch.setattr(report, "NOTEBOOK_FOLDER", tmp_path / "course")
+    (tmp_path / "course").mkdir()
+    return tmp_path / "course" / "01_a.ipynb", tmp_path / "run"
+
+
+def test_an_executed_notebook_is_kept_and_not_repeated(course, capfd):
+    path, run = course
+    write_notebook(path, "print('hello from', run_dir)")
+    cost = report.execute(path, run, {"run_dir": "here", "other": 1})
+    assert cost["seconds"] > 0 and cost["peak_mb"] > 10
+    assert "hello from here" in capfd.readouterr().out
+    assert report.execute(path, run, {}) == cost
+    assert "already done" in capfd.readouterr().out
+
+
+FAILURES = {
+    "from tiledseg_utils.files import UserError\nraise UserError('a.png', 'is bad', 'Mend it')": (
+        r"01_a: a\.png: is bad\. Mend it\. The notebook up to the error"
+    ),
+    "1 / 0": r"01_a: ZeroDivisionError: division by zero\. The notebook up to the error is .*unfinished",
+}
+
+
+@pytest.mark.parametrize(("code", "message"), FAILURES.items(), ids=["for people", "for programmers"])
+def test_a_failing_notebook_says_why_and_where(course, code, message):
+    path, run = course
+    write_notebook(path, code)
+    with pytest.raises(UserError, match=message):
+        report.execute(path, run, {})
+    assert not (run / "notebooks" / "01_a.ipynb").exists()
+    assert (run / "notebooks" / "01_a.unfinished.ipynb").exists()
+
+
+def test_no_notebooks(course):
+    with pytest.raises(UserError, match="Install the package from a clone"):
+        report.notebooks()
+
+
+def test_outside_a_clone_the_commit_is_unknown(course):
+    assert report.git_commit() == "unknown"
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from tiledseg_utils import __main__, report
+report.NOTEBOOK_FOLDER = Path(sys.argv[1])
+__main__.report = lambda arguments: report.execute(report.notebooks()[0], Path(sys.argv[2]), {})
+sys.exit(__main__.main(["report"]))
+"""
+
+
+def test_ctrl_c_ends_with_130_and_leaves_no_kernel_behind(course, tmp_path):
+    path, run = course
+    write_notebook(
+        path,
+        f"import os, time, pathlib\npathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))",
+        "time.sleep(60)",
+    )
+    command = [sys.executable, "-c", INTERRUPTED, path.parent, run]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert "interrupted; the same command goes on where it stopped" in stderr
+    assert not (run / "notebooks" / "01_a.ipynb").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
