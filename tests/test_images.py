@@ -830,3 +830,14 @@ def test_hash_does_not_depend_on_the_order_of_listing(tmp_path, monkeypatch):
 
 def test_hash_refuses_what_find_pairs_refuses(tmp_path):
     assert_user_error(lambda: hash_folder(tmp_path), tmp_path, "holds none of them")
+
+
+def test_require_sound_lists_all_problems_or_returns_the_rows(tmp_path):
+    for stem in "abc":
+        write_image(tmp_path / "images" / f"{stem}.png", COLOUR)
+        write_image(tmp_path / "masks" / f"{stem}.png", GREY > 100)
+    assert [row["stem"] for row in images.require_sound(tmp_path)] == ["a", "b", "c"]
+    (tmp_path / "images" / "a.png").write_bytes(b"")
+    (tmp_path / "masks" / "c.png").write_bytes(b"text")
+    with pytest.raises(UserError, match=r"(?s)a\.png: is an empty file.*c\.png: is not a PNG.*Mend these files"):
+        images.require_sound(tmp_path)

@@ -154,3 +154,14 @@ def test_settings_out_of_range(values, message):
 def test_missing_manifest_says_which_notebook_to_run(tmp_path):
     with pytest.raises(UserError, match="Run notebook 01_data_and_tiling"):
         tiling.read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(70, 1), (1, 30), (20, 20)])
+def test_images_narrower_than_a_tile_become_tiles(tmp_path, shape):
+    pair = images.Pair("thin", tmp_path / "image.png", tmp_path / "mask.png")
+    images.write_image(pair.image, np.full((*shape, 3), 200, np.uint8))
+    images.write_image(pair.mask, np.ones(shape, bool))
+    for fit in ("pad", "enlarge"):
+        rows = tiling.write_tile_set({"train": [pair]}, tmp_path / fit, tiling.TileSetting(tile_size=64, fit=fit))
+        tile_images, tile_masks = tiling.read_tiles(tmp_path / fit, rows)
+        assert (tile_images == 200).all() and tile_masks.all()

@@ -428,6 +428,14 @@ def check_folder(folder: str | os.PathLike) -> tuple[list[dict], list[str]]:
     return rows, problems
 
 
+def require_sound(folder: str | os.PathLike) -> list[dict]:
+    """Return the rows of `check_folder`, or raise one UserError that lists every problem."""
+    rows, problems = check_folder(folder)
+    if problems:
+        raise _all_in_one(Path(folder), problems, "Mend these files, then try again")
+    return rows
+
+
 def hash_folder(folder: str | os.PathLike) -> str:
     """Return the SHA-256, in hex, of names and bytes of all pairs and split.csv, wherever the folder is."""
     digest, split = hashlib.sha256(), Path(folder, "split.csv")

@@ -29,7 +29,7 @@ import yaml
 from .augmentation import Augmentation
 from .evaluation import Meter
 from .files import UserError, atomic_path, check_arguments, check_names, check_type, read_json, setting_from, write_json
-from .images import find_pairs, split_pairs
+from .images import find_pairs, require_sound, split_pairs
 from .inference import predict_tiled
 from .models import check_settings
 from .tiling import TileSetting
@@ -265,7 +265,8 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
     seed = parameters.get("seed", notebook_parameters(notebooks()[0])["seed"])
     if data is not None:
         data = Path(data).resolve()
-        for name, pairs in split_pairs(find_pairs(data), data, seed).items():  # Told now rather than by a notebook.
+        require_sound(data)  # Told now rather than by a notebook.
+        for name, pairs in split_pairs(find_pairs(data), data, seed).items():
             if not pairs:
                 raise UserError(data / "split.csv", f"gives no image to {name}", "Give each split at least one image")
     parameters |= {"run_dir": str(run), "data_dir": str(data or "")}
