@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
     data_commands = commands.add_parser("data", help="make or check a data folder").add_subparsers(required=True)
     command = data_commands.add_parser("synthetic", help="generate blood smears with exact masks", **defaults)
     command.add_argument("folder", type=Path)
-    for split, count in (("train", 10), ("valid", 3), ("test", 6)):
+    for split, count in (("train", 36), ("valid", 4), ("test", 10)):
         command.add_argument(f"--{split}", type=number(1), default=count, help=f"number of {split} images")
     command.add_argument("--seed", type=number(0), default=1)
     command.add_argument("--size", type=number(1), help="side of the images, pixels; by default 1024 to 2096")
