@@ -448,9 +448,9 @@ def test_every_setting_is_documented_and_its_default_allowed():
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ({"hflp": 0.5}, r"hflp: no such setting. Did you mean hflip\? There are: hflip, vflip"),
-        ({"xyzzy": 0.5}, r"xyzzy: no such setting. There are: hflip"),
-        ({3: 0.5}, "3: no such setting"),
+        ({"hflp": 0.5}, r"hflp: is not known. Did you mean hflip\? Valid are hflip, vflip"),
+        ({"xyzzy": 0.5}, r"xyzzy: is not known. Valid are hflip"),
+        ({3: 0.5}, "3: is not known"),
         (None, "no mapping"),
         ([("hflip", 1)], "no mapping"),
         ({"hflip": 1.5}, "hflip: 1.5 lies outside 0 to 1. Give a number from 0 to 1"),

@@ -25,9 +25,9 @@ def exit_code(*arguments) -> int:
         return leaving.code
 
 
-@pytest.mark.parametrize("command", [[], ["report"], ["data"], ["data", "synthetic"], ["data", "check"], ["predict"]])
+@pytest.mark.parametrize("command", ["", "report", "data", "data synthetic", "data check", "predict", "evaluate"])
 def test_every_command_has_help(command, capsys):
-    assert exit_code(*command, "--help") == 0
+    assert exit_code(*command.split(), "--help") == 0
     assert "usage: python -m tiledseg_utils" in capsys.readouterr().out
 
 
@@ -88,6 +88,17 @@ def test_predict_fails_with_a_remedy_and_writes_nothing(model_path, tmp_path, ca
     same = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.tif"]
     assert exit_code("predict", model_path, *same, "--out", tmp_path / "out") == 1
     assert "x: several images would write this one mask" in capsys.readouterr().err
+
+
+def test_evaluate_scores_a_split_of_a_data_folder(model_path, data_folder, capsys):
+    options = ("--tile-size", 64, "--overlap", 8, "--threshold", 0)
+    assert exit_code("evaluate", model_path, data_folder, *options) == 0
+    output = capsys.readouterr().out
+    assert "smear_0003" in output and "smear_0004" in output and "smear_0000" not in output
+    shares = [read_mask(data_folder / "masks" / f"smear_000{index}.png").mean() for index in (3, 4)]
+    dice = np.mean([2 * share / (1 + share) for share in shares])  # at threshold 0 everything is foreground
+    assert f"tiled Dice of 2 images: mean {dice:.3f}" in output
+    assert exit_code("evaluate", model_path, data_folder / "nothing") == 1
 
 
 @pytest.mark.parametrize(("tile_size", "overlap"), [(65, 0), (64, 40)])

@@ -3,7 +3,7 @@ import base64
 import numpy as np
 import pytest
 
-from tiledseg_utils import plots
+from tiledseg_utils import models, plots
 from tiledseg_utils.evaluation import Counts
 from tiledseg_utils.files import read_json
 
@@ -70,6 +70,15 @@ def test_album_writes_and_shows_the_figure_with_its_caption(tmp_path):
     data, metadata = picture._repr_mimebundle_()
     assert base64.b64decode(data["image/png"]) == (tmp_path / "figures" / "01_a.png").read_bytes()
     assert metadata["image/png"]["alt"] == "Two pictures."
+
+
+def test_the_diagram_shows_every_convolution_and_skip():
+    model = models.build_model("unet", {"base_filters": 4, "levels": 3})
+    ax = plots.unet_diagram(model, 64).axes[0]
+    assert [text.get_text() for text in ax.texts if text.get_text()] == [*map(str, [4, 4, 8, 8, 16, 16, 8, 8, 4, 4, 1])]
+    heights = [patch.get_height() for patch in ax.patches]
+    assert heights[0] == heights[-1] == 1 and min(heights) == 1 / 4
+    assert sum(text.get_text() == "" for text in ax.texts) == 2  # arrows
 
 
 HISTORY = [

@@ -145,7 +145,7 @@ def test_cosine_schedule_adamw_and_no_clipping(tile_set, tmp_path):
         clip_value=0.0,
     )
     history = train_in(tmp_path, tile_set, setting)["history"]
-    assert [row["learning_rate"] for row in history] == pytest.approx([0.0005, 0.0], abs=1e-9)
+    assert [row["learning_rate"] for row in history] == pytest.approx([0.001, 0.0], abs=1e-9)
 
 
 def test_previews_show_whole_and_tiled_after_every_epoch(tile_set, tmp_path, rng):

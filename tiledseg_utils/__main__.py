@@ -29,14 +29,23 @@ def data_synthetic(arguments) -> None:
     print(f"{sum(counts.values())} images with masks in {arguments.folder}")
 
 
+def print_table(rows: list[dict]) -> None:
+    """Rows of one kind in columns, the names above them; decimals with four digits."""
+    texts = [
+        {name: f"{value:.4f}" if isinstance(value, float) else str(value) for name, value in row.items()}
+        for row in rows
+    ]
+    widths = {name: max(len(name), *(len(text[name]) for text in texts)) for name in texts[0]}
+    for text in [{name: name for name in widths}, *texts]:
+        print("  ".join(text[name].ljust(width) for name, width in widths.items()).rstrip())
+
+
 def data_check(arguments) -> None:
     from .images import check_folder
 
     rows, problems = check_folder(arguments.folder)
     if rows:
-        widths = {name: max(len(name), *(len(str(row[name])) for row in rows)) for name in rows[0]}
-        for row in [dict(zip(widths, widths, strict=True)), *rows]:
-            print("  ".join(str(row[name]).ljust(width) for name, width in widths.items()).rstrip())
+        print_table(rows)
     for problem in problems:
         print(f"problem: {problem}")
     if problems:
@@ -67,6 +76,28 @@ def predict(arguments) -> None:
     print(f"{len(arguments.images)} mask(s) in {arguments.out}")
 
 
+def evaluate(arguments) -> None:
+    from .evaluation import score_images, score_rows, summarize
+    from .images import find_pairs, split_pairs
+    from .inference import load_model, predict_tiled
+
+    pairs = find_pairs(arguments.data)
+    if arguments.split != "all":
+        pairs = split_pairs(pairs, arguments.data, arguments.seed)[arguments.split]
+    if not pairs:
+        raise UserError(arguments.data, f"has no images in the split {arguments.split}", "Choose another --split")
+    model = load_model(arguments.model)
+    _, counts = score_images(
+        lambda image: predict_tiled(model, image, arguments.tile_size, arguments.overlap),
+        progress(pairs, unit="image"),
+        arguments.threshold,
+    )
+    print_table(score_rows(counts))
+    dice = summarize(counts)["dice"]
+    summary = ", ".join(f"{kind} {dice[kind]:.3f}" for kind in ("mean", "median", "pooled"))
+    print(f"tiled Dice of {len(pairs)} images: {summary}")
+
+
 def number(low: int, high: int | None = None):
     """An argument type: a whole number from `low` to `high`."""
 
@@ -77,6 +108,13 @@ def number(low: int, high: int | None = None):
         return value
 
     return parse
+
+
+def add_prediction_arguments(command: argparse.ArgumentParser) -> None:
+    """How to predict an image in tiles."""
+    command.add_argument("--tile-size", type=number(1), default=512, help="pixels; a multiple of 2^(levels-1)")
+    command.add_argument("--overlap", type=number(0), default=64, help="pixels that neighbouring tiles share")
+    command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is foreground")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,11 +149,17 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out", type=Path, required=True, help="folder for <stem>.png, 0 and 255, as large as the image"
     )
-    command.add_argument("--tile-size", type=number(1), default=512, help="pixels; a multiple of 2^(levels-1)")
-    command.add_argument("--overlap", type=number(0), default=64, help="pixels that neighbouring tiles share")
-    command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is foreground")
+    add_prediction_arguments(command)
     command.add_argument("--overlay", action="store_true", help="also write <stem>_overlay.png, foreground in green")
     command.set_defaults(function=predict)
+
+    command = commands.add_parser("evaluate", help="score a trained model on a data folder", **defaults)
+    command.add_argument("model", type=Path, help="a model.keras of a run")
+    command.add_argument("data", type=Path, help="folder with images/ and masks/")
+    command.add_argument("--split", choices=["train", "valid", "test", "all"], default="test")
+    command.add_argument("--seed", type=number(0), default=1, help="of the split, where there is no split.csv")
+    add_prediction_arguments(command)
+    command.set_defaults(function=evaluate)
     return main_parser
 
 

@@ -12,7 +12,6 @@ The way of a sample: flips and quarter turns (exact) -> every other geometric tr
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from functools import partial
 from math import ceil, cos, exp, radians, sin
@@ -22,7 +21,7 @@ from statistics import NormalDist
 import cv2
 import numpy as np
 
-from .files import UserError
+from .files import UserError, check_names
 
 _SHAPES = {  # of a setting's value; None stands for any length
     (): "a number",
@@ -106,11 +105,7 @@ class Augmentation:
         """Build settings from names and values, as YAML gives them; UserError as the class, and for unknown names."""
         if not isinstance(mapping, Mapping):
             raise UserError("augmentation", f"{mapping!r} is no mapping", "Give 'name: value' lines, or {} for none")
-        valid = [setting.name for setting in dataclasses.fields(cls)]
-        for name in (name for name in mapping if name not in valid):
-            close = difflib.get_close_matches(str(name), valid, n=1)
-            hint = f"Did you mean {close[0]}? " if close else ""
-            raise UserError(f"augmentation.{name}", "no such setting", f"{hint}There are: {', '.join(valid)}")
+        check_names("augmentation", mapping, [setting.name for setting in dataclasses.fields(cls)])
         return cls(**mapping)
 
 

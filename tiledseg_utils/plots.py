@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 from .evaluation import Counts
 from .files import atomic_path, write_json
@@ -109,6 +109,35 @@ def tile_chart(manifest: Sequence[Mapping]) -> Figure:
     return figure
 
 
+def unet_diagram(model, size: int) -> Figure:
+    """The stages of a U-Net: a block per convolution, as high as its picture and wider for more filters.
+
+    Args:
+        model: a Keras model whose layers stand in the order down, bridge, up.
+        size: side of the input, pixels.
+    """
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    ax = figure.subplots()
+    level, x, skips = 0, 0.0, []
+    for layer in model.layers:
+        kind = type(layer).__name__
+        if kind == "MaxPooling2D":
+            skips.append(x)
+            level, x = level + 1, x + 0.5
+        elif kind == "UpConvolution":
+            level, x = level - 1, x + 0.5
+            height = 0.54 - 0.07 * level
+            ax.annotate("", (x, height), (skips.pop(), height), arrowprops={"arrowstyle": "->", "color": "0.6"})
+        elif kind == "Conv2D":
+            width, height = 0.08 * layer.filters**0.5 + 0.1, 2.0**-level
+            ax.add_patch(Rectangle((x, -height / 2), width, height, color=TILED))
+            ax.text(x + width / 2, -height / 2 - 0.03, f"{layer.filters}", ha="center", va="top", fontsize=8)
+            x += width + 0.12
+    ax.set(xlim=(-0.2, x), ylim=(-0.62, 0.62), title=f"filters of each convolution; skips; {size} px at full height")
+    ax.set_axis_off()
+    return figure
+
+
 def training_curves(history: Sequence[Mapping], best_epoch: int) -> Figure:
     """Loss and Dice of training and validation by epoch, the best epoch marked, and the learning rate."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
@@ -156,7 +185,9 @@ class Table:
 
     def _repr_html_(self):
         def cell(value, tag="td"):
-            text = f"{value:.4g}" if isinstance(value, float) else str(value)
+            text = (
+                (f"{value:.4g}" if abs(value) >= 0.001 else f"{value:.4f}") if isinstance(value, float) else str(value)
+            )
             return (
                 f"<{tag} style='text-align:{'left' if isinstance(value, str) else 'right'}'>{html.escape(text)}</{tag}>"
             )

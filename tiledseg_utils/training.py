@@ -36,7 +36,8 @@ class TrainingSetting:
         learning_rate: at the start.
         clip_value: each gradient component is clipped to +-this; 0 switches clipping off.
         schedule: "plateau" multiplies the rate by `reduce_factor` when the validation loss has not improved for
-            `reduce_patience` epochs; "cosine" lets it fall to zero over all epochs (Loshchilov & Hutter 2017).
+            `reduce_patience` epochs; "cosine" raises it through the first epoch and lets it fall to zero over the
+            others (Loshchilov & Hutter 2017).
         reduce_factor, reduce_patience: see schedule.
         patience: stop after this many epochs without a better validation loss; 0 never stops early.
         precision: "float32", or "mixed_bfloat16" on a GPU (weights stay float32).
@@ -74,7 +75,11 @@ def compile_model(model: keras.Model, setting: TrainingSetting) -> None:
     """Give the model its optimiser, loss and metrics."""
     rate = setting.learning_rate
     if setting.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, setting.epochs * setting.steps_per_epoch)
+        # It rises through the first epoch: full steps from random weights throw batch statistics about.
+        warmup, steps = setting.steps_per_epoch, setting.epochs * setting.steps_per_epoch
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate / 10, steps - warmup, warmup_target=rate, warmup_steps=warmup
+        )
     optimizer = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[setting.optimizer]
     model.compile(
         optimizer=optimizer(rate, clipvalue=setting.clip_value or None),
