@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiledseg_utils import evaluation
+from tiledseg_utils import evaluation, images
 from tiledseg_utils.evaluation import Counts
 
 counts = st.builds(Counts, *[st.integers(0, 50)] * 4)
@@ -86,3 +86,46 @@ def test_meter_sees_time_and_memory():
     assert 0.1 < meter.seconds < 5
     assert 40 < meter.added_mb < 200
     assert meter.peak_mb > meter.added_mb
+
+
+@pytest.fixture
+def pairs(splits):
+    return splits["test"]
+
+
+def brightness(image):
+    return image.mean(axis=-1).astype(np.float32) / 255
+
+
+def test_images_are_scored_whole_and_by_stem(pairs):
+    masks, counted = evaluation.score_images(brightness, pairs, 0.5)
+    for pair in pairs:
+        image, reference = images.read_pair(pair)
+        np.testing.assert_array_equal(masks[pair.stem], brightness(image) >= 0.5)
+        assert counted[pair.stem] == evaluation.count_pixels(brightness(image) >= 0.5, reference)
+
+
+def test_a_sweep_over_images_adds_their_pixels(pairs):
+    totals = evaluation.sweep_images(brightness, pairs, [0.4, 0.6])
+    for threshold, total in zip([0.4, 0.6], totals, strict=True):
+        _, counted = evaluation.score_images(brightness, pairs, np.float32(threshold))
+        assert total == sum(counted.values(), Counts(0, 0, 0, 0))
+
+
+def test_comparing_ways_gives_each_the_same_images_and_times_only_the_prediction(pairs):
+    seen = []
+
+    def slow(image):
+        seen.append(image.shape)
+        time.sleep(0.05)
+        return brightness(image)
+
+    results, masks = evaluation.compare({"slow": slow, "constant": lambda image: 0 * brightness(image)}, pairs, 0.5)
+    assert len(seen) == 1 + len(pairs)  # one to compile
+    assert 0.05 * len(pairs) <= results["slow"]["seconds"] < 1
+    megapixels = sum(mask.size for mask in masks["slow"].values()) / 1e6
+    rate = results["slow"]["megapixels_per_second"]
+    assert rate == pytest.approx(megapixels / results["slow"]["seconds"], rel=0.05)
+    assert results["constant"]["dice"]["mean"] == 0 and not any(mask.any() for mask in masks["constant"].values())
+    _, counted = evaluation.score_images(brightness, pairs, 0.5)
+    assert results["slow"]["iou"] == evaluation.summarize(counted)["iou"]

@@ -73,6 +73,8 @@ def test_unusable_presets(tmp_path, content, message):
         ({"training": {"loss": "mse"}}, "Choose one of bce_dice"),
         ({"tiles": {"tile_size": 256.0}}, "type float, not int"),
         ({"augmentation": {"hflip": 2}}, "augmentation.hflip"),
+        ({"generated_images": {"train": 3, "test": 1}}, "leaves a split without images"),
+        ({"generated_images": {"train": 3, "tests": 1}}, "Did you mean test"),
         ({"prediction": {"overlapp": 1}}, r"prediction: overlapp: is not known\. Did you mean overlap\?"),
     ],
 )

@@ -185,12 +185,10 @@ class Table:
 
     def _repr_html_(self):
         def cell(value, tag="td"):
-            text = (
-                (f"{value:.4g}" if abs(value) >= 0.001 else f"{value:.4f}") if isinstance(value, float) else str(value)
-            )
-            return (
-                f"<{tag} style='text-align:{'left' if isinstance(value, str) else 'right'}'>{html.escape(text)}</{tag}>"
-            )
+            digits = ".4g" if isinstance(value, float) and abs(value) >= 0.001 else ".4f"
+            text = format(value, digits) if isinstance(value, float) else str(value)
+            align = "left" if isinstance(value, str) else "right"
+            return f"<{tag} style='text-align:{align}'>{html.escape(text)}</{tag}>"
 
         head = "".join(cell(str(name), "th") for name in self.rows[0])
         body = "".join(f"<tr>{''.join(cell(value) for value in row.values())}</tr>" for row in self.rows)

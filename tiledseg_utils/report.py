@@ -29,7 +29,7 @@ import yaml
 from .augmentation import Augmentation
 from .evaluation import Meter
 from .files import UserError, atomic_path, check_arguments, check_names, check_type, read_json, setting_from, write_json
-from .images import find_pairs, require_sound, split_pairs
+from .images import SPLITS, find_pairs, require_sound, split_pairs
 from .inference import predict_tiled
 from .models import check_settings
 from .tiling import TileSetting
@@ -94,6 +94,10 @@ def check_parameters(parameters: Mapping) -> None:
     for name, value in parameters.items():
         check_type(f"parameter {name}", value, defaults[name])
     merged = defaults | dict(parameters)
+    check_names("generated_images", merged["generated_images"], SPLITS)
+    if not all(merged["generated_images"].get(name, 0) > 0 for name in SPLITS):
+        problem = "leaves a split without images"
+        raise UserError("generated_images", problem, f"Give each of {', '.join(SPLITS)} at least one")
     setting_from(TileSetting, merged["tiles"], "tiles")
     setting_from(TrainingSetting, merged["training"], "training")
     Augmentation.from_dict(merged["augmentation"])
