@@ -65,6 +65,10 @@ def test_color_input_scales_and_converts():
     np.testing.assert_allclose(ColorInput("hsv")(image)[0, 0], [[0, 1, 1], [1 / 3, 1, 1], [0, 0, 0.2]], atol=1e-6)
 
 
+def test_a_date_will_do_as_a_seed():
+    models.build_model("unet", {**SMALL, "dropout": 0.1, "seed": 20261123})
+
+
 def test_same_seed_same_weights():
     first, again, other = (models.build_model("unet", {**SMALL, "seed": seed}).get_weights() for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))

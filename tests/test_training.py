@@ -122,6 +122,15 @@ def test_other_settings_in_the_same_run_are_refused(uninterrupted, tile_set):
         train_in(run, tile_set, TrainingSetting(epochs=6))
 
 
+def test_other_tiles_in_the_same_run_are_refused(uninterrupted, tile_set, tmp_path):
+    run, _ = uninterrupted
+    shutil.copytree(run, tmp_path / "run")
+    manifest = tmp_path / "run" / "tiles" / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("1.0\n", "0.5\n"))
+    with pytest.raises(UserError, match="other settings or tiles"):
+        train_in(tmp_path / "run", tile_set)
+
+
 def test_a_loss_that_is_not_a_number_stops_and_says_where(tile_set, tmp_path, monkeypatch):
     def ruined(name, settings):
         model = models.build_model(name, settings)

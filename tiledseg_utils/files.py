@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import difflib
+import hashlib
 import inspect
 import json
 import os
@@ -98,6 +99,11 @@ def write_json(path: str | os.PathLike, content) -> None:
     """Write `content` as readable JSON, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def hash_file(path: str | os.PathLike) -> str:
+    """SHA-256 of the bytes of a file, in hex."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def read_json(path: str | os.PathLike):

@@ -17,10 +17,11 @@ import numpy as np
 from . import losses
 from .augmentation import Augmentation
 from .batches import TrainingBatches, ValidationBatches
-from .files import UserError, atomic_path, read_json, write_csv, write_json
+from .files import UserError, atomic_path, hash_file, read_json, write_csv, write_json
 from .images import write_image
 from .inference import alignment, predict_tiled, predict_whole
 from .models import build_model
+from .tiling import MANIFEST
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,14 @@ class RunState(keras.callbacks.Callback):
         folder: `<run>/training`.
         batches: their `epoch` is set before each epoch.
         counting: callbacks whose attributes named in `COUNTS` are part of the state.
-        seed: dropout masks are a function of (seed, epoch, step).
         request: what was asked for; a state that answers another request is refused.
     """
 
     COUNTS = ("best", "best_epoch", "wait", "cooldown_counter", "stopped_epoch")
 
-    def __init__(self, folder: Path, batches: TrainingBatches, counting: list, seed: int, request: dict):
+    def __init__(self, folder: Path, batches: TrainingBatches, counting: list, request: dict):
         super().__init__()
-        self.folder, self.batches, self.counting, self.seed, self.request = folder, batches, counting, seed, request
+        self.folder, self.batches, self.counting = folder, batches, counting
         self.path = folder / "state.json"
         self.state = {"request": request, "epoch": 0, "best_epoch": 0, "finished": False, "counts": [], "history": []}
         if self.path.exists():
@@ -115,7 +115,7 @@ class RunState(keras.callbacks.Callback):
             if self.state["request"] != request:
                 raise UserError(
                     self.path,
-                    "belongs to a training with other settings",
+                    "belongs to a training with other settings or tiles",
                     "Use another run folder, or delete this file",
                 )
 
@@ -131,9 +131,9 @@ class RunState(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
         self.batches.epoch = epoch
-        for layer in self.model.layers:
+        for layer in self.model.layers:  # A dropout mask is a function of (seed, epoch, step).
             if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
-                layer.seed_generator.state.assign([layer.seed + 1_000_003 * self.seed, epoch])
+                layer.seed_generator.state.assign([layer.seed, epoch])
 
     def on_epoch_end(self, epoch, logs=None):
         state, epoch = self.state, epoch + 1
@@ -251,8 +251,9 @@ def train(
         reducer = keras.callbacks.ReduceLROnPlateau(factor=setting.reduce_factor, patience=setting.reduce_patience)
         counting.append(reducer)
     request = {"model": model, "model_settings": model_settings, "augmentation": augmentation, "seed": seed}
-    request = json.loads(json.dumps(request | {"training": asdict(setting)}))  # As it will be read back.
-    run_state = RunState(run / "training", batches, counting, seed, request)
+    request |= {"training": asdict(setting), "tiles": hash_file(run / "tiles" / MANIFEST)}
+    request = json.loads(json.dumps(request))  # As it will be read back.
+    run_state = RunState(run / "training", batches, counting, request)
     state = run_state.state
     if state["epoch"]:
         print(f"resuming after epoch {state['epoch']}", flush=True)

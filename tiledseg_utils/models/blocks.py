@@ -1,7 +1,13 @@
 """Building blocks that the architectures share. `keras.ops` only, so they run on every backend."""
 
 import keras
+import numpy as np
 from keras import layers, ops
+
+
+def layer_seed(*key: int) -> int:
+    """A 32-bit seed for one layer, from non-negative numbers that tell it from all others, such as (seed, level)."""
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
 
 
 @keras.saving.register_keras_serializable("tiledseg")
@@ -55,21 +61,23 @@ class ColorInput(layers.Layer):
         return {**super().get_config(), "color_space": self.color_space}
 
 
-def convolution_block(x, filters: int, kernel: int, dilation: int, dropout: float, normalization: str, seed: int):
+def convolution_block(x, filters: int, kernel: int, dilation: int, dropout: float, normalization: str, key: tuple):
     """Two same-size convolutions with ReLU, dropout between them, batch normalisation before each ReLU if wanted.
+
+    `key` tells the block from all others; its random numbers follow from it.
 
     With "batch" the convolutions have no bias, as the normalisation brings its own. Its momentum is 0.9, since a course
     trains for hundreds of steps and Keras' default of 0.99 would still remember the first ones.
     """
     for position in range(2):
         if position == 1 and dropout > 0:
-            x = layers.Dropout(dropout, seed=seed)(x)
+            x = layers.Dropout(dropout, seed=layer_seed(*key, 2))(x)
         x = layers.Conv2D(
             filters,
             kernel,
             padding="same",
             dilation_rate=dilation,
-            kernel_initializer=keras.initializers.HeNormal(seed=seed + position),
+            kernel_initializer=keras.initializers.HeNormal(seed=layer_seed(*key, position)),
             use_bias=normalization == "none",
         )(x)
         if normalization == "batch":

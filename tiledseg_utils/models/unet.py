@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from .blocks import ColorInput, UpConvolution, convolution_block
+from .blocks import ColorInput, UpConvolution, convolution_block, layer_seed
 
 
 def unet(
@@ -56,7 +56,7 @@ def unet(
             dilation=max(1, dilation - level),
             dropout=dropout * level,
             normalization=normalization,
-            seed=1000 * seed + 100 * part + 10 * level,
+            key=(seed, part, level),
         )
 
     inputs = keras.Input((None, None, 3), dtype="uint8", name="image")
@@ -68,11 +68,11 @@ def unet(
         x = layers.MaxPooling2D(2)(x)
     x = block(x, levels - 1, part=0)
     for level in reversed(range(levels - 1)):
-        initializer = keras.initializers.GlorotUniform(seed=1000 * seed + 200 + level)
+        initializer = keras.initializers.GlorotUniform(seed=layer_seed(seed, 2, level))
         x = UpConvolution(base_filters * 2**level, kernel_initializer=initializer)(x)
         x = layers.Concatenate()([x, skips[level]])
         x = block(x, level, part=1)
-    initializer = keras.initializers.GlorotUniform(seed=1000 * seed + 300)
+    initializer = keras.initializers.GlorotUniform(seed=layer_seed(seed, 3))
     # Probabilities stay float32 under mixed precision: bfloat16 has no room between 0.996 and 1.
     outputs = layers.Conv2D(
         1, 1, kernel_initializer=initializer, activation="sigmoid", dtype="float32", name="probability"
