@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from tiledseg_utils import synthetic
-from tiledseg_utils.files import UserError
+from tiledseg_utils.files import UserError, read_csv
 from tiledseg_utils.synthetic import draw_smear, write_dataset
 
 SIZE = 512
@@ -172,3 +172,10 @@ def test_a_folder_of_someone_elses_images_is_refused(tmp_path):
     with pytest.raises(UserError, match=str(tmp_path)):
         write_dataset(tmp_path, 3, {"train": 1}, size=256)
     assert (tmp_path / "images" / "smear_0000.png").read_bytes() == b"mine"
+
+
+def test_the_order_of_the_splits_is_that_of_the_course_not_of_the_mapping(tmp_path):
+    write_dataset(tmp_path / "a", 3, {"test": 1, "train": 2}, size=256)
+    assert [row["split"] for row in read_csv(tmp_path / "a" / "split.csv")] == ["train", "train", "test"]
+    with pytest.raises(UserError, match="Did you mean train"):
+        write_dataset(tmp_path / "b", 3, {"trian": 1}, size=256)

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from .files import UserError, atomic_path, progress, read_json, write_csv, write_json
-from .images import write_image
+from .files import UserError, atomic_path, check_names, progress, read_json, write_csv, write_json
+from .images import SPLITS, write_image
 
 # Optical density of one unit of each stain in red, green and blue, measured on May-Grünwald-Giemsa smears.
 STAINS = {
@@ -514,11 +514,13 @@ def write_dataset(
         the stems of all images, in the order of the splits.
 
     Raises:
-        UserError: the folder holds other images, which are never overwritten, or it cannot be written to.
+        UserError: an unknown split, a folder that holds other images, which are never overwritten, or one that cannot
+            be written to.
     """
+    check_names("images", images, SPLITS)
     folder = Path(folder)
     suffix = ".png" if jpeg_quality is None else ".jpg"
-    splits = [split for split, count in images.items() for _ in range(count)]
+    splits = [split for split in SPLITS for _ in range(images.get(split, 0))]  # whatever the order of the mapping
     stems = [f"smear_{index:04d}" for index in range(len(splits))]
     recipe = {"drawing": DRAWING, "seed": seed, "images": dict(images), "size": size, "jpeg_quality": jpeg_quality}
     expected = {f"images/{stem}{suffix}" for stem in stems} | {f"masks/{stem}.png" for stem in stems}
