@@ -131,7 +131,7 @@ def paired_difference(first: Mapping[str, float], second: Mapping[str, float], s
 
     Args:
         first, second: a score by image, for the same images.
-        seed: of the 10,000 resamplings.
+        seed: of the 9,999 resamplings.
 
     Returns:
         {"mean", "ci95": [low, high]}; the interval is [None, None] for a single image.
