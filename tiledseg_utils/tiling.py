@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from .files import UserError, progress, read_csv, write_csv
-from .images import Pair, read_image, read_mask, read_pair, write_image
+from .images import SPLITS, Pair, read_image, read_mask, read_pair, write_image
 
 MANIFEST = "manifest.csv"
 
@@ -242,7 +242,7 @@ def read_tiles(folder: Path, rows: Sequence[Mapping]) -> tuple[np.ndarray, np.nd
 def tile_statistics(rows: Sequence[Mapping]) -> list[dict]:
     """Per split: sources, tiles, reduced whole images among them, empty tiles and mean foreground in percent."""
     table = []
-    for name in ("train", "valid", "test"):
+    for name in SPLITS:
         chosen = [row for row in rows if row["split"] == name]
         foreground = np.array([row["foreground"] for row in chosen])
         table.append(
