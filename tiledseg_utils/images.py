@@ -17,6 +17,7 @@ import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -30,6 +31,7 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 NEVER_IMAGES = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".ini", ".db"}
 SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
 SIGNATURES |= dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF")
+PERCENTILES = (0.1, 99.9)  # of wider integers, that become 0 and 255
 JPEG_GREY_LIMIT = 0.08  # share of 32-223. 24 real masks: 0; small cells at quality 30: 0.035; photographs: 0.1 and more
 
 # What the decoders would print, the UserError says, together with the name of the file.
@@ -96,30 +98,69 @@ def _decode_cv2(path: Path, data: bytes, kind: str) -> np.ndarray:
     return pixels
 
 
-def _decode_tiff(path: Path, data: bytes) -> tuple[np.ndarray, bool]:
-    pixels = None
+def open_tiff(path: Path, source: str | os.PathLike | BinaryIO) -> tifffile.TiffFile:
+    """Open a TIFF of one page, whose bytes are all there; only its tags are read.
+
+    Args:
+        path: the name for errors.
+        source: the file, or its content.
+
+    Raises:
+        UserError: the file is cut, damaged, or a stack of several pages.
+    """
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(tifffile.TiffFile(source))
             page, series = file.pages.first, file.series[0]
             count = sum(not each.is_reduced for each in file.pages)  # thumbnails do not count
             is_stack = count > 1 or math.prod(series.shape) != page.size or page.axes not in ("YX", "YXS", "SYX")
             ends = [start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
-            tag_count = data[page.offset : page.offset + file.tiff.tagnosize]
+            file.filehandle.seek(page.offset)
+            tag_count = file.filehandle.read(file.tiff.tagnosize)
             if int.from_bytes(tag_count, "little" if file.byteorder == "<" else "big") != len(page.tags):
                 raise ValueError("tags are missing")  # tifffile would guess them
-            if not ends or max(ends) > len(data):
+            if not ends or max(ends) > file.filehandle.size:
                 raise ValueError("pixels are missing")
-            if not is_stack and page.photometric != tifffile.PHOTOMETRIC.PALETTE:  # OpenCV looks up palettes
-                pixels = np.moveaxis(page.asarray(), 0, -1) if page.axes == "SYX" else page.asarray()
+            if not is_stack:
+                stack.pop_all()  # stays open
+                return file
     except Exception as error:  # every layer of tifffile raises its own kind for bytes that make no sense
-        if "requires the 'imagecodecs'" not in str(error):  # for rarer compressions, most of which OpenCV reads
-            raise UserError(path, f"is a cut or damaged TIFF ({error})", "Copy it again, or save it as PNG") from error
-    if is_stack:
-        raise UserError(path, "is a stack of several pages", "Save each page, or channels as RGB, as one file")
+        raise _damaged_tiff(path, error) from error
+    raise UserError(path, "is a stack of several pages", "Save each page, or channels as RGB, as one file")
+
+
+def _damaged_tiff(path: Path, error: Exception) -> UserError:
+    return UserError(path, f"is a cut or damaged TIFF ({error})", "Copy it again, or save it as PNG")
+
+
+def lacks_codec(error: Exception) -> bool:
+    """Tell a compression that tifffile alone cannot decode, but OpenCV perhaps can, from damage."""
+    return "requires the 'imagecodecs'" in str(error) or isinstance(error, ImportError)
+
+
+def _decode_tiff(path: Path, data: bytes) -> tuple[np.ndarray, bool]:
+    pixels = None
+    with open_tiff(path, io.BytesIO(data)) as file:
+        page = file.pages.first
+        try:
+            if page.photometric != tifffile.PHOTOMETRIC.PALETTE:  # OpenCV looks up palettes
+                pixels = np.moveaxis(page.asarray(), 0, -1) if page.axes == "SYX" else page.asarray()
+        except Exception as error:  # as in open_tiff
+            if not lacks_codec(error):
+                raise _damaged_tiff(path, error) from error
     compression = getattr(page.compression, "name", f"number {page.compression}")
     if pixels is None:
         pixels = _decode_cv2(path, data, f"TIFF (compression {compression})")
     return pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels, "JPEG" in compression
+
+
+def scale_to_uint8(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Scale integers so that `low` becomes 0 and `high` 255; where these are equal, keep the highest 8 bits."""
+    bits = 8 * pixels.dtype.itemsize
+    if low == high:
+        return (pixels >> (bits - 8)).clip(0, 255).astype(np.uint8)
+    scaled = (pixels.astype(np.float32 if bits <= 16 else np.float64) - low) * (255 / (high - low))
+    return np.rint(scaled, out=scaled).clip(0, 255).astype(np.uint8)
 
 
 def _to_rgb(stored: _Stored) -> tuple[np.ndarray, list[str]]:
@@ -128,16 +169,12 @@ def _to_rgb(stored: _Stored) -> tuple[np.ndarray, list[str]]:
     notes = [f"{stored.channels} channels, first {used} used"] if stored.channels > used else []
     if pixels.dtype != np.uint8:
         bits = 8 * pixels.dtype.itemsize
-        low, high = np.percentile(pixels, (0.1, 99.9)).tolist()
+        safe = pixels.astype(np.float64) if pixels.dtype.kind == "i" else pixels  # NumPy's differences may overflow
+        low, high = np.percentile(safe, PERCENTILES).tolist()
         if low == high:  # a few bright spots on even ground
             low, high = float(pixels.min()), float(pixels.max())
-        if low == high:
-            pixels = (pixels >> (bits - 8)).clip(0, 255).astype(np.uint8)
-            notes.append(f"{bits}-bit, constant")
-        else:
-            scaled = (pixels.astype(np.float32 if bits <= 16 else np.float64) - low) * (255 / (high - low))
-            pixels = np.rint(scaled, out=scaled).clip(0, 255).astype(np.uint8)
-            notes.append(f"{bits}-bit, scaled from {low:.0f}-{high:.0f}")
+        notes.append(f"{bits}-bit, " + ("constant" if low == high else f"scaled from {low:.0f}-{high:.0f}"))
+        pixels = scale_to_uint8(pixels, low, high)
     dark = [name for index, name in enumerate(("red", "green", "blue")[:used]) if not stored.pixels[..., index].any()]
     notes += ["image is all zero"] if len(dark) == used else [f"{name} channel is all zero" for name in dark]
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if used == 1 else np.ascontiguousarray(pixels), notes

@@ -1,0 +1,431 @@
+"""Images larger than memory: read row by row from files, write row by row, and go on after an interruption.
+
+`open_source` gives the rows of an array or a file with the values that `images.read_image` would give. `BandWriter`
+appends rows to a hidden file beside the output, which it turns into the output when all are there; killed at any
+moment and started again, it goes on behind the last band that is safely on disk.
+"""
+
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+
+from . import images
+from .files import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+TILE = 512  # side of the tiles of TIFF outputs, pixels
+COPY_AGAIN = "Copy it again from its source"
+
+
+def _chunks(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Divide the rows of an image into ranges of about a million pixels."""
+    step = max(1, 2**20 // shape[1])
+    for start in range(0, shape[0], step):
+        yield start, min(start + step, shape[0])
+
+
+def percentile_of_counts(counts: np.ndarray, percent: float, first: int = 0) -> float:
+    """Return what `np.percentile` gives for pixels of which `counts[i]` have the value `first + i`."""
+    ends = np.cumsum(counts)
+    rank = (int(ends[-1]) - 1) * (percent / 100)
+    below, above = (first + int(np.searchsorted(ends, end(rank), side="right")) for end in (math.floor, math.ceil))
+    share = rank % 1  # interpolate from the nearer side, as NumPy does, to get the same bits
+    return above - (above - below) * (1 - share) if share >= 0.5 else below + (above - below) * share
+
+
+class Source:
+    """An image that is read by rows; made by `open_source`, and a context manager that closes the file.
+
+    Attributes:
+        name: path of the file, or "image" for an array.
+        shape: (H, W), pixels.
+        dtype: of the rows: float32 where decimal numbers are stored, else uint8.
+        identity: () -> dict for JSON; what tells this image from another, or from an older version of itself.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, int],
+        stored: np.dtype,
+        read: Callable[[int, int], np.ndarray],
+        identity: Callable[[], dict],
+    ):
+        if 0 in shape:
+            raise UserError(name, f"has no pixels, {shape[0]} x {shape[1]} (rows x columns)", "Give another image")
+        if stored.kind not in "biuf" or (stored.kind in "iu" and stored.itemsize > 2):
+            remedy = "Scale it to 0-255 and store it as uint8, or to 0-65535 as uint16"
+            raise UserError(name, f"holds {stored.name}, which cannot be read by rows", remedy)
+        self.name, self.shape, self.dtype = name, shape, np.dtype(np.float32 if stored.kind == "f" else np.uint8)
+        self.identity, self._stored, self._read, self._limits = identity, stored, read, None
+        self._closing = contextlib.ExitStack()
+
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._closing.close()
+
+    def read_rows(self, start: int, stop: int) -> np.ndarray:
+        """Read rows `start` to `stop - 1` as `(stop - start, W, 3)`: uint8 RGB, or float32 as stored.
+
+        The first call for 8- or 16-bit integers other than uint8 reads the whole image once, chunk by chunk, for the
+        percentiles that they are scaled by.
+
+        Raises:
+            UserError: a strip or tile of these rows is damaged, or a number is not finite.
+        """
+        if not 0 <= start < stop <= self.shape[0]:
+            raise ValueError(f"rows {start} to {stop} are not within the {self.shape[0]} rows of {self.name}")
+        rows = self._read(start, stop)
+        if self.dtype == np.float32:
+            with np.errstate(over="ignore"):  # becomes infinite, which is told below
+                rows = rows.astype(np.float32, copy=False)
+            finite = np.isfinite(rows)
+            if not finite.all():
+                row, column, channel = np.unravel_index(finite.argmin(), finite.shape)
+                state = "not a number" if np.isnan(rows[row, column, channel]) else "infinite in float32"
+                pixel = f"pixel (row {start + row}, column {column}) is {state}"
+                raise UserError(self.name, pixel, "Replace such pixels, for instance by 0")
+        elif rows.dtype == bool:
+            rows = rows.astype(np.uint8) * 255
+        elif rows.dtype != np.uint8:
+            self._limits = self._limits or self._find_limits()
+            rows = images.scale_to_uint8(rows, *self._limits)
+        return cv2.cvtColor(rows, cv2.COLOR_GRAY2RGB) if rows.shape[2] == 1 else np.ascontiguousarray(rows)
+
+    def _find_limits(self) -> tuple[float, float]:
+        """Return the values that become 0 and 255 by the rules of `images.read_image`."""
+        first, counts = int(np.iinfo(self._stored).min), np.zeros(2 ** (8 * self._stored.itemsize), np.int64)
+        for start, stop in _chunks(self.shape):
+            counts += np.bincount(self._read(start, stop).ravel().astype(np.intp) - first, minlength=counts.size)
+        low, high = (percentile_of_counts(counts, percent, first) for percent in images.PERCENTILES)
+        if low == high:
+            low, high = (float(first + value) for value in np.flatnonzero(counts)[[0, -1]])
+        return low, high
+
+
+def open_source(image: np.ndarray | str | os.PathLike) -> Source:
+    """Open an image of any size for reading by rows.
+
+    Args:
+        image: an array, also a memory map: (H, W) or (H, W, C) with 1 to 4 channels, bool, integers of up to 16 bits or
+            floats. Or a file with the like: .npy; TIFF, in strips or tiles, of which only those are decoded that the
+            rows touch; or anything else that `images.read_image` reads, which is decoded whole: PNG, JPEG, BMP, and
+            TIFF with a palette or a compression that tifffile lacks (LZW and JPEG, unless imagecodecs is installed).
+
+    Channels and values follow the rules of `images.read_image`, except that floats are allowed, and stay as they are.
+
+    Raises:
+        UserError: the file cannot be opened, is cut, damaged, no image, or several pages, or holds something else.
+    """
+    if not isinstance(image, (str, os.PathLike)):
+        array = np.asarray(image)
+        return _array_source("image", lambda: array, lambda: _describe_array(array))
+    path = Path(image)
+    try:
+        with path.open("rb") as file:
+            start, stat = file.read(8), os.fstat(file.fileno())
+    except OSError as error:
+        raise UserError(path, f"cannot be opened ({error.strerror})", "Check its name and permissions") from error
+    about = {"path": str(path.absolute()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    if start.startswith(b"\x93NUMPY"):  # mapped anew for each read, so that no page of it stays in memory
+        return _array_source(str(path), lambda: _map(path), about.copy)
+    if images.SIGNATURES.get(start[:4]) == "TIFF" and (source := _tiff_source(path, about.copy)):
+        return source
+    pixels = images.read_image(path)
+    return _array_source(str(path), lambda: pixels, about.copy)
+
+
+def _map(path: Path, page: tifffile.TiffPage | None = None) -> np.ndarray:
+    """Map a .npy file, or the uncompressed page of a TIFF, as (H, W) or (H, W, C) into memory."""
+    try:
+        if page is None:
+            return np.load(path, mmap_mode="r")
+        planes, _, height, width, samples = page.shaped
+        dtype, shape = page.dtype.newbyteorder(page.parent.byteorder), (planes, height, width, samples)
+        pixels = np.memmap(path, dtype, "r", page.dataoffsets[0], shape)
+        return pixels[0, ..., :3] if planes == 1 else np.moveaxis(pixels[:3, ..., 0], 0, -1)
+    except (OSError, ValueError) as error:
+        raise UserError(path, f"is cut or damaged ({error})", COPY_AGAIN) from error
+
+
+def _describe_array(array: np.ndarray) -> dict:
+    digest = hashlib.sha256()
+    for start, stop in _chunks(array.shape[:2]):
+        digest.update(np.ascontiguousarray(array[start:stop]))
+    return {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": digest.hexdigest()}
+
+
+def _array_source(name: str, get: Callable[[], np.ndarray], identity: Callable[[], dict]) -> Source:
+    shape, dtype = get().shape, get().dtype
+    if len(shape) not in (2, 3) or (len(shape) == 3 and not 1 <= shape[2] <= 4):
+        remedy = "Give (rows, columns), or (rows, columns, channels) with 1 to 4 channels"
+        raise UserError(name, f"has the shape {shape}", remedy)
+    used = 3 if shape[2:] >= (3,) else 1
+
+    def read(start: int, stop: int) -> np.ndarray:
+        return np.array(np.atleast_3d(get()[start:stop])[..., :used])  # a copy; the map closes
+
+    return Source(name, shape[:2], dtype, read, identity)
+
+
+def _tiff_source(path: Path, identity: Callable[[], dict]) -> Source | None:
+    """Return None for a TIFF that only OpenCV can decode."""
+    with contextlib.ExitStack() as stack:
+        page = stack.enter_context(images.open_tiff(path, path)).pages.first
+        try:
+            page.decode(b"", 0)
+        except Exception as error:  # too few bytes, or no decoder for them
+            if images.lacks_codec(error):
+                return None
+        if page.dtype is None or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+            return None
+        if page.is_final:  # uncompressed, and the rows lie one after another
+            return _array_source(str(path), lambda: _map(path, page), identity)
+        source = Source(str(path), page.shaped[2:4], page.dtype, _Segments(path, page).read, identity)
+        source._closing = stack.pop_all()
+        return source
+
+
+class _Segments:
+    """The strips or tiles of a TIFF; those of the last rows are kept, since the next rows may touch them, too."""
+
+    def __init__(self, path: Path, page: tifffile.TiffPage):
+        self.path, self.page, self.kept = path, page, {}
+        planes, _, *self.shape, samples = page.shaped
+        self.used = 3 if planes * samples >= 3 else 1  # channels, all in one plane or each in its own
+        self.planes = range(self.used if planes > 1 else 1)
+        self.size = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, self.shape[1])
+        self.down, self.across = (-(-whole // part) for whole, part in zip(self.shape, self.size, strict=True))
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Read rows as `(stop - start, W, 1 or 3)` of the stored dtype."""
+        out = np.empty((stop - start, self.shape[1], self.used), self.page.dtype)
+        touched = range(start // self.size[0], (stop - 1) // self.size[0] + 1)
+        wanted = [
+            (plane * self.down + row) * self.across + column
+            for plane, row, column in itertools.product(self.planes, touched, range(self.across))
+        ]
+        self.kept = {index: self.kept[index] for index in wanted if index in self.kept}
+        for index in wanted:
+            plane, top, left = self._position(index)
+            if index not in self.kept:
+                self.kept[index] = self._decode(index)
+            target = out[max(top - start, 0) : top + self.size[0] - start, left : left + self.size[1]]
+            target = target[..., plane : plane + self.used // len(self.planes)]
+            segment, first = self.kept[index], max(start - top, 0)
+            if segment is None:  # left out of the file
+                target[:] = self.page.nodata
+            else:  # cut off what reaches over the edge, and further channels
+                target[:] = segment[first : first + len(target), : target.shape[1], : target.shape[2]]
+        return out
+
+    def _position(self, index: int) -> tuple[int, int, int]:
+        """Return plane, first row and first column of a segment."""
+        plane, index = divmod(index, self.down * self.across)
+        return plane, index // self.across * self.size[0], index % self.across * self.size[1]
+
+    def _decode(self, index: int) -> np.ndarray | None:
+        """Return a segment, (rows, columns, samples), that may reach over the edge of the image."""
+        page = self.page
+        try:
+            offset, size = page.dataoffsets[index], page.databytecounts[index]
+            page.parent.filehandle.seek(offset)
+            data = page.parent.filehandle.read(size) if offset and size else None
+            segment = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
+        except Exception as error:  # every codec raises its own kind
+            _, top, left = self._position(index)
+            bottom, right = np.minimum((top + self.size[0], left + self.size[1]), self.shape) - 1
+            problem = f"rows {top}-{bottom}, columns {left}-{right} cannot be decoded ({error})"
+            raise UserError(self.path, problem, COPY_AGAIN) from error
+        return None if segment is None else segment[0]
+
+
+class BandWriter:
+    """Writes a `(H, W)` result row by row into a file that has its name only when it is complete.
+
+    Until then, the rows are in `.NAME.partial` beside it and their number in `.NAME.partial.json`. A new writer for
+    the same identity, shape and dtype goes on behind them; any other starts from row 0. A .tif is made at the end,
+    from the rows, and needs their space once more. Use it as a context manager, which closes the working file.
+
+    Args:
+        path: output; its suffix is .npy, .tif or .tiff.
+        shape: (H, W), pixels.
+        dtype: uint8 or float32.
+        identity: for JSON; all that the rows depend on: the image, the model, the settings.
+        overwrite: replace an output that exists; it stays until the new one is complete.
+
+    Attributes:
+        rows: rows that are safely on disk; at first those of the run that was interrupted.
+
+    Raises:
+        UserError: another suffix, the output exists, another run is writing it, or no permission, or no space.
+    """
+
+    def __init__(self, path: str | os.PathLike, shape: tuple[int, int], dtype, identity: dict, overwrite: bool = False):
+        self.path, self.shape, self.dtype, self.rows = Path(path), tuple(map(int, shape)), np.dtype(dtype), 0
+        if self.path.suffix.lower() not in (".npy", ".tif", ".tiff"):
+            raise UserError(path, "does not have a suffix that can be written by rows", "Use .npy or .tif")
+        if self.dtype not in (np.uint8, np.float32) or len(self.shape) != 2 or min(self.shape) < 1:
+            raise ValueError(f"(H, W) of uint8 or float32 can be written, not {self.shape} of {self.dtype}")
+        state = {"identity": identity, "shape": self.shape, "dtype": self.dtype.name}
+        self._state = json.loads(json.dumps(state))  # as it will be read again
+        self._working, self._progress, self._new = (
+            self.path.with_name(f".{self.path.name}.partial{ending}") for ending in ("", ".json", ".new")
+        )
+        header = io.BytesIO()  # the working file is a .npy file, whatever it becomes
+        description = {"descr": self.dtype.str, "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(header, description)
+        self._header = header.getvalue()
+        with self._telling(), contextlib.ExitStack() as stack:
+            if self.path.exists() and not overwrite:
+                raise UserError(path, "exists already", "Give another name, or allow to overwrite it")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._working.touch()
+            self._file = stack.enter_context(self._working.open("r+b", buffering=0))
+            self._lock()
+            self.rows = self._finished_rows()
+            if self.rows:
+                self._file.truncate(self._offset(self.rows))
+            else:
+                self._progress.unlink(missing_ok=True)  # first, for it counts rows that now go
+                self._file.truncate(0)
+                self._append(0, self._header)
+            stack.pop_all()  # stays open
+
+    def __enter__(self) -> "BandWriter":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the working file; it stays, unless the output is finished."""
+        self._file.close()
+
+    def write(self, band: np.ndarray) -> None:
+        """Append the next rows, `(n, W)` of the writer's dtype; they are safely on disk when this returns.
+
+        Raises:
+            UserError: the disk is full, or the like. The rows written before stay valid.
+            ValueError: another width or dtype, or more rows than the output has.
+        """
+        band = np.ascontiguousarray(band)
+        rows = self.rows + len(band)
+        if band.shape[1:] != self.shape[1:] or band.dtype != self.dtype or rows > self.shape[0]:
+            raise ValueError(f"{band.dtype} {band.shape} does not fit {self.shape} of {self.dtype} at row {self.rows}")
+        with self._telling():
+            self._append(self._offset(self.rows), band.data.cast("B") if len(band) else b"")
+            with self._new.open("wb") as file:
+                file.write(json.dumps(self._state | {"rows": rows}).encode())
+                _sync(file)
+            os.replace(self._new, self._progress)
+        self.rows = rows
+
+    def finish(self) -> None:
+        """Give the output its name and remove the working files.
+
+        Raises:
+            UserError: the disk is full, or the like; the rows stay valid.
+            ValueError: rows are missing.
+        """
+        if self.rows < self.shape[0]:
+            raise ValueError(f"only {self.rows} of {self.shape[0]} rows of {self.path} are written")
+        with self._telling():
+            if self.path.suffix.lower() == ".npy":
+                self.close()
+                os.replace(self._working, self.path)
+            else:
+                with self._new.open("wb") as file:
+                    self._write_tiff(file)
+                    _sync(file)
+                os.replace(self._new, self.path)
+                self.close()
+                self._working.unlink()
+            self._progress.unlink(missing_ok=True)
+
+    def _write_tiff(self, file: io.BufferedWriter) -> None:
+        options = {"compression": "zlib"} if self.dtype == np.uint8 else {}
+        with tifffile.TiffWriter(file, bigtiff=True) as tiff:
+            tiff.write(
+                self._tiles(),
+                shape=self.shape,
+                dtype=self.dtype,
+                tile=(TILE, TILE),
+                photometric="minisblack",
+                metadata=None,
+                software=False,
+                buffersize=2**24,  # bytes of tiles that wait for being compressed
+                **options,
+            )
+
+    def _tiles(self) -> Iterator[np.ndarray]:
+        height, width = self.shape
+        for top in range(0, height, TILE):
+            count = min(TILE, height - top) * width
+            band = np.fromfile(self._working, self.dtype, count, offset=self._offset(top)).reshape(-1, width)
+            yield from (band[:, left : left + TILE] for left in range(0, width, TILE))  # tifffile pads them
+
+    def _offset(self, row: int) -> int:
+        return len(self._header) + row * self.shape[1] * self.dtype.itemsize
+
+    def _append(self, offset: int, data: bytes | memoryview) -> None:
+        self._file.seek(offset)  # not where a write that failed has stopped
+        while data:
+            data = data[self._file.write(data) :]
+        _sync(self._file)
+
+    def _finished_rows(self) -> int:
+        """Return the rows in the working file that belong to this output."""
+        try:
+            state = json.loads(self._progress.read_bytes())
+            rows = state.pop("rows")
+        except (OSError, ValueError, KeyError):
+            return 0
+        is_same = state == self._state and self._offset(rows) <= os.fstat(self._file.fileno()).st_size
+        return rows if is_same else 0
+
+    def _lock(self) -> None:
+        """Refuse a second run on one output. The system opens the lock when a process ends, however it ends."""
+        try:
+            if fcntl:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            remedy = "Wait until it has ended, or give another name"
+            raise UserError(self.path, "is being written by another run", remedy) from error
+        except OSError:  # a file system without locks
+            return
+        if not os.path.samestat(os.fstat(self._file.fileno()), self._working.stat()):
+            raise OSError("another run has just finished it")
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            problem = f"cannot be written ({error.strerror or error}); {self.rows} of {self.shape[0]} rows are safe"
+            remedy = f"Check permissions and disk space; the same command then goes on at row {self.rows}"
+            raise UserError(self.path, problem, remedy) from error
+
+
+def _sync(file: io.IOBase) -> None:
+    file.flush()
+    os.fsync(file.fileno())
