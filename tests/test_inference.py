@@ -1,84 +1,284 @@
+import os
+import subprocess
+import sys
+
+import cv2
 import keras
 import numpy as np
 import pytest
+import tifffile
 
 from tiledseg_utils import inference, models
+from tiledseg_utils.diagnostics import seam_score
 from tiledseg_utils.files import UserError
+from tiledseg_utils.planning import Plan, make_axis
+from tiledseg_utils.receptive_field import required_halo
 
 
 @keras.saving.register_keras_serializable("tests")
-class RedShare(keras.layers.Layer):
+class RedShare(keras.layers.Rescaling):
     """A network of no context: the red channel as probability."""
 
     def call(self, inputs):
-        return keras.ops.cast(inputs[..., :1], "float32") / 255
+        return super().call(inputs[..., :1])
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 1)
 
 
 @pytest.fixture(scope="module")
 def pointwise():
     inputs = keras.Input((None, None, 3), dtype="uint8")
-    return keras.Model(inputs, RedShare()(inputs))
+    return keras.Model(inputs, RedShare(1 / 255)(inputs))
 
 
-class Recorder:
-    """Stands for a model and remembers the shapes it was called with."""
+@pytest.fixture(scope="module")
+def network():
+    """A U-Net of three levels with random weights: alignment 4, halo 24."""
+    return models.build_model("unet", {"base_filters": 4, "levels": 3, "normalization": "batch", "seed": 1})
 
-    layers = ()
 
-    def __init__(self):
-        self.shapes = []
+def far_sighted(levels: int, corner: int) -> keras.Model:
+    """A U-Net whose kernels are zero but for one corner (0 or -1), so that the farthest pixels in its reach count."""
+    model = models.build_model("unet", {"base_filters": 2, "levels": levels})
+    for layer in model.layers:
+        for weight in layer.weights:
+            value = np.zeros(weight.shape)
+            if layer.name == "probability":
+                value[:] = weight.ndim == 4
+            elif isinstance(layer, keras.layers.Conv2DTranspose):
+                value[:] = (weight.ndim == 4) / weight.shape[-1]
+            elif weight.ndim == 4:
+                value[corner, corner] = 1 / weight.shape[2]
+            weight.assign(value)
+    return model
 
-    def predict_on_batch(self, batch):
-        self.shapes.append(batch.shape)
-        return batch[..., :1] / np.float32(255)
+
+def noise(rng, *shape: int) -> np.ndarray:
+    return rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
+
+
+def predict_with(model, image, tile: int, overlap: int, dropped: int, alignment: int = 1) -> np.ndarray:
+    axes = (make_axis(length, tile, overlap, dropped, alignment) for length in image.shape[:2])
+    return inference.predict_plan(model, image, Plan(*axes))
 
 
 @pytest.mark.parametrize("shape", [(200, 300), (30, 40), (64, 64), (1, 90), (97, 1)])
-@pytest.mark.parametrize(("overlap", "blend"), [(0, False), (16, True), (32, True), (16, False)])
-def test_tiling_a_network_without_context_changes_nothing(pointwise, rng, shape, overlap, blend):
-    image = rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
-    probability = inference.predict_tiled(pointwise, image, 64, overlap, batch_size=3, blend=blend)
+@pytest.mark.parametrize(
+    "way", [{"mode": "exact"}, {"mode": "blend", "overlap": 0}, {"mode": "blend", "overlap": 17}, {"memory_mb": 1}]
+)
+def test_tiling_a_network_without_context_changes_nothing(pointwise, rng, shape, way):
+    image = noise(rng, *shape)
+    probability = inference.predict_tiled(pointwise, image, **{"tile_size": 64 * ("mode" in way), **way}, batch_size=3)
     assert probability.dtype == np.float32
     np.testing.assert_allclose(probability, image[..., 0] / np.float32(255), atol=1e-6)
 
 
-def test_one_shape_is_compiled_whatever_the_image(rng):
-    recorder = Recorder()
-    for shape in ((100, 200), (30, 30), (257, 64)):
-        inference.predict_tiled(recorder, rng.integers(0, 256, (*shape, 3)).astype(np.uint8), 64, 16, batch_size=4)
-    assert set(recorder.shapes) == {(4, 64, 64, 3)}
+@pytest.mark.parametrize(
+    ("levels", "normalization", "shape", "tile"),
+    [
+        (2, "none", (131, 77), 32),
+        (2, "batch", (50, 203), 64),
+        (3, "batch", (101, 233), 64),
+        (3, "none", (37, 41), 64),
+        (3, "none", (7, 190), 80),
+        (4, "none", (213, 305), 128),
+        (4, "batch", (129, 97), 104),
+        (5, "none", (450, 233), 0),
+    ],
+)
+def test_exact_tiles_equal_the_whole_image(rng, levels, normalization, shape, tile):
+    settings = {"base_filters": 3, "levels": levels, "normalization": normalization, "seed": 3}
+    model, image = models.build_model("unet", settings), noise(rng, *shape)
+    tiled = inference.predict_tiled(model, image, tile_size=tile, memory_mb=4)
+    np.testing.assert_allclose(tiled, inference.predict_whole(model, image), atol=1e-5)
+    if tile == 0:
+        assert inference.plan_prediction(model, shape, memory_mb=4).count > 1
 
 
-def test_overlap_must_fit_the_tile(pointwise):
-    with pytest.raises(UserError, match="overlap 40: does not fit tiles of 64 px"):
-        inference.predict_tiled(pointwise, np.zeros((80, 80, 3), np.uint8), 64, overlap=40)
+@pytest.mark.parametrize("levels", [2, 3, 4])
+def test_exactness_takes_the_whole_halo(rng, levels):
+    image, step = noise(rng, 160, 168), 2 ** (levels - 1)
+    networks = [far_sighted(levels, corner) for corner in (0, -1)]
+    halo = required_halo(networks[0])
+
+    def error(halo: int) -> float:
+        differences = [
+            predict_with(network, image, 128, 2 * halo, halo, step) - inference.predict_whole(network, image)
+            for network in networks
+        ]
+        return np.abs(differences).max()
+
+    assert error(halo) < 1e-6
+    assert error(halo - step) > 1e-4
 
 
-def test_blending_hides_seams_of_a_network_with_context(rng):
-    model = models.build_model("unet", {"base_filters": 4, "levels": 3, "seed": 1})
-    image = rng.integers(0, 256, (128, 256, 3)).astype(np.uint8)
-    whole = np.asarray(model(image[None]))[0, ..., 0]
-    error = {
-        overlap: np.abs(inference.predict_tiled(model, image, 64, overlap) - whole).mean() for overlap in (0, 16, 32)
-    }
-    assert error[32] < error[16] < error[0]
+def test_more_halo_does_not_mend_a_misaligned_origin(network, rng):
+    image = noise(rng, 160, 200)
+    whole = inference.predict_whole(network, image)
+    assert np.abs(predict_with(network, image, 96, 48, 24) - whole).max() < 1e-5  # 48 = 2 x 24, origins multiples of 4
+    assert np.abs(predict_with(network, image, 96, 50, 25) - whole).max() > 1e-2
 
 
-def test_the_blending_window_is_positive_symmetric_and_flat_inside():
-    window = inference.blending_window(16, 4)
-    assert window.min() > 0 and window.max() == 1
-    np.testing.assert_array_equal(window, window.T)
-    np.testing.assert_array_equal(window, window[::-1])
-    assert (window[4:12, 4:12] == 1).all()
-    assert (np.diff(window[8, :5]) > 0).all()
+def test_symmetries_are_undone(network, rng):
+    image = noise(rng, 90, 130)
+    once = inference.predict_tiled(network, image, tile_size=80, symmetries=True)
+    np.testing.assert_allclose(once, inference.predict_whole(network, image, symmetries=True), atol=1e-5)
+    plain = inference.predict_tiled(network, image, tile_size=80)
+    assert np.abs(plain - once).max() > 1e-3
+    square = image[:88, :88]  # turned and mirrored input gives turned and mirrored output
+    expected = inference.predict_tiled(network, square, tile_size=80, symmetries=True)
+    for turned in (np.rot90, np.fliplr, np.flipud, np.transpose):
+        view = np.stack([turned(square[..., channel]) for channel in range(3)], axis=-1)
+        result = inference.predict_tiled(network, view, tile_size=80, symmetries=True)
+        np.testing.assert_allclose(result, turned(expected), atol=1e-5)
 
 
-def test_whole_prediction_has_the_size_of_the_image(pointwise):
+def test_one_shape_is_predicted_whatever_the_number_of_tiles(rng):
+    shapes = []
+
+    def forward(batch):
+        shapes.append(batch.shape)
+        return batch[..., :1] / np.float32(255)
+
+    for count in (1, 4, 6):
+        tiles = [noise(rng, 8, 9) if index != 2 else None for index in range(count)]
+        maps = list(inference.predict_batches(forward, iter(tiles), batch_size=4))
+        assert len(maps) == count
+        for tile, probability in zip(tiles, maps, strict=True):
+            assert (tile is None) == (probability is None)
+            assert tile is None or (probability == tile[..., 0] / np.float32(255)).all()
+    assert shapes == [(4, 8, 9, 3)] * 4
+
+
+def test_background_only_is_never_predicted():
+    def forward(batch):
+        raise AssertionError("nothing to predict")
+
+    assert list(inference.predict_batches(forward, [None] * 5, batch_size=2)) == [None] * 5
+
+
+def test_an_error_while_predicting_or_reading_reaches_the_caller():
+    def broken(batch):
+        raise RuntimeError("out of memory")
+
+    def tiles():
+        yield np.zeros((4, 4, 3), np.uint8)
+        raise OSError("disk gone")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(inference.predict_batches(broken, [np.zeros((4, 4, 3), np.uint8)], 1))
+    with pytest.raises(OSError, match="disk gone"):
+        list(inference.predict_batches(lambda batch: batch, tiles(), 1))
+
+
+def test_blending_hides_seams_of_a_network_with_context(network, rng):
+    image = cv2.normalize(cv2.GaussianBlur(noise(rng, 192, 256), (0, 0), 6), None, 0, 255, cv2.NORM_MINMAX)
+    whole = inference.predict_whole(network, image)
+
+    def blended(overlap):
+        return inference.predict_tiled(network, image, mode="blend", tile_size=64, overlap=overlap)
+
+    assert np.abs(blended(32) - whole).mean() < np.abs(blended(16) - whole).mean() < np.abs(blended(0) - whole).mean()
+    edges = range(64, 192, 64), range(64, 256, 64)
+    assert seam_score(blended(0), *edges) > 1.5 > seam_score(whole, *edges)
+
+
+def test_whole_and_reduced_prediction_have_the_size_of_the_image(pointwise):
     image = np.zeros((90, 140, 3), np.uint8)
     image[:, 70:] = 255
-    probability = inference.predict_whole(pointwise, image, 32)
-    assert probability.shape == (90, 140)
-    np.testing.assert_allclose(probability[:, [10, -10]], [[0, 1]] * 90, atol=1e-6)
+    for probability in (inference.predict_reduced(pointwise, image, 32), inference.predict_whole(pointwise, image)):
+        assert probability.shape == (90, 140)
+        np.testing.assert_allclose(probability[:, [10, -10]], [[0, 1]] * 90, atol=1e-6)
+
+
+def test_several_devices_give_what_one_gives(tmp_path, network, rng):
+    image = noise(rng, 100, 180)
+    np.save(tmp_path / "image.npy", image)
+    network.save(tmp_path / "model.keras")
+    script = (
+        "import sys, numpy as np; from tiledseg_utils import inference; import jax\n"
+        "assert len(jax.local_devices()) == 2\n"
+        "model = inference.load_model(sys.argv[1] + '/model.keras')\n"
+        "image = np.load(sys.argv[1] + '/image.npy')\n"
+        "np.save(sys.argv[1] + '/two.npy', inference.predict_tiled(model, image, tile_size=64))\n"
+    )
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=environment)
+    one = inference.predict_tiled(network, image, tile_size=64)
+    np.testing.assert_allclose(np.load(tmp_path / "two.npy"), one, atol=1e-6)
+
+
+def edgeless(rng, *shape: int) -> np.ndarray:
+    """An image with two objects far apart on a smooth ground, of which most tiles are empty."""
+    image = np.full((*shape, 3), 230, np.uint8)
+    image[20:40, 30:60] = (120, 40, 160)
+    image[-30:-10, -50:-20] = (120, 40, 160)
+    return image + rng.integers(0, 3, (*shape, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["exact", "blend"])
+@pytest.mark.parametrize(("suffix", "threshold"), [("npy", None), ("tif", None), ("tif", 0.5), ("npy", 0.4)])
+def test_a_file_holds_what_the_array_holds(network, rng, tmp_path, mode, suffix, threshold):
+    image, out = noise(rng, 210, 130), tmp_path / f"out.{suffix}"
+    tifffile.imwrite(tmp_path / "in.tif", image, tile=(64, 64), photometric="rgb")
+    how = {"mode": mode, "tile_size": 64, "overlap": 16}
+    report = inference.predict_file(network, tmp_path / "in.tif", out, **how, threshold=threshold)
+    written = np.load(out) if suffix == "npy" else tifffile.imread(out)
+    expected = inference.predict_tiled(network, image, **how)
+    if threshold is not None:
+        expected = np.uint8(255) * (expected >= threshold)
+    np.testing.assert_array_equal(written, expected)
+    plan = inference.plan_prediction(network, image.shape, **how)
+    assert report["tiles"] == plan.count and report["skipped"] == 0 and report["resumed_at_row"] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in.tif", out.name])
+
+
+@pytest.mark.parametrize("mode", ["exact", "blend"])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_an_interrupted_file_goes_on_and_ends_the_same(network, rng, tmp_path, monkeypatch, mode, bands):
+    image = noise(rng, 230, 100)
+    how = {"mode": mode, "tile_size": 64, "overlap": 24}
+    inference.predict_file(network, image, tmp_path / "whole.tif", **how)
+    write, calls = inference.BandWriter.write, []
+
+    def interrupted(self, band):
+        if len(calls) == bands:
+            raise KeyboardInterrupt
+        calls.append(len(band))
+        write(self, band)
+
+    monkeypatch.setattr(inference.BandWriter, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        inference.predict_file(network, image, tmp_path / "out.tif", **how)
+    assert not (tmp_path / "out.tif").exists()
+    monkeypatch.setattr(inference.BandWriter, "write", write)
+    report = inference.predict_file(network, image, tmp_path / "out.tif", **how)
+    assert report["resumed_at_row"] == sum(calls) > 0
+    assert (tmp_path / "out.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+
+
+def test_another_model_does_not_go_on_where_one_stopped(network, rng, tmp_path, monkeypatch):
+    image, out = noise(rng, 150, 60), tmp_path / "out.npy"
+    monkeypatch.setattr(inference.BandWriter, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        inference.predict_file(network, image, out, tile_size=64)
+    monkeypatch.undo()
+    other = models.build_model("unet", {"base_filters": 4, "levels": 3, "normalization": "batch", "seed": 2})
+    assert inference.fingerprint(other) != inference.fingerprint(network)
+    assert inference.predict_file(other, image, out, tile_size=64)["resumed_at_row"] == 0
+    np.testing.assert_array_equal(np.load(out), inference.predict_tiled(other, image, tile_size=64))
+
+
+def test_empty_tiles_are_skipped_on_demand_and_counted(network, rng, tmp_path):
+    image = edgeless(rng, 400, 300)
+    how = {"tile_size": 96}
+    report = inference.predict_file(network, image, tmp_path / "all.npy", **how)
+    skipping = inference.predict_file(network, image, tmp_path / "some.npy", **how, skip_contrast=20)
+    assert report["skipped"] == 0 and 0 < skipping["skipped"] < skipping["tiles"] == report["tiles"]
+    everything, some = np.load(tmp_path / "all.npy"), np.load(tmp_path / "some.npy")
+    np.testing.assert_array_equal(some[20:40, 30:60], everything[20:40, 30:60])
+    assert (some[180:200] == 0).all() and (everything[180:200] > 0).all()
 
 
 def test_a_missing_or_broken_model(tmp_path):
@@ -87,3 +287,57 @@ def test_a_missing_or_broken_model(tmp_path):
     (tmp_path / "model.keras").write_text("not a model")
     with pytest.raises(UserError, match="is not a model that can be read"):
         inference.load_model(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"mode": "smooth"}, "mode 'smooth': is not known"),
+        ({"tile_size": 90}, "tile size 90: does not fit the poolings.*multiple of 4"),
+        ({"tile_size": 48}, "tile size 48: is all halo.*Use at least 52 pixels"),
+        ({"memory_mb": 0}, "memory_mb: is too little memory"),
+        ({"mode": "blend", "tile_size": 64, "overlap": 40}, "overlap 40: does not fit tiles of 64 px"),
+    ],
+)
+def test_tiles_that_do_not_suit_the_network(network, how, message):
+    with pytest.raises(UserError, match=message):
+        inference.predict_tiled(network, np.zeros((200, 300, 3), np.uint8), **how)
+
+
+def test_a_network_that_no_halo_makes_exact_is_refused_and_blended(rng):
+    inputs = keras.Input((None, None, 3), dtype="uint8")
+    x = keras.layers.Conv2D(4, 3, padding="same")(keras.layers.Rescaling(1 / 255)(inputs))
+    x = keras.layers.GroupNormalization(2, name="spatial_norm")(x)
+    model = keras.Model(inputs, keras.layers.Conv2D(1, 1, activation="sigmoid")(x))
+    image = noise(rng, 100, 100)
+    with pytest.raises(UserError, match="spatial_norm"):
+        inference.predict_tiled(model, image, tile_size=64)
+    blended = inference.predict_tiled(model, image, mode="blend", tile_size=64, overlap=16)
+    assert np.abs(blended - inference.predict_whole(model, image)).max() > 1e-4
+
+
+def test_a_network_of_fixed_size_takes_tiles_of_that_size(rng):
+    inputs = keras.Input((32, 32, 3), dtype="uint8")
+    x = keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(keras.layers.Rescaling(1 / 255)(inputs))
+    model, image = keras.Model(inputs, x), noise(rng, 75, 50)
+    assert inference.predict_tiled(model, image).shape == (75, 50)
+    for bad in ({"tile_size": 64}, {"image": image[:20]}):
+        with pytest.raises(UserError, match="takes images of 32 x 32 pixels only"):
+            inference.predict_tiled(model, **{"image": image, **bad})
+
+
+def test_images_that_do_not_suit_the_network(network):
+    with pytest.raises(UserError, match=r"holds decimal numbers \(float32\), and the model takes uint8"):
+        inference.predict_tiled(network, np.zeros((64, 64, 3), np.float32), tile_size=64)
+
+
+def test_not_a_number_in_an_image_of_decimals_is_located(rng):
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(inputs))
+    image = rng.random((90, 70, 3)).astype(np.float32)
+    assert (
+        np.abs(inference.predict_tiled(model, image, tile_size=32) - inference.predict_whole(model, image)).max() < 1e-5
+    )
+    image[71, 33, 1] = np.nan
+    with pytest.raises(UserError, match=r"row 71, column 33"):
+        inference.predict_tiled(model, image, tile_size=32)

@@ -4,10 +4,12 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 
 from tiledseg_utils import __main__ as command_line
 from tiledseg_utils import models
 from tiledseg_utils.images import read_image, read_mask, write_image
+from tiledseg_utils.inference import load_model, predict_tiled
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ def test_predict_writes_masks_of_the_size_of_the_images(model_path, tmp_path, rn
     for stem, shape in (("a b", (90, 130)), ("ü", (1, 200))):
         write_image(tmp_path / f"{stem}.png", rng.integers(0, 256, (*shape, 3)).astype(np.uint8))
     images = [tmp_path / "a b.png", tmp_path / "ü.png"]
-    options = ("--out", tmp_path / "out", "--tile-size", 64, "--overlap", 16, "--overlay")
+    options = ("--out", tmp_path / "out", "--tile-size", 64, "--overlay")
     assert exit_code("predict", model_path, *images, *options) == 0
     assert read_mask(tmp_path / "out" / "a b.png").shape == (90, 130)
     assert read_mask(tmp_path / "out" / "ü.png").shape == (1, 200)
@@ -90,8 +92,36 @@ def test_predict_fails_with_a_remedy_and_writes_nothing(model_path, tmp_path, ca
     assert "x: several images would write this one mask" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("suffix", ["tif", "npy"])
+def test_predict_streams_large_images(model_path, tmp_path, rng, capsys, suffix):
+    image = rng.integers(0, 256, (150, 90, 3)).astype(np.uint8)
+    write_image(tmp_path / "a.tif", image)
+    options = ("--out", tmp_path / "out", "--tile-size", 64, "--format", suffix)
+    assert exit_code("predict", model_path, tmp_path / "a.tif", *options) == 0
+    assert "megapixels_per_second" in capsys.readouterr().out
+    out = tmp_path / "out" / f"a.{suffix}"
+    mask = np.load(out) if suffix == "npy" else read_image(out)[..., 0]
+    probability = predict_tiled(load_model(model_path), image, tile_size=64)
+    np.testing.assert_array_equal(mask, np.uint8(255) * (probability >= 0.5))
+    assert exit_code("predict", model_path, tmp_path / "a.tif", *options, "--probability", "--overwrite") == 0
+    written = np.load(out) if suffix == "npy" else tifffile.imread(out)
+    np.testing.assert_array_equal(written, probability)
+
+
+def test_predict_replaces_nothing_unasked(model_path, tmp_path, capsys):
+    write_image(tmp_path / "a.png", np.zeros((80, 80, 3), np.uint8))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_text("precious")
+    options = ("--out", tmp_path / "out", "--tile-size", 64)
+    assert exit_code("predict", model_path, tmp_path / "a.png", *options) == 1
+    assert "a.png: exists already" in capsys.readouterr().err
+    assert (tmp_path / "out" / "a.png").read_text() == "precious"
+    assert exit_code("predict", model_path, tmp_path / "a.png", *options, "--overwrite") == 0
+    assert read_mask(tmp_path / "out" / "a.png").shape == (80, 80)
+
+
 def test_evaluate_scores_a_split_of_a_data_folder(model_path, data_folder, capsys):
-    options = ("--tile-size", 64, "--overlap", 8, "--threshold", 0)
+    options = ("--tile-size", 64, "--threshold", 0)
     assert exit_code("evaluate", model_path, data_folder, *options) == 0
     output = capsys.readouterr().out
     assert "smear_0003" in output and "smear_0004" in output and "smear_0000" not in output
@@ -101,12 +131,21 @@ def test_evaluate_scores_a_split_of_a_data_folder(model_path, data_folder, capsy
     assert exit_code("evaluate", model_path, data_folder / "nothing") == 1
 
 
-@pytest.mark.parametrize(("tile_size", "overlap"), [(65, 0), (64, 40)])
-def test_predict_refuses_tiles_that_do_not_fit(model_path, tmp_path, capsys, tile_size, overlap):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tile-size", 65], "tile size 65: does not fit the poolings"),
+        (["--tile-size", 48], "Use at least 52 pixels"),
+        (["--mode", "blend", "--tile-size", 64, "--overlap", 40], "overlap 40: does not fit tiles of 64 px"),
+        (["--probability"], "--format png: holds a mask"),
+        (["--format", "tif", "--overlay"], "--overlay: is drawn for --format png only"),
+    ],
+)
+def test_predict_refuses_what_does_not_go_together(model_path, tmp_path, capsys, options, message):
     write_image(tmp_path / "a.png", np.zeros((80, 80, 3), np.uint8))
-    options = ("--out", tmp_path / "out", "--tile-size", tile_size, "--overlap", overlap)
-    assert exit_code("predict", model_path, tmp_path / "a.png", *options) == 1
-    assert "error: " in capsys.readouterr().err
+    assert exit_code("predict", model_path, tmp_path / "a.png", "--out", tmp_path / "out", *options) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("folder", ["missing", "empty"])
@@ -130,6 +169,7 @@ def test_the_package_starts_fast_without_keras():
     """The ground floor stays free of Keras."""
     code = (
         "import sys; from tiledseg_utils import images, synthetic, tiling, augmentation, evaluation;"
+        "from tiledseg_utils import planning, streaming;"
         "sys.exit('keras' in sys.modules or 'matplotlib' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -55,25 +55,47 @@ def data_check(arguments) -> None:
     print(f"{len(rows)} images, no problems")
 
 
+def tiles(arguments) -> dict:
+    """How to predict, of the arguments that `add_prediction_arguments` added."""
+    names = ("mode", "tile_size", "overlap", "symmetries", "memory_mb")
+    return {name: getattr(arguments, name) for name in names}
+
+
 def predict(arguments) -> None:
     from .images import read_image, write_image
-    from .inference import load_model, predict_tiled
+    from .inference import load_model, predict_file, predict_tiled
     from .plots import PIL_GREEN, overlay
 
-    doubled = {path.stem for path in arguments.images if sum(other.stem == path.stem for other in arguments.images) > 1}
+    outputs = {path: arguments.out / f"{path.stem}.{arguments.format}" for path in arguments.images}
+    doubled = {path.stem for path in arguments.images if list(outputs.values()).count(outputs[path]) > 1}
     if doubled:
         raise UserError(
             ", ".join(sorted(doubled)), "several images would write this one mask", "Predict them into two folders"
         )
+    existing = [out for out in outputs.values() if out.exists()]
+    if existing and not arguments.overwrite:
+        remedy = "Choose another folder, or replace them with --overwrite"
+        raise UserError(existing[0], f"exists already, as do {len(existing) - 1} more", remedy)
+    if arguments.format == "png" and (arguments.probability or arguments.skip_contrast):
+        raise UserError("--format png", "holds a mask that is predicted in memory", "Choose --format tif or npy")
+    if arguments.format != "png" and arguments.overlay:
+        raise UserError("--overlay", "is drawn for --format png only", "Leave one of the two out")
     model = load_model(arguments.model)
-    for path in progress(arguments.images, unit="image"):
-        image = read_image(path)
-        probability = predict_tiled(model, image, arguments.tile_size, arguments.overlap)
-        mask = probability >= arguments.threshold
-        write_image(arguments.out / f"{path.stem}.png", mask)
-        if arguments.overlay:
-            write_image(arguments.out / f"{path.stem}_overlay.png", overlay(image, mask, PIL_GREEN))
-    print(f"{len(arguments.images)} mask(s) in {arguments.out}")
+    if arguments.format != "png":
+        threshold = None if arguments.probability else arguments.threshold
+        streaming = {"threshold": threshold, "skip_contrast": arguments.skip_contrast, "overwrite": arguments.overwrite}
+        rows = []
+        for path, out in outputs.items():
+            rows.append({"image": path.name, **predict_file(model, path, out, **tiles(arguments), **streaming)})
+        print_table(rows)
+    else:
+        for path, out in progress(outputs.items(), unit="image"):
+            image = read_image(path)
+            mask = predict_tiled(model, image, **tiles(arguments)) >= arguments.threshold
+            write_image(out, mask)
+            if arguments.overlay:
+                write_image(out.with_name(f"{out.stem}_overlay.png"), overlay(image, mask, PIL_GREEN))
+    print(f"{len(outputs)} {'probability map' if arguments.probability else 'mask'}(s) in {arguments.out}")
 
 
 def evaluate(arguments) -> None:
@@ -88,7 +110,7 @@ def evaluate(arguments) -> None:
         raise UserError(arguments.data, f"has no images in the split {arguments.split}", "Choose another --split")
     model = load_model(arguments.model)
     _, counts = score_images(
-        lambda image: predict_tiled(model, image, arguments.tile_size, arguments.overlap),
+        lambda image: predict_tiled(model, image, **tiles(arguments)),
         progress(pairs, unit="image"),
         arguments.threshold,
     )
@@ -112,8 +134,15 @@ def number(low: int, high: int | None = None):
 
 def add_prediction_arguments(command: argparse.ArgumentParser) -> None:
     """How to predict an image in tiles."""
-    command.add_argument("--tile-size", type=number(1), default=512, help="pixels; a multiple of 2^(levels-1)")
-    command.add_argument("--overlap", type=number(0), default=64, help="pixels that neighbouring tiles share")
+    command.add_argument(
+        "--mode", choices=["exact", "blend"], default="exact", help="exact: as the whole image at once"
+    )
+    command.add_argument(
+        "--tile-size", type=number(0), default=0, help="pixels; a multiple of 2^(levels-1); 0 chooses by --memory-mb"
+    )
+    command.add_argument("--overlap", type=number(0), default=64, help="pixels that tiles share in mode blend")
+    command.add_argument("--symmetries", action="store_true", help="mean of 8 turned and mirrored predictions")
+    command.add_argument("--memory-mb", type=number(1), default=1000, help="for the activations of a tile")
     command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is foreground")
 
 
@@ -149,6 +178,17 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out", type=Path, required=True, help="folder for <stem>.png, 0 and 255, as large as the image"
     )
+    command.add_argument(
+        "--format",
+        choices=["png", "tif", "npy"],
+        default="png",
+        help="tif (BigTIFF) and npy are for images larger than memory: read and written row by row, and resumed",
+    )
+    command.add_argument("--probability", action="store_true", help="tif and npy: write float32 instead of a mask")
+    command.add_argument(
+        "--skip-contrast", type=number(0, 255), default=0, help="tif and npy: skip tiles that span fewer grey levels"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace masks that are there")
     add_prediction_arguments(command)
     command.add_argument("--overlay", action="store_true", help="also write <stem>_overlay.png, foreground in green")
     command.set_defaults(function=predict)

@@ -212,14 +212,15 @@ def sweep_images(predict: Predict, pairs: Sequence[Pair], thresholds: Sequence[f
     return totals
 
 
-def compare(ways: Mapping[str, Predict], pairs: Sequence[Pair], threshold: float) -> tuple[dict, dict]:
-    """Predict the same images in several ways, with the same threshold.
+def compare(ways: Mapping[str, Predict], pairs: Sequence[Pair], threshold: float, seed: int = 0) -> tuple[dict, dict]:
+    """Predict the same images in two ways, with the same threshold.
 
     The first image is predicted once beforehand, so that compiling is not timed; reading is not timed either.
 
     Returns:
         results by way: `dice` and `iou` as in `summarize`, `seconds` of predicting, `megapixels_per_second`, and
-        `added_mb`, the largest memory that predicting one image took on top of what was there;
+        `added_mb`, the largest memory that predicting one image took on top of what was there; and under "difference"
+        the first way's Dice less the second's as `paired_difference` gives it (`dice_mean`, `ci95`);
         masks by way and stem, (H, W) bool.
     """
     results, masks = {}, {}
@@ -243,4 +244,18 @@ def compare(ways: Mapping[str, Predict], pairs: Sequence[Pair], threshold: float
             "megapixels_per_second": round(pixels / 1e6 / seconds, 3),
             "added_mb": round(max(meter.added_mb for meter in meters)),
         }
+    difference = paired_difference(*(results[way]["dice"]["per_image"] for way in ways), seed)
+    results["difference"] = {"dice_mean": difference["mean"], "ci95": difference["ci95"]}
     return results, masks
+
+
+def result_rows(results: Mapping) -> list[dict]:
+    """A table of what `compare` returns: a row for each way."""
+    costs = ("seconds", "megapixels_per_second", "added_mb")
+    return [
+        {"way": way, "mean Dice": result["dice"]["mean"], "pooled Dice": result["dice"]["pooled"]}
+        | {"mean IoU": result["iou"]["mean"]}
+        | {name: result[name] for name in costs}
+        for way, result in results.items()
+        if way != "difference"
+    ]

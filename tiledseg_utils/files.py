@@ -90,9 +90,16 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink()
 
 
-def progress(items: Sequence, unit: str) -> tqdm:
-    """Show how far a loop over `items` has come: live in a terminal, every ten seconds in a notebook or a log file."""
-    return tqdm(items, unit=unit, file=sys.stdout, mininterval=0.1 if sys.stdout.isatty() else 10)
+def progress(items: Iterable | None = None, unit: str = "", **more) -> tqdm:
+    """Show how far a loop over `items` has come: live in a terminal, every ten seconds in a notebook or a log file.
+
+    Without `items`, give tqdm's `total` (and `initial`, `unit_scale`), and call `update` with the amount done.
+    """
+    if items is None:
+        more["bar_format"] = (
+            "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
+        )
+    return tqdm(items, unit=unit, file=sys.stdout, mininterval=0.1 if sys.stdout.isatty() else 10, **more)
 
 
 def write_json(path: str | os.PathLike, content) -> None:

@@ -1,7 +1,15 @@
-"""From an image of any size to a foreground probability map of the same size."""
+"""From an image of any size to a foreground probability map of the same size.
 
-import math
-from collections.abc import Iterator
+The way of a tile: `planning` says where it lies, `_read_tiles` takes it from the image, `predict_batches` predicts it,
+and `stitch_rows` adds it to its neighbours. Each of these hands its result to the next one as soon as it has it, so
+that no more than one row of tiles is ever in memory, whether the image comes from an array or from a file.
+"""
+
+import functools
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -9,8 +17,16 @@ import keras
 import numpy as np
 
 from . import losses, models  # noqa: F401 - registers the layers and losses of saved models
-from .files import UserError
-from .tiling import grid_origins, pad_to, reduce_image, stitch
+from .files import UserError, progress
+from .planning import Plan, blended_plan, exact_plan
+from .receptive_field import receptive_field, required_halo
+from .streaming import BandWriter, Source, open_source
+from .tiling import pad_to, reduce_image
+
+MODES = ("exact", "blend")
+
+Forward = Callable[[np.ndarray], np.ndarray]
+"""(N, h, w, 3) to (N, h, w, 1) probabilities."""
 
 
 def load_model(path: Path) -> keras.Model:
@@ -33,32 +49,116 @@ def load_model(path: Path) -> keras.Model:
         ) from error
 
 
-def predict_batches(model: keras.Model, tiles: Iterator[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:
-    """Predict tiles one batch at a time and yield their probability maps (T, T) float32 one by one.
+def _forward_pass(model: keras.Model) -> Forward:
+    """The model as a function of a batch. JAX shares the batch among all local devices when there are several."""
+    if keras.backend.backend() != "jax" or _device_count() == 1:
+        return model.predict_on_batch
+    import jax  # Only here: on one device, and with every other backend, Keras does it all.
+
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("device",))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    shared = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("device"))
+    variables = (model.trainable_variables, model.non_trainable_variables)
+    state = jax.device_put([[variable.value for variable in group] for group in variables], everywhere)
+    return lambda batch: np.asarray(_compiled(model)(*state, jax.device_put(batch, shared)))
+
+
+@functools.lru_cache(maxsize=1)
+def _compiled(model: keras.Model) -> Callable:
+    import jax
+
+    return jax.jit(lambda trained, fixed, batch: model.stateless_call(trained, fixed, batch, training=False)[0])
+
+
+def _device_count() -> int:
+    return len(keras.distribution.list_devices())
+
+
+def with_symmetries(forward: Forward) -> Forward:
+    """The mean of the eight predictions of a batch turned by 0, 90, 180 and 270 degrees, mirrored and not.
+
+    Each prediction is turned back before the mean is taken. As tiles and images are multiples of the network's
+    alignment,
+    turned tiles meet its poolings as the turned image would: what is exact without symmetries is exact with them.
+    """
+
+    def averaged(batch: np.ndarray) -> np.ndarray:
+        total = 0.0
+        for turns in range(4):
+            for step in (1, -1):
+                view = np.rot90(batch, turns, axes=(1, 2))[:, :, ::step]
+                total += np.rot90(np.asarray(forward(np.ascontiguousarray(view)))[:, :, ::step], -turns, axes=(1, 2))
+        return total / 8
+
+    return averaged
+
+
+def predict_batches(
+    forward: Forward, tiles: Iterable[np.ndarray | None], batch_size: int
+) -> Iterator[np.ndarray | None]:
+    """Predict tiles one batch at a time and yield their probability maps (h, w) float32 one by one.
 
     The last batch is filled up with its own last tile, so that only one program is compiled, whatever their number.
+    While a batch is computed, the tiles of the next are read and the maps of the last are used.
 
     Args:
-        model: (N, T, T, 3) uint8 to (N, T, T, 1).
-        tiles: (T, T, 3) uint8 RGB, all of one size.
+        forward: what predicts a batch.
+        tiles: (h, w, 3), all of one size; for None, which stands for a tile not worth a look, None is yielded.
         batch_size: tiles per batch.
     """
-    waiting = []
 
-    def flush():
-        batch = np.stack(waiting + waiting[-1:] * (batch_size - len(waiting)))
-        yield from np.asarray(model.predict_on_batch(batch), np.float32)[: len(waiting), ..., 0]
+    def compute(batch: list[np.ndarray | None]) -> list[np.ndarray | None]:
+        seen = [tile for tile in batch if tile is not None]
+        if not seen:
+            return batch
+        maps = iter(np.asarray(forward(np.stack(seen + seen[-1:] * (batch_size - len(seen)))), np.float32)[..., 0])
+        return [None if tile is None else next(maps) for tile in batch]
 
+    with ThreadPoolExecutor(1) as device:
+        running = None
+        for batch in _batches(tiles, batch_size):
+            following = device.submit(compute, batch)
+            if running is not None:
+                yield from running.result()
+            running = following
+        if running is not None:
+            yield from running.result()
+
+
+def _batches(tiles: Iterable[np.ndarray | None], batch_size: int) -> Iterator[list[np.ndarray | None]]:
+    """Lists of tiles of which `batch_size`, in the last list perhaps fewer, are not None."""
+    batch, seen = [], 0
     for tile in tiles:
-        waiting.append(tile)
-        if len(waiting) == batch_size:
-            yield from flush()
-            waiting.clear()
-    if waiting:
-        yield from flush()
+        batch.append(tile)
+        seen += tile is not None
+        if seen == batch_size:
+            yield batch
+            batch, seen = [], 0
+    if batch:
+        yield batch
 
 
-def predict_whole(model: keras.Model, image: np.ndarray, size: int) -> np.ndarray:
+def predict_whole(model: keras.Model, image: np.ndarray, symmetries: bool = False) -> np.ndarray:
+    """Predict the whole image at native size in one piece: what tiled prediction is measured against.
+
+    The image is extended by its reflection to the next multiple of the network's alignment, as in `predict_tiled`.
+    Memory grows with the image (`receptive_field` says by how many bytes per pixel).
+
+    Args:
+        model: (N, H, W, 3) to (N, H, W, 1).
+        image: (H, W, 3) uint8 RGB.
+        symmetries: average over the eight symmetries of the square (`with_symmetries`).
+
+    Returns:
+        (H, W) float32 probability.
+    """
+    alignment = receptive_field(model).alignment
+    padded = pad_to(image, *(-(-length // alignment) * alignment for length in image.shape[:2]))
+    forward = with_symmetries(model.predict_on_batch) if symmetries else model.predict_on_batch
+    return np.asarray(forward(padded[None]), np.float32)[0, : image.shape[0], : image.shape[1], 0]
+
+
+def predict_reduced(model: keras.Model, image: np.ndarray, size: int) -> np.ndarray:
     """Non-tiled prediction: reduce the image to the size the network was trained at, predict, enlarge the result.
 
     This is how the published experiment predicts without tiles, but with the training colours, which the model file
@@ -71,55 +171,252 @@ def predict_whole(model: keras.Model, image: np.ndarray, size: int) -> np.ndarra
     Returns:
         (H, W) float32 probability.
     """
-    (probability,) = predict_batches(model, iter([reduce_image(image, size)]), batch_size=1)
+    probability = np.asarray(model.predict_on_batch(reduce_image(image, size)[None]), np.float32)[0, ..., 0]
     return cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def blending_window(tile: int, overlap: int) -> np.ndarray:
-    """(tile, tile) float32 weights that fall linearly towards the edges of a tile, over the `overlap` pixels there.
-
-    They stay above zero, so that the border of the image, which only one tile covers, keeps a weight.
-    """
-    distance = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 1
-    ramp = np.minimum(distance / (overlap + 1), 1)
-    return np.outer(ramp, ramp).astype(np.float32)
-
-
-def alignment(model: keras.Model) -> int:
-    """Pixels that the sides of a tile must be a multiple of: the product of all pooling strides."""
-    return math.prod(layer.strides[0] for layer in model.layers if isinstance(layer, keras.layers.MaxPooling2D))
+def plan_prediction(
+    model: keras.Model,
+    shape: tuple[int, ...],
+    mode: str = "exact",
+    tile_size: int = 0,
+    overlap: int = 64,
+    batch_size: int = 1,
+    memory_mb: int = 1000,
+) -> Plan:
+    """Choose the tiles for an image of `shape` (H, W, ...); arguments and errors as for `predict_tiled`."""
+    if mode not in MODES:
+        raise UserError(f"mode {mode!r}", "is not known", f"Choose one of {', '.join(MODES)}")
+    halo = required_halo(model) if mode == "exact" else None  # Refuses models that no halo makes exact.
+    field = receptive_field(model)
+    fixed = model.input_shape[1:3]
+    if None not in fixed:
+        if fixed[0] != fixed[1] or tile_size not in (0, fixed[0]) or min(shape[:2]) < fixed[0]:
+            remedy = "Give square tiles of that size and larger images, or rebuild it with keras.Input((None, None, 3))"
+            raise UserError("the model", f"takes images of {fixed[0]} x {fixed[1]} pixels only", remedy)
+        tile_size = fixed[0]
+    bytes_per_pixel = field.bytes_per_pixel * batch_size * _device_count()
+    max_pixels = max(1, memory_mb * 2**20 // bytes_per_pixel)
+    if mode == "exact":
+        return exact_plan(shape, field.alignment, halo, tile_size, max_pixels)
+    return blended_plan(shape, field.alignment, field.halo, overlap, tile_size, max_pixels)
 
 
 def predict_tiled(
     model: keras.Model,
     image: np.ndarray,
-    tile_size: int = 512,
+    mode: str = "exact",
+    tile_size: int = 0,
     overlap: int = 64,
-    batch_size: int = 2,
-    blend: bool = True,
+    symmetries: bool = False,
+    batch_size: int = 1,
+    memory_mb: int = 1000,
 ) -> np.ndarray:
     """Tiled prediction at native resolution, for an image of any size, also smaller than a tile.
 
+    Mode "exact" gives what `predict_whole` gives, up to the rounding of float32, from tiles with a halo as large as the
+    network's receptive field asks for (`receptive_field.required_halo`). Mode "blend" takes tiles with less overlap,
+    which is cheaper, and hides by a gradual passage from tile to tile that they disagree.
+
     Args:
-        image: (H, W, 3) uint8 RGB.
-        tile_size: side of a tile, pixels; a multiple of the network's `alignment`, 2^(levels-1) for a U-Net.
-        overlap: pixels that neighbouring tiles share, in [0, tile_size / 2].
-        batch_size: tiles per batch.
-        blend: weigh overlapping tiles by their distance from the edge (`blending_window`); else plain mean.
+        model: (N, h, w, 3) to (N, h, w, 1), for any h and w that are multiples of its alignment.
+        image: (H, W, 3) uint8 RGB, or what else `streaming.open_source` takes.
+        mode: "exact" or "blend".
+        tile_size: side of a tile, pixels; a multiple of the network's alignment, 2^(levels-1) for a U-Net. 0 chooses
+            tiles for this image, not always square, with which the network has least to do within `memory_mb`. A fixed
+            size compiles one program for all images.
+        overlap: pixels that neighbouring tiles share in mode "blend", a multiple of the alignment, at most half of a
+            tile.
+        symmetries: average over the eight symmetries of the square (`with_symmetries`), which takes eight times as
+            long.
+        batch_size: tiles per batch and device.
+        memory_mb: what the activations of a batch may take, MiB, when tile_size is 0.
 
     Returns:
         (H, W) float32 probability.
 
     Raises:
-        UserError: overlap or tile size out of range.
+        UserError: an argument is out of range, the tile is smaller than twice the halo (names the smallest that works),
+            no halo makes the network exact (names the layer), or the network's input size is fixed to another.
     """
-    if tile_size % alignment(model):
-        remedy = f"Use a multiple of {alignment(model)} pixels"
-        raise UserError(f"tile size {tile_size}", "does not fit the poolings of the network", remedy)
-    if not 0 <= 2 * overlap <= tile_size:
-        raise UserError(f"overlap {overlap}", f"does not fit tiles of {tile_size} px", "Use 0 to half of the tile size")
-    origins = grid_origins(image.shape, tile_size, tile_size - overlap)
-    padded = pad_to(image, *(origins[-1] + tile_size))
-    tiles = (padded[row : row + tile_size, column : column + tile_size] for row, column in origins)
-    window = blending_window(tile_size, overlap) if blend else None
-    return stitch(predict_batches(model, tiles, batch_size), origins, image.shape, window).astype(np.float32)
+    with open_source(image) as source:
+        plan = plan_prediction(model, source.shape, mode, tile_size, overlap, batch_size, memory_mb)
+        return predict_plan(model, source, plan, symmetries, batch_size)
+
+
+def predict_plan(
+    model: keras.Model, image: np.ndarray | Source, plan: Plan | Callable, symmetries: bool = False, batch_size: int = 1
+) -> np.ndarray:
+    """Predict an image with a plan of your own, or a function from its shape to one; returns (H, W) float32."""
+    source = image if isinstance(image, Source) else open_source(image)
+    plan = plan if isinstance(plan, Plan) else plan(source.shape)
+    result = np.empty(source.shape, np.float32)
+    maps = predict_maps(model, source, plan, symmetries, batch_size)
+    for start, band in stitch_rows(maps, plan, source.shape):
+        result[start : start + len(band)] = band
+    return result
+
+
+def predict_maps(
+    model: keras.Model,
+    source: Source,
+    plan: Plan,
+    symmetries: bool = False,
+    batch_size: int = 1,
+    first_row: int = 0,
+    is_background: Callable[[np.ndarray], bool] | None = None,
+) -> Iterator[np.ndarray | None]:
+    """Yield the probability map (h, w) float32 of each tile, from tile row `first_row` on; None for background."""
+    if source.dtype != np.uint8 and np.dtype(model.input.dtype).kind in "iu":
+        problem = f"holds decimal numbers ({np.dtype(source.dtype)}), and the model takes {model.input.dtype}"
+        raise UserError(source.name, problem, "Scale it to 0-255 as the training images were, and convert it to uint8")
+    forward = with_symmetries(_forward_pass(model)) if symmetries else _forward_pass(model)
+    tiles = _read_tiles(source, plan, first_row, is_background)
+    yield from predict_batches(forward, tiles, batch_size * _device_count())
+
+
+def _mirrored(pixels: np.ndarray, length: int) -> np.ndarray:
+    """Where pixels past the end of an axis come from when it is extended by its reflection, as `tiling.pad_to` does."""
+    pixels = pixels % (2 * length)
+    return np.minimum(pixels, 2 * length - 1 - pixels)
+
+
+def _read_tiles(
+    source: Source, plan: Plan, first_row: int, is_background: Callable[[np.ndarray], bool] | None
+) -> Iterator[np.ndarray | None]:
+    columns = _mirrored(np.arange(plan.columns.length), source.shape[1])
+    for origin in plan.rows.origins[first_row:]:
+        rows = _mirrored(np.arange(origin, origin + plan.rows.tile), source.shape[0])
+        band = source.read_rows(rows.min(), rows.max() + 1)
+        if len(band) != plan.rows.tile or source.shape[1] != plan.columns.length:
+            band = band[np.ix_(rows - rows.min(), columns)]
+        for column in plan.columns.origins:
+            tile = band[:, column : column + plan.columns.tile]
+            yield None if is_background is not None and is_background(tile) else tile
+
+
+def stitch_rows(
+    maps: Iterable[np.ndarray | None], plan: Plan, shape: tuple[int, int], first_row: int = 0
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Put probability maps together and yield finished rows of the image as (first row, (n, W) float32).
+
+    Args:
+        maps: (h, w) of the tiles from tile row `first_row` on, in the order of the plan; None stands for zeros.
+        plan: where they lie and what they weigh.
+        shape: (H, W) of the image; what reaches past it is cut off.
+        first_row: of tiles. The first rows yielded lack what earlier tile rows would add where they overlap.
+    """
+    maps, height, width = iter(maps), plan.rows.tile, shape[1]
+    top = plan.rows.origins[first_row]
+    total = np.zeros((height, plan.columns.length), np.float32)
+    for i in range(first_row, len(plan.rows.origins)):
+        rows, start = plan.rows.used(i), plan.rows.origins[i] - top
+        for j, column in enumerate(plan.columns.origins):
+            probability, columns = next(maps), plan.columns.used(j)
+            if probability is not None:
+                weights = np.outer(plan.rows.weights[i, rows], plan.columns.weights[j, columns])
+                place = np.s_[start + rows.start : start + rows.stop, column + columns.start : column + columns.stop]
+                total[place] += weights * probability[rows, columns]
+        last = i + 1 == len(plan.rows.origins)
+        bottom = shape[0] if last else min(plan.rows.origins[i + 1] + plan.rows.used(i + 1).start, shape[0])
+        if bottom > top:
+            yield top, total[: bottom - top, :width]
+            total = np.concatenate([total[bottom - top :], np.zeros((bottom - top, total.shape[1]), np.float32)])
+            top = bottom
+
+
+def predict_file(
+    model: keras.Model,
+    image: Path | np.ndarray,
+    out: Path,
+    mode: str = "exact",
+    tile_size: int = 0,
+    overlap: int = 64,
+    symmetries: bool = False,
+    batch_size: int = 1,
+    memory_mb: int = 1000,
+    threshold: float | None = None,
+    skip_contrast: int = 0,
+    overwrite: bool = False,
+) -> dict:
+    """Predict an image that need not fit into memory, from file to file, one row of tiles at a time.
+
+    Memory depends on the image's width, not on its height. Rows are safe on disk once they are finished: after an
+    interruption the same call goes on behind them, and the file is the same, byte for byte, as without. It appears
+    under its name only when it is complete.
+
+    Args:
+        model, mode, tile_size, overlap, symmetries, batch_size, memory_mb: as for `predict_tiled`.
+        image: path of a TIFF or .npy file, which are read row by row, or of another image; or an array.
+        out: .tif (BigTIFF in tiles of 512 px) or .npy.
+        threshold: probability from which a pixel is foreground: a uint8 mask of 0 and 255 is written. None writes the
+            float32 probability.
+        skip_contrast: tiles in which no channel spans this many grey levels, once blocks of 8 x 8 pixels are averaged,
+            count as background and are not predicted. 0 predicts all.
+        overwrite: replace `out` if it exists.
+
+    Returns:
+        tiles, skipped (tiles), tile_height, tile_width, resumed_at_row, megapixels (predicted in this call, the image's
+        own), seconds, megapixels_per_second.
+
+    Raises:
+        UserError: as for `predict_tiled`; `out` exists or cannot be written (rows finished so far are kept); the image
+            cannot be read (names the region).
+    """
+    with open_source(image) as source:
+        plan = plan_prediction(model, source.shape, mode, tile_size, overlap, batch_size, memory_mb)
+        identity = {
+            "image": source.identity(),
+            "model": fingerprint(model),
+            "plan": [
+                [axis.length, axis.tile, list(axis.origins), list(axis.edges)] for axis in (plan.rows, plan.columns)
+            ],
+            "settings": [mode, overlap, symmetries, batch_size * _device_count(), threshold, skip_contrast],
+        }
+        dtype = np.float32 if threshold is None else np.uint8
+        with BandWriter(out, source.shape, dtype, identity, overwrite) as writer:
+            return _stream(model, source, plan, writer, symmetries, batch_size, threshold, skip_contrast)
+
+
+def _stream(model, source, plan, writer, symmetries, batch_size, threshold, skip_contrast) -> dict:
+    """Predict the rows that `writer` does not have yet, and report on it as `predict_file` does."""
+    done, skipped = writer.rows, 0
+    # Tile rows that end above the first missing row are not needed any more.
+    ends = [origin + plan.rows.used(i).stop for i, origin in enumerate(plan.rows.origins)]
+    first_row = next((i for i, end in enumerate(ends) if end > done), len(ends))
+
+    def is_background(tile: np.ndarray) -> bool:
+        nonlocal skipped
+        blocks = cv2.resize(tile, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA).reshape(-1, tile.shape[2])
+        empty = bool((np.ptp(blocks.astype(np.float32), axis=0) < skip_contrast).all())
+        skipped += empty
+        return empty
+
+    ignore = is_background if skip_contrast else None
+    maps = predict_maps(model, source, plan, symmetries, batch_size, first_row, ignore)
+    started, width = time.perf_counter(), source.shape[1]
+    with progress(total=source.shape[0] * width, initial=done * width, unit="Mpx", unit_scale=1e-6) as bar:
+        for start, band in stitch_rows(maps, plan, source.shape, first_row) if first_row < len(ends) else ():
+            band = band[max(0, done - start) :]
+            writer.write(band if threshold is None else np.uint8(255) * (band >= threshold))
+            bar.update(len(band) * width)
+    writer.finish()
+    seconds, megapixels = time.perf_counter() - started, (source.shape[0] - done) * width / 1e6
+    return {
+        "tiles": plan.count,
+        "skipped": skipped,
+        "tile_height": plan.rows.tile,
+        "tile_width": plan.columns.tile,
+        "resumed_at_row": done,
+        "megapixels": round(megapixels, 3),
+        "seconds": round(seconds, 3),
+        "megapixels_per_second": round(megapixels / seconds, 3),
+    }
+
+
+def fingerprint(model: keras.Model) -> str:
+    """SHA-256, in hex, of the architecture and the weights of a model."""
+    digest = hashlib.sha256(model.to_json().encode())
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()

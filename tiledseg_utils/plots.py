@@ -13,6 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 from .evaluation import Counts
 from .files import atomic_path, write_json
 from .images import SPLITS
+from .planning import Plan
 from .tiling import reduce_image
 
 MISSED = (0, 114, 178)  # blue
@@ -135,6 +136,61 @@ def unet_diagram(model, size: int) -> Figure:
             x += width + 0.12
     ax.set(xlim=(-0.2, x), ylim=(-0.62, 0.62), title=f"filters of each convolution; skips; {size} px at full height")
     ax.set_axis_off()
+    return figure
+
+
+def reach_chart(image: np.ndarray, pixel: tuple[int, int], radius: int, influence: np.ndarray, window: tuple) -> Figure:
+    """How far a network sees: its receptive field around a pixel, and what in it really counts.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        pixel: (row, column).
+        radius: of the receptive field, pixels.
+        influence, window: as `diagnostics.influence_map` returns them.
+    """
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    rows, columns = window
+    extent = (columns.start, columns.stop, rows.stop, rows.start)
+    left.imshow(image[window], extent=extent)
+    left.set_title(f"the cross depends on nothing outside the frame of {2 * radius + 1} px", fontsize=9)
+    shown = right.imshow(influence, extent=extent, cmap="magma")
+    right.set_title("change of its probability when a block is covered", fontsize=9)
+    figure.colorbar(shown, ax=right, shrink=0.8)
+    corner = pixel[1] - radius - 0.5, pixel[0] - radius - 0.5
+    for ax, color in ((left, "black"), (right, "white")):
+        ax.plot(pixel[1], pixel[0], "+", color=color, markersize=12)
+        ax.add_patch(Rectangle(corner, 2 * radius + 1, 2 * radius + 1, fill=False, color=color, linewidth=1.5))
+        ax.set(xlim=extent[:2], ylim=extent[2:])
+    return figure
+
+
+def plan_chart(image: np.ndarray, plans: Mapping[str, Plan]) -> Figure:
+    """Tiles on an image: junctions as white lines, and of one tile in the middle its outline and what of it is used."""
+    figure = Figure(figsize=(4.2 * len(plans), 4.6), layout="constrained")
+    for ax, (name, plan) in zip(figure.subplots(1, len(plans), squeeze=False)[0], plans.items(), strict=True):
+        ax.imshow(image)
+        for row in plan.rows.edges:
+            ax.axhline(row, color="white", linewidth=1)
+        for column in plan.columns.edges:
+            ax.axvline(column, color="white", linewidth=1)
+        i, j = (len(axis.origins) // 2 for axis in (plan.rows, plan.columns))
+        row, column, used = plan.rows.origins[i], plan.columns.origins[j], (plan.rows.used(i), plan.columns.used(j))
+        ax.add_patch(Rectangle((column, row), plan.tile[1], plan.tile[0], fill=False, color=TILED, linewidth=2))
+        place = column + used[1].start, row + used[0].start
+        size = used[1].stop - used[1].start, used[0].stop - used[0].start
+        ax.add_patch(Rectangle(place, *size, color=NON_TILED, alpha=0.5))
+        ax.set_title(
+            f"{name}: {plan.count} tiles, {plan.pixels / (image.shape[0] * image.shape[1]):.2f} x the pixels",
+            fontsize=9,
+        )
+        ax.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+        ax.set_axis_off()
+    handles = [
+        Patch(fill=False, edgecolor=TILED, label="a tile"),
+        Patch(color=NON_TILED, alpha=0.5, label="what of it is used"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 

@@ -30,8 +30,8 @@ from .augmentation import Augmentation
 from .evaluation import Meter
 from .files import UserError, atomic_path, check_arguments, check_names, check_type, read_json, setting_from, write_json
 from .images import SPLITS, find_pairs, require_sound, split_pairs
-from .inference import predict_tiled
-from .models import check_settings
+from .inference import plan_prediction, predict_tiled
+from .models import build_model, check_settings
 from .tiling import TileSetting
 from .training import TrainingSetting
 
@@ -103,6 +103,9 @@ def check_parameters(parameters: Mapping) -> None:
     Augmentation.from_dict(merged["augmentation"])
     check_settings(merged["model"], merged["model_settings"])
     check_arguments("prediction", predict_tiled, merged["prediction"])
+    # Found out now, not after the training: tiles that do not suit the network. Any large image will do.
+    network = build_model(merged["model"], merged["model_settings"])
+    plan_prediction(network, (8192, 8192), **{k: v for k, v in merged["prediction"].items() if k != "symmetries"})
 
 
 def prepare_run(run: Path, request: dict, overwrite: bool) -> None:

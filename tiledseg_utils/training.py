@@ -19,8 +19,9 @@ from .augmentation import Augmentation
 from .batches import TrainingBatches, ValidationBatches
 from .files import UserError, atomic_path, hash_file, read_json, write_csv, write_json
 from .images import write_image
-from .inference import alignment, predict_tiled, predict_whole
+from .inference import predict_reduced, predict_tiled
 from .models import build_model
+from .receptive_field import receptive_field
 from .tiling import MANIFEST
 
 
@@ -209,9 +210,11 @@ class Preview:
         return self.folder / f"{epoch:03d}.png"
 
     def __call__(self, model: keras.Model, epoch: int) -> None:
-        whole = predict_whole(model, self.image, self.size)
-        tiled = predict_tiled(model, self.image, self.size, overlap=self.size // 8)
-        write_image(self.path(epoch), np.rint(255 * np.hstack([whole, tiled])).astype(np.uint8))
+        reduced = predict_reduced(model, self.image, self.size)
+        alignment = receptive_field(model).alignment
+        overlap = self.size // 8 // alignment * alignment
+        tiled = predict_tiled(model, self.image, mode="blend", tile_size=self.size, overlap=overlap)
+        write_image(self.path(epoch), np.rint(255 * np.hstack([reduced, tiled])).astype(np.uint8))
 
 
 def train(
@@ -266,8 +269,9 @@ def train(
             keras.config.set_dtype_policy("float32")
         compile_model(network, setting)
     tile_size = batches.images.shape[1]
-    if tile_size % alignment(network):
-        remedy = f"Use a tile size that is a multiple of {alignment(network)} pixels, or fewer levels"
+    alignment = receptive_field(network).alignment
+    if tile_size % alignment:
+        remedy = f"Use a tile size that is a multiple of {alignment} pixels, or fewer levels"
         raise UserError(f"tile size {tile_size}", "does not fit the poolings of the network", remedy)
     if not state["finished"]:
         callbacks = [StopOnNaN(), ProgressLines(), *counting]
