@@ -6,9 +6,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 PRESET ?= quick
+BENCH  ?= inference
 RUN    ?= runs/$(basename $(notdir $(PRESET)))
 
-.PHONY: report test lint lab lock clean
+.PHONY: report test lint lab bench lock clean
 
 report: $(VENV)/installed
 	$(BIN)/python -m tiledseg_utils report --preset "$(PRESET)" --run "$(RUN)" $(if $(DATA),--data "$(DATA)") $(if $(OVERWRITE),--overwrite)
@@ -24,11 +25,15 @@ lint: $(VENV)/installed
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab notebooks
 
-# Renews the pinned versions; commit the result.
+# For instance make bench BENCH="memory --square 16384"
+bench: $(VENV)/bench
+	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+# Renews the pinned versions; commit the result. The extra bench is left out: see pyproject.toml.
 lock: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --fork-strategy fewest \
-	  --upgrade --no-emit-index-url --custom-compile-command "make lock" --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra notebooks --extra test --extra build --universal --python-version 3.11 \
+	  --fork-strategy fewest --upgrade --no-emit-index-url --custom-compile-command "make lock" --quiet --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info
@@ -38,4 +43,8 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --no-build-isolation --editable ".[bench]"
 	@touch $@

@@ -12,6 +12,11 @@ MASK = np.zeros((60, 80), bool)
 MASK[20:40, 50:70] = True
 
 
+def test_magnitudes_are_brighter_by_powers_of_ten():
+    shown = plots.magnitudes(np.array([0, 1e-7, 1e-6, 1e-3, 1, 3]))
+    np.testing.assert_allclose(shown, [0, 0, 0, 0.5, 1, 1], atol=1e-6)
+
+
 def test_overlay_mixes_without_wrapping_around():
     mixed = plots.overlay(IMAGE, MASK, color=(255, 255, 255), opacity=0.5)
     assert (mixed[MASK] == 252).all() and (mixed[~MASK] == 250).all()  # 252.5 to the even number

@@ -82,6 +82,11 @@ def picture_grid(
     return figure
 
 
+def magnitudes(differences: np.ndarray) -> np.ndarray:
+    """Differences as brightness by powers of ten: 0 up to a millionth, 1 from 1 on; of the same shape, float32."""
+    return np.clip(1 + np.log10(np.maximum(differences, 1e-6)) / 6, 0, 1).astype(np.float32)
+
+
 def crop_around(mask: np.ndarray, size: int) -> tuple[slice, slice]:
     """The (size, size) window of a (H, W) bool mask around its densest spot; around the centre when it is empty."""
     density = cv2.blur(cv2.blur(mask.astype(np.float32), (size // 2, size // 2)), (size // 2, size // 2))

@@ -1,0 +1,71 @@
+"""The benchmarks: `python -m tests.benchmarks NAME --help`. Run them while nothing else is running."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tiledseg_utils.__main__ import number
+from tiledseg_utils.files import UserError
+
+
+def inference(arguments) -> None:
+    from .inference import benchmark  # Imported here, as below, so that the list appears at once.
+
+    benchmark(arguments.size, arguments.rounds, arguments.out)
+
+
+def memory(arguments) -> None:
+    from .memory import benchmark
+
+    shapes = [(rows, arguments.columns) for rows in arguments.rows]
+    benchmark(shapes, [(side, side) for side in arguments.square], arguments.out)
+
+
+def exactness(arguments) -> None:
+    from .exactness import benchmark
+
+    benchmark(arguments.levels, arguments.out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of every benchmark."""
+    defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    main_parser = argparse.ArgumentParser("python -m tests.benchmarks", description="Speed and memory, measured.")
+    commands = main_parser.add_subparsers(title="benchmarks")
+
+    command = commands.add_parser("inference", help="speed beside MONAI, on one image in memory", **defaults)
+    command.add_argument("--size", type=number(16), default=2096, help="side of the image, pixels")
+    command.add_argument("--rounds", type=number(1), default=3, help="how often each way is timed")
+    command.add_argument("--out", type=Path, default="runs/benchmarks/inference.json")
+    command.set_defaults(function=inference)
+
+    command = commands.add_parser("memory", help="memory that files of growing height take", **defaults)
+    command.add_argument("--rows", type=number(1), nargs="+", default=[4096, 8192, 16384, 32768], help="heights")
+    command.add_argument("--columns", type=number(1), default=8192, help="width of these images, pixels")
+    command.add_argument("--square", type=number(1), nargs="+", default=[], metavar="SIDE", help="further images")
+    command.add_argument("--out", type=Path, default="runs/benchmarks/memory.json")
+    command.set_defaults(function=memory)
+
+    command = commands.add_parser("exactness", help="how far exact tiles are off the whole image", **defaults)
+    command.add_argument("--levels", type=number(2), nargs="+", default=[2, 3, 4, 5, 6], help="of the U-Nets")
+    command.add_argument("--out", type=Path, default="runs/benchmarks/exactness.json")
+    command.set_defaults(function=exactness)
+    return main_parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a benchmark, or list them, and return the exit code."""
+    parsed = parser().parse_args(arguments)
+    try:
+        parsed.function(parsed) if "function" in parsed else parser().print_help()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests.benchmarks import __main__ as command_line
+from tests.benchmarks import inference, memory
+from tiledseg_utils import models
+
+
+class RedShare:
+    """A network of no context: the red channel as probability."""
+
+    def predict(self, batch, verbose):
+        return batch[..., :1] / np.float32(255)
+
+
+@pytest.mark.parametrize("shape", [(200, 300), (30, 40), (64, 112), (65, 64)])
+def test_one_predict_per_tile_reproduces_the_image(shape, rng):
+    image = rng.integers(0, 256, (*shape, 3), np.uint8)
+    probability = inference.predict_per_tile(RedShare(), image, tile=64, overlap=16)
+    np.testing.assert_array_equal(probability, image[..., 0] / np.float32(255))
+
+
+def test_tiles_meet_in_the_middle_of_their_overlap():
+    class Counter:
+        calls = 0
+
+        def predict(self, batch, verbose):
+            self.calls += 1
+            return np.full(batch.shape, self.calls, np.float32)
+
+    result = inference.predict_per_tile(Counter(), np.zeros((48 + 64, 48 + 64, 3), np.uint8), tile=64, overlap=16)
+    assert (result[:56, :56] == 1).all() and (result[:56, 56:] == 2).all()
+    assert (result[56:, :56] == 3).all() and (result[56:, 56:] == 4).all()
+
+
+def test_only_the_prediction_is_timed(monkeypatch):
+    now = iter([100.0, 103.5])
+    monkeypatch.setattr(inference, "prepare", lambda way, size: (lambda image: image + 1, np.zeros(size)))
+    seconds, output = inference.run("any", 2, clock=lambda: next(now))
+    assert seconds == 3.5 and output.tolist() == [1, 1]
+
+
+@pytest.fixture
+def measured(capsys):
+    """Fake ways: (order of the calls, what `interleave` returns)."""
+    calls = []
+
+    def fake(way, times, value):
+        times = iter(times)
+
+        def call():
+            calls.append(way)
+            return next(times), np.full((1000, 1000), value, np.float32)
+
+        return call
+
+    # The first time is the warm-up's, far too long.
+    ways = {
+        inference.OURS: fake(inference.OURS, [99, 2, 9, 1], 0.5),
+        inference.WHOLE: fake(inference.WHOLE, [99, 1, 1, 1], 0.5),
+        "other": fake("other", [99, 5, 4, 3], 0.25),
+    }
+    return calls, inference.interleave(ways, 3)
+
+
+def test_ways_take_turns_after_a_warm_up(measured):
+    calls, (seconds, _) = measured
+    assert calls == [inference.OURS, inference.WHOLE, "other"] * 4
+    assert seconds == {inference.OURS: [2, 9, 1], inference.WHOLE: [1, 1, 1], "other": [5, 4, 3]}
+
+
+def test_results_are_medians_and_ratios_to_ours(measured, tmp_path):
+    ours, whole, other = inference.summarize(*measured[1])
+    assert [row["seconds"] for row in (ours, whole, other)] == [2, 1, 4]
+    assert [row["megapixels_per_second"] for row in (ours, whole, other)] == [0.5, 1, 0.25]
+    assert [row["ours_is_faster_by"] for row in (ours, whole, other)] == [1, 0.5, 2]
+    assert [row["max_difference"] for row in (ours, whole, other)] == [0, 0, 0.25]
+    assert inference.table_row(other) == {
+        "way": "other",
+        "seconds": "4.00",
+        "Mpx/s": "0.25",
+        "ours is": "2.00 x as fast",
+        "max difference": "2.5e-01",
+    }
+    json.dumps([ours, whole, other])
+
+
+def test_missing_peers_are_one_line_and_exit_code_1(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(inference.importlib.util, "find_spec", lambda name: None)
+    assert command_line.main(["inference", "--out", str(tmp_path / "out.json")]) == 1
+    assert capsys.readouterr().err == (
+        'error: torch: is not installed. Install the benchmark\'s packages: pip install -e ".[bench]".\n'
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_name_the_benchmarks_are_listed(capsys):
+    assert command_line.main([]) == 0
+    listing = capsys.readouterr().out
+    assert "inference" in listing and "memory" in listing
+
+
+def test_memory_benchmark(monkeypatch, tmp_path, capsys):
+    """All of it but streaming and the process for it."""
+    seen = []
+
+    def stream(model_path, image, out):
+        assert model_path.is_file()
+        with tifffile.TiffFile(image) as file:
+            assert file.is_bigtiff and file.pages[0].is_tiled and file.pages[0].compression == 1
+            seen.append(file.asarray())
+        out.touch()
+        return {"model_mb": 300.0, "added_mb": 100.0 + len(seen), "seconds": 2.0}
+
+    monkeypatch.setattr(memory, "stream", stream)
+    monkeypatch.setattr(memory, "MODEL", ("unet", {"base_filters": 1, "levels": 2}))
+    monkeypatch.setattr(memory, "ProcessPoolExecutor", lambda count, context: ThreadPoolExecutor(count))
+    monkeypatch.setattr(memory.tempfile, "tempdir", str(tmp_path))
+    arguments = ["--rows", "100", "1100", "--columns", "600", "--square", "40", "--out", str(tmp_path / "out.json")]
+    assert command_line.main(["memory", *arguments]) == 0
+    assert [image.shape for image in seen] == [(100, 600, 3), (1100, 600, 3), (40, 40, 3)]
+    assert all(image.std() > 30 for image in seen)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert content["results"][1]["megapixels_per_second"] == pytest.approx(0.33)
+    assert content["spread_percent"] == pytest.approx(100 / 101)  # The square image does not count.
+    output = capsys.readouterr().out
+    assert "1100 x 600      1    2.0      0.33   300       102" in output
+    assert "Added memory differs by 1.0 % between 2 heights" in output
+
+
+def test_too_little_space_is_told_before_anything_is_written(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(memory.tempfile, "tempdir", str(tmp_path))
+    assert command_line.main(["memory", "--rows", "100000000", "--columns", "100000000"]) == 1
+    assert "has too little space. Set TMPDIR to a folder on a larger disk" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_streaming_is_measured_on_top_of_the_model(tmp_path):
+    models.build_model("unet", {"base_filters": 4, "levels": 2}).save(tmp_path / "model.keras")
+    memory.write_texture(tmp_path / "image.tif", 70, 600)
+    results = memory.stream(tmp_path / "model.keras", tmp_path / "image.tif", tmp_path / "mask.tif")
+    assert results["model_mb"] > 50 and results["added_mb"] >= 0 and results["seconds"] > 0
+    assert tifffile.imread(tmp_path / "mask.tif").shape == (70, 600)
+    json.dumps(results)
