@@ -114,6 +114,14 @@ def test_the_report_shows_everything_and_needs_no_network(run):
     assert "http" not in re.sub(r"base64,[^\"]+", "", page)
 
 
+def test_exact_tiles_equal_the_whole_image_and_others_do_not(run):
+    ladder = {row["way"]: row for row in read_csv(run / "results" / "05_ladder.csv")}
+    difference = {way: float(row["largest difference"]) for way, row in ladder.items()}
+    assert difference["exact"] <= 1e-5 < 1e-2 < min(difference["side by side"], difference["one pixel more"])
+    assert float(ladder["side by side"]["seam score"]) > 1.5 * float(ladder["blended"]["seam score"])
+    assert ladder["exact"]["Dice"] == ladder["whole image"]["Dice"]
+
+
 def test_previews_and_model_are_left_for_the_user(run):
     assert (run / "model.keras").stat().st_size > 1000
     assert read_image(run / "training" / "preview" / "002.png").shape == (128, 256, 3)
