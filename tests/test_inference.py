@@ -326,6 +326,13 @@ def test_a_network_of_fixed_size_takes_tiles_of_that_size(rng):
             inference.predict_tiled(model, **{"image": image, **bad})
 
 
+def test_a_network_of_several_classes_is_refused():
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 1, activation="softmax")(inputs))
+    with pytest.raises(UserError, match="predicts 2 channels"):
+        inference.predict_tiled(model, np.zeros((64, 64, 3), np.float32))
+
+
 def test_images_that_do_not_suit_the_network(network):
     with pytest.raises(UserError, match=r"holds decimal numbers \(float32\), and the model takes uint8"):
         inference.predict_tiled(network, np.zeros((64, 64, 3), np.float32), tile_size=64)

@@ -6,6 +6,7 @@ import pytest
 from tiledseg_utils import models, plots
 from tiledseg_utils.evaluation import Counts
 from tiledseg_utils.files import read_json
+from tiledseg_utils.planning import make_plan
 
 IMAGE = np.full((60, 80, 3), 250, np.uint8)
 MASK = np.zeros((60, 80), bool)
@@ -116,3 +117,25 @@ def test_curves_explain_their_lines(figure, texts):
 def test_paired_scores_join_the_right_points():
     figure = plots.paired_scores({"a": 0.9, "b": 0.7}, {"b": 0.1, "a": 0.2}, "Dice")
     assert sorted(line.get_ydata().tolist() for line in figure.axes[0].lines) == [[0.1, 0.7], [0.2, 0.9]]
+
+
+def test_reach_chart_frames_the_receptive_field():
+    window = (slice(10, 42), slice(20, 52))
+    influence = np.zeros((16, 16), np.float32)
+    figure = plots.reach_chart(IMAGE, (26, 36), 9, influence, window)
+    for ax in figure.axes[:2]:
+        (frame,) = ax.patches
+        assert frame.get_xy() == (26.5, 16.5) and frame.get_width() == frame.get_height() == 19
+        assert ax.get_xlim() == (20, 52) and ax.get_ylim() == (42, 10)  # rows grow downwards
+    assert "frame of 19 px" in figure.axes[0].get_title()
+
+
+def test_plan_chart_marks_junctions_and_what_of_a_tile_is_used():
+    plan = make_plan((60, 80), tile=32, overlap=16, dropped=8)
+    figure = plots.plan_chart(IMAGE, {"with halo": plan, "beside": make_plan((60, 80), 32, 0, 0)})
+    ax = figure.axes[0]
+    assert len(ax.lines) == len(plan.rows.edges) + len(plan.columns.edges)
+    tile, used = ax.patches
+    assert (tile.get_x(), tile.get_y()) == (32, 16) and tile.get_width() == 32
+    assert (used.get_x(), used.get_y(), used.get_width(), used.get_height()) == (40, 24, 16, 12)
+    assert f"{plan.count} tiles" in ax.get_title()

@@ -77,9 +77,8 @@ def _device_count() -> int:
 def with_symmetries(forward: Forward) -> Forward:
     """The mean of the eight predictions of a batch turned by 0, 90, 180 and 270 degrees, mirrored and not.
 
-    Each prediction is turned back before the mean is taken. As tiles and images are multiples of the network's
-    alignment,
-    turned tiles meet its poolings as the turned image would: what is exact without symmetries is exact with them.
+    Each prediction is turned back before the mean is taken. Tiles and padded images are multiples of the network's
+    alignment, so that turned tiles meet its poolings as the turned image would: exact tiles stay exact.
     """
 
     def averaged(batch: np.ndarray) -> np.ndarray:
@@ -187,8 +186,10 @@ def plan_prediction(
     """Choose the tiles for an image of `shape` (H, W, ...); arguments and errors as for `predict_tiled`."""
     if mode not in MODES:
         raise UserError(f"mode {mode!r}", "is not known", f"Choose one of {', '.join(MODES)}")
+    field, channels = receptive_field(model), model.output_shape[-1]
+    if channels != 1:
+        raise UserError("the model", f"predicts {channels} channels", "Give a model with one foreground probability")
     halo = required_halo(model) if mode == "exact" else None  # Refuses models that no halo makes exact.
-    field = receptive_field(model)
     fixed = model.input_shape[1:3]
     if None not in fixed:
         if fixed[0] != fixed[1] or tile_size not in (0, fixed[0]) or min(shape[:2]) < fixed[0]:
@@ -387,7 +388,8 @@ def _stream(model, source, plan, writer, symmetries, batch_size, threshold, skip
 
     def is_background(tile: np.ndarray) -> bool:
         nonlocal skipped
-        blocks = cv2.resize(tile, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA).reshape(-1, tile.shape[2])
+        size = tuple(max(1, side // 8) for side in tile.shape[1::-1])
+        blocks = cv2.resize(tile, size, interpolation=cv2.INTER_AREA).reshape(-1, tile.shape[2])
         empty = bool((np.ptp(blocks.astype(np.float32), axis=0) < skip_contrast).all())
         skipped += empty
         return empty
