@@ -75,7 +75,8 @@ def predict(arguments) -> None:
     existing = [out for out in outputs.values() if out.exists()]
     if existing and not arguments.overwrite:
         remedy = "Choose another folder, or replace them with --overwrite"
-        raise UserError(existing[0], f"exists already, as do {len(existing) - 1} more", remedy)
+        more = f", and so do {len(existing) - 1} more" if existing[1:] else ""
+        raise UserError(existing[0], f"exists already{more}", remedy)
     if arguments.format == "png" and (arguments.probability or arguments.skip_contrast):
         raise UserError("--format png", "holds a mask that is predicted in memory", "Choose --format tif or npy")
     if arguments.format != "png" and arguments.overlay:
