@@ -143,7 +143,7 @@ def add_prediction_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--overlap", type=number(0), default=64, help="pixels that tiles share in mode blend")
     command.add_argument("--symmetries", action="store_true", help="mean of 8 turned and mirrored predictions")
-    command.add_argument("--memory-mb", type=number(1), default=1000, help="for the activations of a tile")
+    command.add_argument("--memory-mb", type=number(1), default=700, help="for the activations of a tile")
     command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is foreground")
 
 

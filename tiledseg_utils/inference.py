@@ -181,7 +181,7 @@ def plan_prediction(
     tile_size: int = 0,
     overlap: int = 64,
     batch_size: int = 1,
-    memory_mb: int = 1000,
+    memory_mb: int = 700,
 ) -> Plan:
     """Choose the tiles for an image of `shape` (H, W, ...); arguments and errors as for `predict_tiled`."""
     if mode not in MODES:
@@ -211,7 +211,7 @@ def predict_tiled(
     overlap: int = 64,
     symmetries: bool = False,
     batch_size: int = 1,
-    memory_mb: int = 1000,
+    memory_mb: int = 700,
 ) -> np.ndarray:
     """Tiled prediction at native resolution, for an image of any size, also smaller than a tile.
 
@@ -231,7 +231,8 @@ def predict_tiled(
         symmetries: average over the eight symmetries of the square (`with_symmetries`), which takes eight times as
             long.
         batch_size: tiles per batch and device.
-        memory_mb: what the activations of a batch may take, MiB, when tile_size is 0.
+        memory_mb: what the activations of a batch may take, MiB, when tile_size is 0; the rows in memory and the
+            compiled program come on top.
 
     Returns:
         (H, W) float32 probability.
@@ -294,12 +295,15 @@ def _read_tiles(
         for column in plan.columns.origins:
             tile = band[:, column : column + plan.columns.tile]
             yield None if is_background is not None and is_background(tile) else tile
+        del band, tile  # before the next is read
 
 
 def stitch_rows(
     maps: Iterable[np.ndarray | None], plan: Plan, shape: tuple[int, int], first_row: int = 0
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Put probability maps together and yield finished rows of the image as (first row, (n, W) float32).
+
+    What is yielded is valid until the next rows are asked for: their memory is used again.
 
     Args:
         maps: (h, w) of the tiles from tile row `first_row` on, in the order of the plan; None stands for zeros.
@@ -322,7 +326,9 @@ def stitch_rows(
         bottom = shape[0] if last else min(plan.rows.origins[i + 1] + plan.rows.used(i + 1).start, shape[0])
         if bottom > top:
             yield top, total[: bottom - top, :width]
-            total = np.concatenate([total[bottom - top :], np.zeros((bottom - top, total.shape[1]), np.float32)])
+            rest = height - (bottom - top)
+            total[:rest] = total[bottom - top :]
+            total[rest:] = 0
             top = bottom
 
 
@@ -335,7 +341,7 @@ def predict_file(
     overlap: int = 64,
     symmetries: bool = False,
     batch_size: int = 1,
-    memory_mb: int = 1000,
+    memory_mb: int = 700,
     threshold: float | None = None,
     skip_contrast: int = 0,
     overwrite: bool = False,
