@@ -97,7 +97,7 @@ def progress(items: Iterable | None = None, unit: str = "", **more) -> tqdm:
     """
     if items is None:
         more["bar_format"] = (
-            "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
+            "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} {unit} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
         )
     return tqdm(items, unit=unit, file=sys.stdout, mininterval=0.1 if sys.stdout.isatty() else 10, **more)
 
