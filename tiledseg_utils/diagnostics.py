@@ -18,8 +18,8 @@ def ways_to_tile(model: keras.Model, tile_size: int) -> dict[str, Callable[[Sequ
     """Right and wrong ways to lay tiles, to compare them: by name, from the shape of an image to a plan.
 
     Tiles "side by side"; with "a third of the halo" on each side; with "one pixel more" than the halo, which takes them
-    off the grid of the poolings; "exact"; and "blended" with the overlap of "a third of the halo". Ways whose overlap
-    would fill the tile are left out.
+    off the grid of two or more poolings; "exact"; and "blended" with the overlap of "a third of the halo". Ways whose
+    overlap would fill the tile are left out.
     """
     field = receptive_field(model)
     halo, third, step = field.halo, field.halo // 3, field.alignment

@@ -60,9 +60,9 @@ def measure(model: keras.Model, image: np.ndarray) -> dict:
             worst["predictions"] += 1
             worst["tiles"] += plan.count
         if min(size) > 600:
-            tile, margin = 2 * field.halo + 192, field.halo + 1
+            tile, halo = 2 * field.halo + 192, field.halo
             note("no halo", part, make_plan(part.shape, tile, 0, 0, field.alignment), whole)
-            note("off the grid", part, make_plan(part.shape, tile, 2 * margin, margin, field.alignment), whole)
+            note("off the grid", part, make_plan(part.shape, tile, 2 * halo + 1, halo, field.alignment), whole)
     return worst
 
 
