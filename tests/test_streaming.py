@@ -553,7 +553,6 @@ def test_folders_that_cannot_be_written_to(tmp_path, monkeypatch):
     assert_user_error(lambda: write(path), path, "cannot be written (Permission denied)", "Check permissions")
 
 
-@pytest.mark.skipif(streaming.fcntl is None, reason="this system has no flock")
 def test_two_writers_at_once(tmp_path):
     path = tmp_path / "a.npy"
     with BandWriter(path, RESULT.shape, RESULT.dtype, {"image": "a"}) as first:
