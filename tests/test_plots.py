@@ -139,3 +139,44 @@ def test_plan_chart_marks_junctions_and_what_of_a_tile_is_used():
     assert (tile.get_x(), tile.get_y()) == (32, 16) and tile.get_width() == 32
     assert (used.get_x(), used.get_y(), used.get_width(), used.get_height()) == (40, 24, 16, 12)
     assert f"{plan.count} tiles" in ax.get_title()
+
+
+def ladder_row(way, dice, difference=0.0, seam=1.0, seconds=1.0):
+    return {"way": way, "Dice": dice, "largest difference": difference, "seam score": seam, "seconds": seconds}
+
+
+@pytest.mark.parametrize(
+    ("exact", "odd", "seam", "turned", "expected"),
+    [(1e-7, 0.2, 6.0, 0.91, [True] * 4), (1e-3, 0.0, 0.9, 0.89, [False] * 4)],
+)
+def test_claims_about_ways_to_tile_follow_the_measurements(exact, odd, seam, turned, expected):
+    rows = [
+        ladder_row("whole image", 0.9),
+        ladder_row("exact", 0.9, exact),
+        ladder_row("one pixel more", 0.9, odd),
+        ladder_row("side by side", 0.9, seam=seam),
+        ladder_row("blended", 0.9),
+        ladder_row("8 symmetries", turned, seconds=8.0),
+    ]
+    claims = plots.ladder_claims(rows)
+    assert [claim.holds for claim in claims] == expected
+    assert "8.0 times" in claims[-1].sentence
+    small_tiles = [row for row in rows if row["way"] not in ("exact", "one pixel more")]
+    assert [claim.holds for claim in plots.ladder_claims(small_tiles)] == expected[2:]
+
+
+def test_disagreement_is_held_against_the_error_where_tiles_meet():
+    disagreement = np.array([[0, 1e-4, 1e-3, 1e-2]])
+    pictures, claim = plots.disagreement_pictures(disagreement, np.array([[0.5, 1e-4, 1e-3, 1e-2]]))
+    assert claim.holds
+    np.testing.assert_array_equal(*pictures.values())  # The error outside what tiles share is not shown.
+    assert not plots.disagreement_pictures(disagreement, disagreement[:, ::-1])[1].holds
+
+
+def test_error_pictures_show_every_way_around_the_foreground():
+    image, masks = np.zeros((600, 900, 3), np.uint8), {"tiled": {"a": np.ones((600, 900), bool)}}
+    reference = np.zeros((600, 900), bool)
+    reference[100:110, 800:810] = True
+    pictures = plots.error_pictures("a", image, reference, masks, {"tiled": {"a": 0.25}})
+    assert list(pictures) == ["a, reference", "tiled, Dice 0.250"]
+    assert all(picture.shape == (480, 480, 3) for picture in pictures.values())

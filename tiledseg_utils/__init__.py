@@ -6,7 +6,11 @@ The way of the data: `images` -> `tiling` -> `batches` (`augmentation`) -> `trai
 
 import os
 
+from .memory import keep_freed_memory
+
 # Keras reads this once, when it is first imported. A backend that the user has chosen is left alone.
 os.environ.setdefault("KERAS_BACKEND", "jax")
+
+keep_freed_memory()
 
 __version__ = "0.1.0"

