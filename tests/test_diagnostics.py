@@ -45,21 +45,19 @@ def test_ways_to_tile_are_what_their_names_say(network):
 def test_ways_are_measured_against_the_first(network, rng):
     pictures = [(rng.integers(0, 256, (160, 170, 3)).astype(np.uint8), rng.random((160, 170)) > 0.5) for _ in range(2)]
     plans = diagnostics.ways_to_tile(network, 96)
-    ways = {"whole": lambda image: inference.predict_whole(network, image)}
-    ways |= {
-        name: lambda image, plan=plan: inference.predict_plan(network, image, plan) for name, plan in plans.items()
-    }
+    ways = diagnostics.ways_to_predict(network, plans, reduced_size=64)
     rows, maps = diagnostics.measure_ways(ways, plans, pictures, threshold=0.5)
     found = {row["way"]: row for row in rows}
-    assert list(found) == list(maps) == list(ways)
-    assert found["whole"]["largest difference"] == 0 and found["exact"]["largest difference"] <= 1e-5
+    assert list(found) == list(maps) == ["whole image", "reduced", *plans, "8 symmetries"]
+    assert found["whole image"]["largest difference"] == 0 and found["exact"]["largest difference"] <= 1e-5
     assert found["one pixel more"]["largest difference"] > 1e-3 < found["side by side"]["largest difference"]
-    assert found["exact"]["Dice"] == pytest.approx(found["whole"]["Dice"], abs=1e-4)
-    mask = maps["whole"] >= 0.5
+    assert found["exact"]["Dice"] == pytest.approx(found["whole image"]["Dice"], abs=1e-4)
+    mask = maps["whole image"] >= 0.5
     first = 2 * (mask & pictures[0][1]).sum() / (mask.sum() + pictures[0][1].sum())
     second = inference.predict_whole(network, pictures[1][0]) >= 0.5
     second = 2 * (second & pictures[1][1]).sum() / (second.sum() + pictures[1][1].sum())
-    assert found["whole"]["Dice"] == pytest.approx((first + second) / 2)
+    assert found["whole image"]["Dice"] == pytest.approx((first + second) / 2)
+    assert min(found[way]["largest difference"] for way in ("reduced", "8 symmetries")) > 1e-3
     assert all(row["seconds"] >= 0 and row["seam score"] > 0 for row in rows)
 
 
