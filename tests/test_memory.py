@@ -38,7 +38,15 @@ def test_released_memory_is_not_counted_as_used():
     assert psutil.Process().memory_info().rss - before < 20 * 2**20
 
 
+def test_little_memory_is_given_back_at_once():
+    before = psutil.Process().memory_info().rss
+    with memory.little_memory():
+        np.ones(2**24)  # 128 MiB
+        assert psutil.Process().memory_info().rss - before < 20 * 2**20
+
+
 def test_without_glibc_nothing_changes(monkeypatch):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
     memory.keep_freed_memory()
-    memory.release_freed_memory()
+    with memory.little_memory():
+        memory.release_freed_memory()

@@ -18,7 +18,7 @@ import numpy as np
 
 from . import losses, models  # noqa: F401 - registers the layers and losses of saved models
 from .files import UserError, progress
-from .memory import release_freed_memory
+from .memory import little_memory
 from .planning import Plan, blended_plan, exact_plan
 from .receptive_field import receptive_field, required_halo
 from .streaming import BandWriter, Source, open_source
@@ -382,7 +382,7 @@ def predict_file(
             "settings": [mode, overlap, symmetries, batch_size * _device_count(), threshold, skip_contrast],
         }
         dtype = np.float32 if threshold is None else np.uint8
-        with BandWriter(out, source.shape, dtype, identity, overwrite) as writer:
+        with little_memory(), BandWriter(out, source.shape, dtype, identity, overwrite) as writer:
             return _stream(model, source, plan, writer, symmetries, batch_size, threshold, skip_contrast)
 
 
@@ -410,7 +410,6 @@ def _stream(model, source, plan, writer, symmetries, batch_size, threshold, skip
             writer.write(band if threshold is None else np.uint8(255) * (band >= threshold))
             bar.update(len(band) * width)
     writer.finish()
-    release_freed_memory()
     seconds, megapixels = time.perf_counter() - started, (source.shape[0] - done) * width / 1e6
     return {
         "tiles": plan.count,
