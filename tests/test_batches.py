@@ -3,8 +3,8 @@ import pytest
 
 from tiledseg_utils.augmentation import Augmentation
 from tiledseg_utils.batches import TrainingBatches, ValidationBatches
-from tiledseg_utils.files import UserError
-from tiledseg_utils.tiling import TileSetting, read_tiles, write_tile_set
+from tiledseg_utils.files import UserError, write_csv
+from tiledseg_utils.tiling import MANIFEST, TileSetting, read_manifest, read_tiles, write_tile_set
 
 AUGMENTATION = Augmentation(hflip=0.5, rotation=0.5, color=0.5)
 
@@ -69,3 +69,11 @@ def test_no_tiles(splits, tmp_path):
         TrainingBatches(tmp_path, 4, 3, seed=1, augmentation=AUGMENTATION)
     with pytest.raises(UserError, match="there are no valid tiles"):
         ValidationBatches(tmp_path, 4, 3)
+
+
+def test_no_foreground(splits, tmp_path):
+    write_tile_set({"train": splits["train"]}, tmp_path, TileSetting(tile_size=64))
+    rows = [row | {"foreground": 0.0} for row in read_manifest(tmp_path)]
+    write_csv(tmp_path / MANIFEST, rows)
+    with pytest.raises(UserError, match=f"none of the {len(rows)} training tiles holds foreground"):
+        TrainingBatches(tmp_path, 4, 3, seed=1, augmentation=AUGMENTATION)

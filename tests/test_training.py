@@ -131,6 +131,22 @@ def test_other_tiles_in_the_same_run_are_refused(uninterrupted, tile_set, tmp_pa
         train_in(tmp_path / "run", tile_set)
 
 
+def test_a_checkpoint_of_another_model_or_damaged_or_missing_is_refused(uninterrupted, tmp_path, tile_set):
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted[0], run)
+    state = read_json(run / "training" / "state.json")
+    checkpoint = run / "training" / f"epoch_{state['epoch']:03d}.keras"
+    models.build_model("unet", NETWORK | {"base_filters": 2}).save(checkpoint)
+    with pytest.raises(UserError, match=r"checkpoint of another model.*Delete the folder"):
+        train_in(run, tile_set)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(UserError, match="missing or damaged"):
+        train_in(run, tile_set)
+    checkpoint.unlink()
+    with pytest.raises(UserError, match="missing or damaged"):
+        train_in(run, tile_set)
+
+
 def test_a_loss_that_is_not_a_number_stops_and_says_where(tile_set, tmp_path, monkeypatch):
     def ruined(name, settings):
         model = models.build_model(name, settings)

@@ -31,7 +31,7 @@ class TrainingBatches(keras.utils.PyDataset):
         augmentation: applied to every sample.
 
     Raises:
-        UserError: there are no training tiles.
+        UserError: there are no training tiles, or none of them holds foreground.
 
     `epoch` is set by the training loop before each epoch; it is not counted here, so that a resumed run continues
     with the very samples an uninterrupted one would have seen.
@@ -40,6 +40,9 @@ class TrainingBatches(keras.utils.PyDataset):
     def __init__(self, folder: Path, batch_size: int, steps: int, seed: int, augmentation: Augmentation):
         super().__init__()
         rows = _rows(folder, "train")
+        if not any(row["foreground"] for row in rows):
+            remedy = "Look at the masks of the training images: is foreground another value than 0 in them?"
+            raise UserError(folder, f"none of the {len(rows)} training tiles holds foreground", remedy)
         self.images, self.masks = read_tiles(folder, rows)
         weights = np.array([row["weight"] for row in rows], float)
         self._cumulative = np.cumsum(weights) / weights.sum()

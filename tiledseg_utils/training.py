@@ -7,6 +7,7 @@ far, and `training/state.json`, which names them and is written last.
 import json
 import math
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -218,6 +219,18 @@ class Preview:
         write_image(self.path(epoch), np.rint(255 * np.hstack([reduced, tiled])).astype(np.uint8))
 
 
+def _load_checkpoint(path: Path, network: keras.Model) -> keras.Model:
+    """Open a model that was saved with its optimiser, and make sure that its weights are those of `network`."""
+    remedy = f"Delete the folder {path.parent} to train anew"
+    try:
+        saved = keras.models.load_model(path)
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(path, "the checkpoint is missing or damaged", remedy) from error
+    if [weight.shape for weight in saved.weights] != [weight.shape for weight in network.weights]:
+        raise UserError(path, "is the checkpoint of another model", remedy)
+    return saved
+
+
 def train(
     run: Path,
     model: str,
@@ -241,8 +254,8 @@ def train(
         {"steps", "seconds", "parameters", "best_epoch", "device", "history"}; the last one row per epoch.
 
     Raises:
-        UserError: a setting is wrong, the run folder holds no tiles or a training with other settings, the loss is
-            not finite, or the disk is full.
+        UserError: a setting is wrong, the run folder holds no tiles, none with foreground, a training with other
+            settings, or a checkpoint of another model, the loss is not finite, or the disk is full.
     """
     run = Path(run)
     batches = TrainingBatches(
@@ -259,15 +272,15 @@ def train(
     request = json.loads(json.dumps(request))  # As it will be read back.
     run_state = RunState(run / "training", batches, counting, request)
     state = run_state.state
+    keras.config.set_dtype_policy(setting.precision)
+    try:
+        network = build_model(model, {**model_settings, "seed": seed})
+    finally:
+        keras.config.set_dtype_policy("float32")
     if state["epoch"]:
         print(f"resuming after epoch {state['epoch']}", flush=True)
-        network = keras.models.load_model(run_state.model_path(state["epoch"]))
+        network = _load_checkpoint(run_state.model_path(state["epoch"]), network)
     else:
-        keras.config.set_dtype_policy(setting.precision)
-        try:
-            network = build_model(model, {**model_settings, "seed": seed})
-        finally:
-            keras.config.set_dtype_policy("float32")
         compile_model(network, setting)
     tile_size = batches.images.shape[1]
     alignment = receptive_field(network).alignment
