@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,8 +7,9 @@ import pytest
 import tifffile
 
 from tests.benchmarks import __main__ as command_line
-from tests.benchmarks import inference, memory
+from tests.benchmarks import augmentation, inference, memory, timing
 from tiledseg_utils import models
+from tiledseg_utils.augmentation import augment
 
 
 class RedShare:
@@ -64,7 +66,7 @@ def measured(capsys):
         inference.WHOLE: fake(inference.WHOLE, [99, 1, 1, 1], 0.5),
         "other": fake("other", [99, 5, 4, 3], 0.25),
     }
-    return calls, inference.interleave(ways, 3)
+    return calls, timing.interleave(ways, 3)
 
 
 def test_ways_take_turns_after_a_warm_up(measured):
@@ -90,7 +92,7 @@ def test_results_are_medians_and_ratios_to_ours(measured, tmp_path):
 
 
 def test_missing_peers_are_one_line_and_exit_code_1(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(inference.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(timing.importlib.util, "find_spec", lambda name: None)
     assert command_line.main(["inference", "--out", str(tmp_path / "out.json")]) == 1
     assert capsys.readouterr().err == (
         'error: torch: is not installed. Install the benchmark\'s packages: pip install -e ".[bench]".\n'
@@ -147,3 +149,24 @@ def test_streaming_is_measured_on_top_of_the_model(tmp_path):
     assert results["model_mb"] > 50 and results["added_mb"] >= 0 and results["seconds"] > 0
     assert tifffile.imread(tmp_path / "mask.tif").shape == (70, 600)
     json.dumps(results)
+
+
+def test_augmentation_benchmark(monkeypatch, tmp_path, capsys):
+    """All of it but the peer."""
+    monkeypatch.setattr(augmentation, "require", lambda *names: None)
+    monkeypatch.setattr(augmentation, "versions", lambda *names: {})
+    monkeypatch.setattr(augmentation, "albumentations", lambda: lambda image, mask, index: (image, mask))
+    out = tmp_path / "out.json"
+    assert command_line.main(["augmentation", "--size", "64", "--samples", "3", "--out", str(out)]) == 0
+    ours, other = json.loads(out.read_text())["results"]
+    assert ours["way"] == "ours" and ours["ours_is_faster_by"] == 1
+    assert other["samples_per_second"] * other["ours_is_faster_by"] == pytest.approx(ours["samples_per_second"])
+    assert "x as fast" in capsys.readouterr().out
+
+
+def test_the_augmentation_benchmark_uses_every_geometric_transform(rng):
+    image, mask = rng.integers(0, 256, (64, 64, 3), np.uint8), rng.random((64, 64)) < 0.5
+    changed, _ = augmentation.ours(image, mask, 0)
+    for name in augmentation.TRANSFORMS:
+        fewer = dataclasses.replace(augmentation.SETTINGS, **{name: 0.0})
+        assert not np.array_equal(augment(image, mask, fewer, 0, 0, 0)[0], changed), name

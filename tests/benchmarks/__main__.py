@@ -27,6 +27,12 @@ def exactness(arguments) -> None:
     benchmark(arguments.levels, arguments.out)
 
 
+def augmentation(arguments) -> None:
+    from .augmentation import benchmark
+
+    benchmark(arguments.size, arguments.samples, arguments.rounds, arguments.out)
+
+
 def parser() -> argparse.ArgumentParser:
     """The arguments of every benchmark."""
     defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
@@ -50,6 +56,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--levels", type=number(2), nargs="+", default=[2, 3, 4, 5, 6], help="of the U-Nets")
     command.add_argument("--out", type=Path, default="runs/benchmarks/exactness.json")
     command.set_defaults(function=exactness)
+
+    command = commands.add_parser("augmentation", help="augmented tiles a second beside albumentations", **defaults)
+    command.add_argument("--size", type=number(16), default=512, help="side of the tile, pixels")
+    command.add_argument("--samples", type=number(1), default=100, help="tiles per round")
+    command.add_argument("--rounds", type=number(1), default=5, help="how often each way is timed")
+    command.add_argument("--out", type=Path, default="runs/benchmarks/augmentation.json")
+    command.set_defaults(function=augmentation)
     return main_parser
 
 

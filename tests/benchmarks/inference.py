@@ -10,11 +10,8 @@ gain, too.
 
 import contextlib
 import functools
-import importlib.metadata
-import importlib.util
 import multiprocessing
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -28,10 +25,12 @@ import numpy as np
 from tiledseg_utils import inference
 from tiledseg_utils.__main__ import print_table
 from tiledseg_utils.evaluation import Predict
-from tiledseg_utils.files import UserError, write_json
+from tiledseg_utils.files import write_json
 from tiledseg_utils.memory import SWITCH
 from tiledseg_utils.models import build_model
 from tiledseg_utils.tiling import grid_origins, pad_to
+
+from .timing import interleave, require, versions
 
 MODEL = ("unet", {"base_filters": 16, "levels": 5})  # 1.94 million parameters.
 PEERS = ("torch", "monai")
@@ -101,23 +100,6 @@ def run(way: str, size: int, clock: Callable[[], float] = time.perf_counter) -> 
     return clock() - start, probability
 
 
-def interleave(runs: Mapping[str, Callable[[], tuple]], rounds: int) -> tuple[dict[str, list[float]], dict]:
-    """Call each of `runs` once to warm up, then all of them in turns, `rounds` times.
-
-    Returns:
-        by way: the seconds of each round; what the warm-up returned.
-    """
-    outputs, seconds = {}, {way: [] for way in runs}
-    for way, call in runs.items():
-        print(f"warming up {way}", flush=True)
-        outputs[way] = call()[1]
-    for number in range(rounds):
-        print(f"round {number + 1} of {rounds}", flush=True)
-        for way, call in runs.items():
-            seconds[way].append(call()[0])
-    return seconds, outputs
-
-
 def summarize(seconds: Mapping[str, list[float]], outputs: Mapping[str, np.ndarray]) -> list[dict]:
     """For each way its median time, how many times as fast ours is, and how far it is off the whole image at most."""
     median = {way: statistics.median(rounds) for way, rounds in seconds.items()}
@@ -145,21 +127,13 @@ def table_row(result: Mapping) -> dict:
     }
 
 
-def versions(*names: str) -> dict:
-    """What was measured, and on how many CPUs."""
-    packages = {name: importlib.metadata.version(name) for name in ("keras", "jax", *names)}
-    return {"python": platform.python_version(), **packages, "cpus": os.cpu_count()}
-
-
 def benchmark(size: int, rounds: int, out: Path) -> None:
     """Time all ways on a square image of `size` pixels; print and write the results.
 
     Raises:
         UserError: PyTorch or MONAI is missing.
     """
-    for name in PEERS:
-        if importlib.util.find_spec(name) is None:
-            raise UserError(name, "is not installed", 'Install the benchmark\'s packages: pip install -e ".[bench]"')
+    require(*PEERS)
     plan = inference.plan_prediction(build_model(*MODEL), (size, size))
     with contextlib.ExitStack() as processes, mock.patch.dict(os.environ):
         runs = {}

@@ -1,0 +1,39 @@
+"""What the benchmarks of speed share: peers, turns, versions."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from collections.abc import Callable, Mapping
+
+from tiledseg_utils.files import UserError
+
+
+def require(*names: str) -> None:
+    """Raise UserError if one of the packages that we compare with is missing."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(name, "is not installed", 'Install the benchmark\'s packages: pip install -e ".[bench]"')
+
+
+def interleave(runs: Mapping[str, Callable[[], tuple]], rounds: int) -> tuple[dict[str, list[float]], dict]:
+    """Call each of `runs` once to warm up, then all of them in turns, `rounds` times.
+
+    Returns:
+        by way: the seconds of each round; what the warm-up returned.
+    """
+    outputs, seconds = {}, {way: [] for way in runs}
+    for way, call in runs.items():
+        print(f"warming up {way}", flush=True)
+        outputs[way] = call()[1]
+    for number in range(rounds):
+        print(f"round {number + 1} of {rounds}", flush=True)
+        for way, call in runs.items():
+            seconds[way].append(call()[0])
+    return seconds, outputs
+
+
+def versions(*names: str) -> dict:
+    """What was measured, and on how many CPUs."""
+    packages = {name: importlib.metadata.version(name) for name in ("keras", "jax", *names)}
+    return {"python": platform.python_version(), **packages, "cpus": os.cpu_count()}
