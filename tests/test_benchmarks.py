@@ -167,6 +167,6 @@ def test_augmentation_benchmark(monkeypatch, tmp_path, capsys):
 def test_the_augmentation_benchmark_uses_every_geometric_transform(rng):
     image, mask = rng.integers(0, 256, (64, 64, 3), np.uint8), rng.random((64, 64)) < 0.5
     changed, _ = augmentation.ours(image, mask, 0)
-    for name in augmentation.TRANSFORMS:
+    for name in augmentation.GEOMETRIC:
         fewer = dataclasses.replace(augmentation.SETTINGS, **{name: 0.0})
         assert not np.array_equal(augment(image, mask, fewer, 0, 0, 0)[0], changed), name

@@ -14,15 +14,15 @@ import cv2
 import numpy as np
 
 from tiledseg_utils.__main__ import print_table
-from tiledseg_utils.augmentation import Augmentation, augment
+from tiledseg_utils.augmentation import TRANSFORMS, Augmentation, augment
 from tiledseg_utils.files import write_json
 
 from .timing import interleave, require, versions
 
 OURS = "ours"
-TRANSFORMS = "hflip vflip quarter_turn rotation scale shear barrel pincushion distortion elastic".split()
+GEOMETRIC = TRANSFORMS[: TRANSFORMS.index("stain")]  # Those after it change the image only.
 # Both define alpha and sigma as Simard et al. (2003) do; alpha is the figure that albumentations' users know.
-SETTINGS = Augmentation(**dict.fromkeys(TRANSFORMS, 1.0), elastic_alpha=300, elastic_sigma=8)
+SETTINGS = Augmentation(**dict.fromkeys(GEOMETRIC, 1.0), elastic_alpha=300, elastic_sigma=8)
 
 Change = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 """From an image, its mask and the number of the sample to the changed image and mask."""
