@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from tests.benchmarks import __main__ as command_line
-from tests.benchmarks import augmentation, inference, memory, timing
+from tests.benchmarks import augmentation, inference, memory, timing, training
 from tiledseg_utils import models
 from tiledseg_utils.augmentation import augment
 
@@ -170,3 +170,19 @@ def test_the_augmentation_benchmark_uses_every_geometric_transform(rng):
     for name in augmentation.GEOMETRIC:
         fewer = dataclasses.replace(augmentation.SETTINGS, **{name: 0.0})
         assert not np.array_equal(augment(image, mask, fewer, 0, 0, 0)[0], changed), name
+
+
+def test_training_benchmark(monkeypatch, tmp_path, capsys):
+    """All of it but the peers and the processes."""
+    monkeypatch.setattr(training, "require", lambda *names: None)
+    monkeypatch.setattr(training, "versions", lambda *names: {})
+    monkeypatch.setattr(training, "NETWORKS", {"course": ({"base_filters": 2, "levels": 2}, 2, 16)})
+    monkeypatch.setattr(training, "WAYS", {"ours": "jax", "again": "jax"})
+    monkeypatch.setattr(timing, "ProcessPoolExecutor", lambda count, context: ThreadPoolExecutor(count))
+    out = tmp_path / "out.json"
+    assert command_line.main(["training", "--networks", "course", "--steps", "2", "--out", str(out)]) == 0
+    ours, again = json.loads(out.read_text())["results"]
+    assert ours["ours_takes"] == 1 and len(ours["rounds"]) == 5 and ours["seconds_per_step"] > 0
+    assert again["ours_takes"] == pytest.approx(ours["seconds_per_step"] / again["seconds_per_step"])
+    assert again["loss"] == ours["loss"] < 1  # The same seed: the same steps.
+    assert "x as long" in capsys.readouterr().out

@@ -33,6 +33,12 @@ def augmentation(arguments) -> None:
     benchmark(arguments.size, arguments.samples, arguments.rounds, arguments.out)
 
 
+def training(arguments) -> None:
+    from .training import benchmark
+
+    benchmark(arguments.networks, arguments.steps, arguments.rounds, arguments.out)
+
+
 def parser() -> argparse.ArgumentParser:
     """The arguments of every benchmark."""
     defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
@@ -63,6 +69,14 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--rounds", type=number(1), default=5, help="how often each way is timed")
     command.add_argument("--out", type=Path, default="runs/benchmarks/augmentation.json")
     command.set_defaults(function=augmentation)
+
+    command = commands.add_parser("training", help="a training step beside TensorFlow and PyTorch", **defaults)
+    networks = {"choices": ["course", "original"], "default": ["course", "original"]}
+    command.add_argument("--networks", nargs="+", help="whose step is timed", **networks)
+    command.add_argument("--steps", type=number(1), default=3, help="steps per round")
+    command.add_argument("--rounds", type=number(1), default=5, help="how often each way is timed")
+    command.add_argument("--out", type=Path, default="runs/benchmarks/training.json")
+    command.set_defaults(function=training)
     return main_parser
 
 

@@ -8,16 +8,11 @@ The others run as their users run them, and once more with freed memory kept (`t
 gain, too.
 """
 
-import contextlib
 import functools
-import multiprocessing
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from unittest import mock
 
 import keras
 import numpy as np
@@ -30,7 +25,7 @@ from tiledseg_utils.memory import SWITCH
 from tiledseg_utils.models import build_model
 from tiledseg_utils.tiling import grid_origins, pad_to
 
-from .timing import interleave, require, versions
+from .timing import in_processes, interleave, require, versions
 
 MODEL = ("unet", {"base_filters": 16, "levels": 5})  # 1.94 million parameters.
 PEERS = ("torch", "monai")
@@ -135,14 +130,8 @@ def benchmark(size: int, rounds: int, out: Path) -> None:
     """
     require(*PEERS)
     plan = inference.plan_prediction(build_model(*MODEL), (size, size))
-    with contextlib.ExitStack() as processes, mock.patch.dict(os.environ):
-        runs = {}
-        for way in WAYS:
-            os.environ[SWITCH] = "1" if way in (OURS, WHOLE) or way.endswith(KEPT) else "0"
-            process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-            processes.enter_context(process)
-            process.submit(os.getpid).result()  # Starts it, in this environment.
-            runs[way] = lambda way=way, process=process: process.submit(run, way, size).result()
+    keeps = {way: "1" if way in (OURS, WHOLE) or way.endswith(KEPT) else "0" for way in WAYS}
+    with in_processes(functools.partial(run, size=size), {way: {SWITCH: keep} for way, keep in keeps.items()}) as runs:
         results = summarize(*interleave(runs, rounds))
     about = {
         "plan": {"tiles": plan.count, "tile": plan.tile, "computed_per_pixel": round(plan.pixels / size**2, 3)},

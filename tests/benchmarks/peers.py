@@ -1,6 +1,7 @@
 """The same network and tiling in PyTorch and MONAI. Imported only by the benchmark: needs the extra `bench`."""
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,25 +12,31 @@ torch.set_num_threads(os.cpu_count() or 1)  # PyTorch would count physical cores
 
 
 class UNet(nn.Module):
-    """`tiledseg_utils.models.unet` with default settings, layer by layer: (N, 3, H, W) 0 to 255, to (N, 1, H, W).
+    """`tiledseg_utils.models.unet` without normalisation, layer by layer: (N, 3, H, W) 0 to 255, to (N, 1, H, W).
 
     The modules are made in the order of the layers of the Keras model, which `with_weights_of` relies on.
     """
 
-    def __init__(self, base_filters: int, levels: int):
+    def __init__(self, base_filters: int, levels: int, first_kernel: int = 3, dropout: float = 0.0):
         super().__init__()
         filters = [base_filters * 2**level for level in range(levels)]
-        self.down = nn.ModuleList(self.block(*pair) for pair in zip([3, *filters[:-1]], filters, strict=True))
+
+        def block(level: int, before: int) -> nn.Sequential:
+            after, kernel = filters[level], max(3, first_kernel - 2 * level)
+            first = [nn.Conv2d(before, after, kernel, padding="same"), nn.ReLU(inplace=True)]
+            between = [nn.Dropout(dropout * level)] if dropout * level else []
+            return nn.Sequential(
+                *first, *between, nn.Conv2d(after, after, kernel, padding="same"), nn.ReLU(inplace=True)
+            )
+
+        self.down = nn.ModuleList(block(level, before) for level, before in enumerate([3, *filters[:-1]]))
         self.up = nn.ModuleList(
-            nn.ModuleList([nn.ConvTranspose2d(2 * count, count, 2, 2), self.block(2 * count, count)])
-            for count in reversed(filters[:-1])
+            nn.ModuleList(
+                [nn.ConvTranspose2d(2 * filters[level], filters[level], 2, 2), block(level, filters[level + 1])]
+            )
+            for level in reversed(range(levels - 1))
         )
         self.last = nn.Conv2d(base_filters, 1, 1)
-
-    @staticmethod
-    def block(before: int, after: int) -> nn.Sequential:
-        first, second = nn.Conv2d(before, after, 3, padding="same"), nn.Conv2d(after, after, 3, padding="same")
-        return nn.Sequential(first, nn.ReLU(inplace=True), second, nn.ReLU(inplace=True))
 
     def forward(self, x):
         x, skips = x / 255, []
@@ -83,3 +90,28 @@ class Monai:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         result = sliding_window_inference(self.batch(image), (512, 512), 2, self.network, overlap=0.25, mode="gaussian")
         return result[0, 0].numpy()
+
+
+def torch_training_step(network: nn.Module, images: np.ndarray, masks: np.ndarray) -> Callable[[], float]:
+    """A step of Adam on BCE-Dice, gradients clipped by value, as `training.compile_model` sets it up; returns the loss.
+
+    Args:
+        network: see `UNet`.
+        images, masks: (N, H, W, 3) uint8 and (N, H, W, 1) float32.
+    """
+    network = network.train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    pixels, truth = (torch.from_numpy(array).permute(0, 3, 1, 2).float() for array in (images, masks))
+
+    def step() -> float:
+        optimizer.zero_grad()
+        probability = network(pixels)
+        entropy = nn.functional.binary_cross_entropy(probability, truth)
+        dice = (2 * (truth * probability).sum() + 1) / (truth.sum() + probability.sum() + 1)
+        loss = (entropy + 1 - dice) / 2
+        loss.backward()
+        nn.utils.clip_grad_value_(network.parameters(), 0.5)
+        optimizer.step()
+        return loss.item()
+
+    return step

@@ -1,10 +1,15 @@
 """What the benchmarks of speed share: peers, turns, versions."""
 
+import contextlib
+import functools
 import importlib.metadata
 import importlib.util
+import multiprocessing
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from unittest import mock
 
 from tiledseg_utils.files import UserError
 
@@ -14,6 +19,24 @@ def require(*names: str) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise UserError(name, "is not installed", 'Install the benchmark\'s packages: pip install -e ".[bench]"')
+
+
+@contextlib.contextmanager
+def in_processes(run: Callable, environments: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, Callable]]:
+    """Start a process for each way, with its own environment variables added, that calls `run(way)` on demand."""
+
+    def call(process: ProcessPoolExecutor, way: str):
+        return process.submit(run, way).result()
+
+    with contextlib.ExitStack() as processes:
+        runs = {}
+        for way, environment in environments.items():
+            process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+            processes.enter_context(process)
+            with mock.patch.dict(os.environ, environment):
+                process.submit(os.getpid).result()  # Starts it.
+            runs[way] = functools.partial(call, process, way)
+        yield runs
 
 
 def interleave(runs: Mapping[str, Callable[[], tuple]], rounds: int) -> tuple[dict[str, list[float]], dict]:
