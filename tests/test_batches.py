@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 
@@ -33,11 +35,29 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(train, tile_set):
     assert len({batch.tobytes() for batch in expected}) == 3
 
 
+def test_the_next_batch_is_made_while_the_network_learns(tile_set):
+    made = []
+
+    class Watched(TrainingBatches):
+        def batch(self, epoch, step):
+            made.append((epoch, step, threading.current_thread() is threading.main_thread()))
+            return super().batch(epoch, step)
+
+    batches = Watched(tile_set[0], 4, 3, seed=1, augmentation=AUGMENTATION)
+    for epoch in (0, 1):
+        batches.epoch = epoch
+        for step in range(3):
+            batches[step]
+    # Each once, in a thread, and none of an epoch that has not begun.
+    assert made == [(epoch, step, False) for epoch in (0, 1) for step in range(3)]
+    assert batches.waited > 0
+
+
 def test_tiles_are_drawn_by_weight(splits, tmp_path):
     setting = TileSetting(tile_size=64, empty="down-weight", empty_weight=0.1)
     rows = write_tile_set({"train": splits["train"]}, tmp_path, setting)
     batches = TrainingBatches(tmp_path, 1, 1, seed=0, augmentation=Augmentation())
-    empty = np.mean([not batches.sample(index)[1].any() for index in range(600)])
+    empty = np.mean([not batches.sample(0, index)[1].any() for index in range(600)])
     weights = np.array([row["weight"] for row in rows])
     expected = weights[[row["foreground"] == 0 for row in rows]].sum() / weights.sum()
     assert 0.02 < expected < 0.5

@@ -1,5 +1,7 @@
 """Batches of tiles for `model.fit`: drawn and augmented for training, fixed and untouched for validation."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -35,6 +37,9 @@ class TrainingBatches(keras.utils.PyDataset):
 
     `epoch` is set by the training loop before each epoch; it is not counted here, so that a resumed run continues
     with the very samples an uninterrupted one would have seen.
+
+    While the network learns from a batch, a thread makes the next one. `waited` counts the seconds for which the
+    network had to wait all the same.
     """
 
     def __init__(self, folder: Path, batch_size: int, steps: int, seed: int, augmentation: Augmentation):
@@ -47,23 +52,34 @@ class TrainingBatches(keras.utils.PyDataset):
         weights = np.array([row["weight"] for row in rows], float)
         self._cumulative = np.cumsum(weights) / weights.sum()
         self.batch_size, self.steps, self.seed, self.augmentation = batch_size, steps, seed, augmentation
-        self.epoch = 0
+        self.epoch, self.waited = 0, 0.0
+        self._thread, self._ahead = ThreadPoolExecutor(1), {}
 
     @property
     def num_batches(self) -> int:
         return self.steps
 
-    def sample(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Sample `index` of the current epoch: image (T, T, 3) uint8 and mask (T, T) bool."""
+    def sample(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Sample `index` of an epoch: image (T, T, 3) uint8 and mask (T, T) bool."""
         # One more number than `augment` seeds with keeps this stream apart from its stream.
-        draw = np.random.default_rng((self.seed, self.epoch, index, 0)).random()
+        draw = np.random.default_rng((self.seed, epoch, index, 0)).random()
         tile = int(np.searchsorted(self._cumulative, draw, side="right"))
-        return augment(self.images[tile], self.masks[tile], self.augmentation, self.seed, self.epoch, index)
+        return augment(self.images[tile], self.masks[tile], self.augmentation, self.seed, epoch, index)
+
+    def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Batch `step` of an epoch."""
+        indices = range(step * self.batch_size, (step + 1) * self.batch_size)
+        images, masks = (np.stack(arrays) for arrays in zip(*(self.sample(epoch, i) for i in indices), strict=True))
+        return images, masks[..., None].astype(np.float32)
 
     def __getitem__(self, step: int):
-        samples = [self.sample(step * self.batch_size + position) for position in range(self.batch_size)]
-        images, masks = (np.stack(arrays) for arrays in zip(*samples, strict=True))
-        return images, masks[..., None].astype(np.float32)
+        wanted, following = (self.epoch, step), (self.epoch, step + 1)
+        batch = self._ahead.pop(wanted, None) or self._thread.submit(self.batch, *wanted)
+        self._ahead = {following: self._thread.submit(self.batch, *following)} if step + 1 < self.steps else {}
+        start = time.perf_counter()
+        arrays = batch.result()
+        self.waited += time.perf_counter() - start
+        return arrays
 
 
 class ValidationBatches(keras.utils.PyDataset):

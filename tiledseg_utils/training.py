@@ -132,7 +132,7 @@ class RunState(keras.callbacks.Callback):
             vars(callback).update(counts)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.started = time.perf_counter()
+        self.started, self.batches.waited = time.perf_counter(), 0.0
         self.batches.epoch = epoch
         for layer in self.model.layers:  # A dropout mask is a function of (seed, epoch, step).
             if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
@@ -141,7 +141,8 @@ class RunState(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         state, epoch = self.state, epoch + 1
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        row = {"epoch": epoch, "seconds": round(time.perf_counter() - self.started, 2), "learning_rate": rate}
+        row = {"epoch": epoch, "seconds": round(time.perf_counter() - self.started, 2)}
+        row |= {"waited": round(self.batches.waited, 2), "learning_rate": rate}
         row |= {name: float(value) for name, value in logs.items() if name != "learning_rate"}
         state["history"].append(row)
         state["epoch"] = epoch
@@ -251,7 +252,8 @@ def train(
         preview: called with the model and the epoch (from 1) after each epoch, before its state is saved.
 
     Returns:
-        {"steps", "seconds", "parameters", "best_epoch", "device", "history"}; the last one row per epoch.
+        {"steps", "seconds", "parameters", "best_epoch", "device", "history"}; the last one row per epoch, in which
+        "waited" are the seconds that the network waited for samples.
 
     Raises:
         UserError: a setting is wrong, the run folder holds no tiles, none with foreground, a training with other
