@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -127,6 +129,16 @@ def test_empty_tiles(splits, tmp_path, empty):
     assert (
         len(list((tmp_path / "train" / "masks").iterdir())) == len(manifest) == len(read_csv(tmp_path / "manifest.csv"))
     )
+
+
+def test_balanced_tile_sets_give_every_image_the_same_weight(splits, tmp_path):
+    plain = tiling.TileSetting(tile_size=64, empty="down-weight", reduced=False)
+    before = tiling.write_tile_set(splits, tmp_path / "plain", plain)
+    after = tiling.write_tile_set(splits, tmp_path / "balanced", dataclasses.replace(plain, balance=True))
+    for stem in {row["source"] for row in before}:
+        weights = np.array([[row["weight"] for row in rows if row["source"] == stem] for rows in (before, after)])
+        assert weights[1].sum() == pytest.approx(1, abs=1e-5)
+        np.testing.assert_allclose(weights[1], weights[0] / weights[0].sum(), atol=1e-6)
 
 
 def test_enlarged_and_overlapping_tile_sets(splits, tmp_path):

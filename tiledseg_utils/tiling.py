@@ -4,6 +4,7 @@ Two uses share one grid: `split` and `stitch` work on arrays (inference, tests),
 set that notebook 01 makes. Row before column, pixels as unit, throughout.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +140,7 @@ class TileSetting:
         fit: "pad" reflects the image up to the grid; "enlarge" resizes it up, as the published experiment did.
         empty: "keep" tiles without foreground, "drop" them, or "down-weight" them to `empty_weight`.
         empty_weight: sampling weight of an empty tile relative to one with foreground, in (0, 1].
+        balance: give every image the same weight in all, however many tiles it has; else those with the most decide.
         reduced: also keep each whole image, reduced to one tile: the published experiment's "mixed" set.
     """
 
@@ -147,6 +149,7 @@ class TileSetting:
     fit: str = "pad"
     empty: str = "keep"
     empty_weight: float = 0.25
+    balance: bool = False
     reduced: bool = True
 
     def __post_init__(self):
@@ -215,6 +218,12 @@ def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: 
                     "weight": setting.empty_weight if empty and setting.empty == "down-weight" else 1.0,
                 }
             )
+    if setting.balance:
+        total = Counter()
+        for row in rows:
+            total[row["source"]] += row["weight"]
+        for row in rows:
+            row["weight"] = round(row["weight"] / total[row["source"]], 8)
     write_csv(folder / MANIFEST, rows)
     return rows
 
