@@ -7,7 +7,7 @@ import pytest
 
 from tiledseg_utils import models
 from tiledseg_utils.files import UserError
-from tiledseg_utils.models.blocks import ColorInput, UpConvolution
+from tiledseg_utils.models.blocks import ColorInput, DepthToSpace, MaxPooling, SpaceToDepth, UpConvolution
 
 ORIGINAL = {"base_filters": 16, "levels": 8, "first_kernel": 7, "dropout": 0.05, "color_space": "hsv"}
 SMALL = {"base_filters": 4, "levels": 3}
@@ -59,6 +59,38 @@ def test_up_convolution_equals_the_transposed_convolution_that_it_replaces(rng):
     np.testing.assert_allclose(ours(image), theirs(image), atol=1e-5)
 
 
+def test_max_pooling_equals_the_layer_that_it_replaces_and_passes_gradients_to_the_largest(rng):
+    image = rng.standard_normal((2, 6, 8, 3)).astype(np.float32)
+    pooled = np.asarray(MaxPooling()(image))
+    np.testing.assert_array_equal(pooled, keras.layers.MaxPooling2D(2)(image))
+
+    model = keras.Sequential(
+        [keras.Input((6, 8, 3)), keras.layers.EinsumDense("nhwc,c->nhwc", (6, 8, 3)), MaxPooling()]
+    )
+    model.layers[0].set_weights([np.ones(3)])
+    model.compile(keras.optimizers.SGD(1.0), loss=lambda _, y: keras.ops.sum(y))
+    model.train_on_batch(image, pooled)
+    # The gradient of a factor of 1 on a channel is the sum of the pixels that were passed on.
+    np.testing.assert_allclose(1 - model.layers[0].get_weights()[0], pooled.sum((0, 1, 2)), rtol=1e-4)
+
+
+def test_blocks_are_folded_into_channels_and_back(rng):
+    image = rng.standard_normal((2, 6, 9, 4)).astype(np.float32)
+    folded = np.asarray(SpaceToDepth(3)(image))
+    assert folded.shape == (2, 2, 3, 36)
+    assert set(folded[1, 1, 2]) == set(image[1, 3:6, 6:9].ravel())
+    np.testing.assert_array_equal(DepthToSpace(3)(folded), image)
+
+
+def test_with_a_stem_the_first_level_works_at_a_lower_resolution(rng):
+    model = models.build_model("unet", {**SMALL, "stem": 2})
+    image = rng.integers(0, 256, (1, 16, 24, 3)).astype(np.uint8)
+    assert model(image).shape == (1, 16, 24, 1)
+    assert model.get_layer("probability").output.shape[-1] == 4
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert convolutions[0].kernel.shape == (3, 3, 12, 4)
+
+
 def test_color_input_scales_and_converts():
     image = np.array([[[[255, 0, 0], [0, 255, 0], [51, 51, 51]]]], np.uint8)
     np.testing.assert_allclose(ColorInput()(image)[0, 0, 2], [0.2, 0.2, 0.2], atol=1e-6)
@@ -108,6 +140,7 @@ def test_a_saved_model_opens_in_a_fresh_process_with_its_colours(tmp_path, rng):
         ("unet", {"levelz": 3}, r"model_settings: levelz: is not known. Did you mean levels\?"),
         ("unet", {"levels": "3"}, "type str, not int"),
         ("unet", {"levels": 1}, "levels must be at least 2"),
+        ("unet", {"stem": 0}, "stem at least 1"),
         ("unet", {"first_kernel": 4}, "it must be odd"),
         ("unet", {"dropout": 0.3}, "not in"),
         ("unet", {"normalization": "group"}, "must be 'none' or 'batch'"),

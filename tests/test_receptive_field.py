@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from tiledseg_utils import models, receptive_field
 from tiledseg_utils.files import UserError
-from tiledseg_utils.models.blocks import UpConvolution
+from tiledseg_utils.models.blocks import DepthToSpace, SpaceToDepth, UpConvolution
 from tiledseg_utils.receptive_field import Window, probe_halo, required_halo
 
 ORIGINAL = {"base_filters": 1, "levels": 8, "first_kernel": 7, "dropout": 0.05, "dilation": 1, "color_space": "hsv"}
@@ -99,6 +99,9 @@ ZOO = {
         layers.ZeroPadding2D(((1, 0), (1, 0))), conv(strides=2), UpConvolution(2), layers.Cropping2D(((1, 1), (1, 1)))
     ),
     "nested": nested,
+    "folded by 3": lambda: chain(
+        SpaceToDepth(3), conv(), layers.Conv2D(9, 1, kernel_initializer="ones"), DepthToSpace(3)
+    ),
     "sequential": lambda: keras.Sequential(
         [keras.Input((None, None, 2)), conv(), conv(3, strides=2), UpConvolution(1)]
     ),
@@ -115,6 +118,14 @@ def test_the_u_net_has_the_published_halo_and_radius(levels, halo, radius):
     """The values follow from the formulas for kernels of 3, and agree with CSBDeep's and NIST's."""
     field = receptive_field.receptive_field(models.build_model("unet", {"base_filters": 2, "levels": levels}))
     assert (field.alignment, field.halo, field.radius, field.obstacles) == (2 ** (levels - 1), halo, radius, ())
+
+
+@pytest.mark.parametrize("stem", [2, 3])
+def test_a_stem_multiplies_halo_and_alignment(stem):
+    model = models.build_model("unet", {"base_filters": 1, "levels": 3, "stem": stem})
+    field = receptive_field.receptive_field(model)
+    assert (field.alignment, field.halo, field.obstacles) == (4 * stem, 24 * stem, ())
+    assert probe_halo(model) == required_halo(model)
 
 
 def test_the_published_network_looks_907_pixels_far_as_measured():

@@ -22,7 +22,7 @@ import numpy as np
 from keras import layers
 
 from .files import UserError
-from .models.blocks import ColorInput
+from .models.blocks import ColorInput, DepthToSpace, SpaceToDepth
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,16 @@ def _(layer):
         return Window(2 * after + 2 - factor, up=factor, padding=(after, after))
 
     return window(layer.size[0]), window(layer.size[1])
+
+
+@reach.register(SpaceToDepth)
+def _(layer):
+    return (Window(layer.size, down=layer.size),) * 2
+
+
+@reach.register(DepthToSpace)
+def _(layer):
+    return (Window(layer.size, up=layer.size, padding=(layer.size - 1, layer.size - 1)),) * 2
 
 
 @reach.register(layers.ZeroPadding2D)

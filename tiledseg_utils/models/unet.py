@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from .blocks import ColorInput, UpConvolution, convolution_block, layer_seed
+from .blocks import ColorInput, DepthToSpace, MaxPooling, SpaceToDepth, UpConvolution, convolution_block, layer_seed
 
 
 def unet(
@@ -14,11 +14,12 @@ def unet(
     dilation: int = 1,
     normalization: str = "none",
     color_space: str = "rgb",
+    stem: int = 1,
     seed: int = 0,
 ) -> keras.Model:
     """Build a U-Net: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability in [0, 1] out.
 
-    H and W may be any multiples of 2^(levels-1). Level i has `base_filters * 2^i` filters, kernels of
+    H and W may be any multiples of stem * 2^(levels-1). Level i has `base_filters * 2^i` filters, kernels of
     max(3, first_kernel - 2i) pixels, dilation max(1, dilation - i) and dropout `dropout * i`: dropout grows with depth,
     and large kernels are used where pixels are small.
 
@@ -30,6 +31,8 @@ def unet(
         dilation: dilation rate at full resolution.
         normalization: "none" or "batch".
         color_space: "rgb" or "hsv"; converted inside the model.
+        stem: side of the blocks of pixels that are folded into channels before the first level, and unfolded behind the
+            last (sub-pixel convolution). With 2, the first level works at half the resolution: a quarter of the work.
         seed: of the initial weights and of dropout.
 
     Raises:
@@ -39,8 +42,8 @@ def unet(
     level. With base_filters=16, levels=8, first_kernel=7, dropout=0.05, color_space="hsv" it is the network of the
     published experiment, with its 124,557,041 parameters.
     """
-    if levels < 2 or base_filters < 1 or dilation < 1:
-        raise ValueError("levels must be at least 2, base_filters and dilation at least 1.")
+    if levels < 2 or min(base_filters, dilation, stem) < 1:
+        raise ValueError("levels must be at least 2, base_filters, dilation and stem at least 1.")
     if first_kernel < 1 or first_kernel % 2 == 0:
         raise ValueError(f"first_kernel is {first_kernel}; it must be odd and positive.")
     if not 0 <= dropout * (levels - 1) < 1:
@@ -61,11 +64,13 @@ def unet(
 
     inputs = keras.Input((None, None, 3), dtype="uint8", name="image")
     x = ColorInput(color_space)(inputs)
+    if stem > 1:
+        x = SpaceToDepth(stem)(x)
     skips = []
     for level in range(levels - 1):
         x = block(x, level, part=0)
         skips.append(x)
-        x = layers.MaxPooling2D(2)(x)
+        x = MaxPooling()(x)
     x = block(x, levels - 1, part=0)
     for level in reversed(range(levels - 1)):
         initializer = keras.initializers.GlorotUniform(seed=layer_seed(seed, 2, level))
@@ -74,7 +79,9 @@ def unet(
         x = block(x, level, part=1)
     initializer = keras.initializers.GlorotUniform(seed=layer_seed(seed, 3))
     # Probabilities stay float32 under mixed precision: bfloat16 has no room between 0.996 and 1.
-    outputs = layers.Conv2D(
-        1, 1, kernel_initializer=initializer, activation="sigmoid", dtype="float32", name="probability"
+    x = layers.Conv2D(
+        stem**2, 1, kernel_initializer=initializer, activation="sigmoid", dtype="float32", name="probability"
     )(x)
-    return keras.Model(inputs, outputs, name="unet")
+    if stem > 1:
+        x = DepthToSpace(stem, dtype="float32")(x)
+    return keras.Model(inputs, x, name="unet")
