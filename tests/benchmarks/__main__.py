@@ -39,6 +39,12 @@ def training(arguments) -> None:
     benchmark(arguments.networks, arguments.steps, arguments.rounds, arguments.out)
 
 
+def accuracy(arguments) -> None:
+    from .accuracy import benchmark
+
+    benchmark(arguments.data, arguments.preset, arguments.seeds, arguments.out)
+
+
 def parser() -> argparse.ArgumentParser:
     """The arguments of every benchmark."""
     defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
@@ -77,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--rounds", type=number(1), default=5, help="how often each way is timed")
     command.add_argument("--out", type=Path, default="runs/benchmarks/training.json")
     command.set_defaults(function=training)
+
+    command = commands.add_parser("accuracy", help="test Dice by minutes of training, for several seeds", **defaults)
+    command.add_argument("data", type=Path, help="folder of images and masks")
+    command.add_argument("--preset", default="standard", help="name, or path of a YAML file")
+    command.add_argument("--seeds", type=number(0), nargs="+", default=[1, 2, 3], help="one training for each")
+    command.add_argument("--out", type=Path, default="runs/benchmarks/accuracy.json")
+    command.set_defaults(function=accuracy)
     return main_parser
 
 

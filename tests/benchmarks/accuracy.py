@@ -1,0 +1,105 @@
+"""How well does a preset learn, and how fast? `python -m tests.benchmarks accuracy DATA`
+
+Trains as notebook 3 does, once for each seed, keeps the model of every epoch, and scores them all afterwards on the whole
+test images, which nothing was chosen by. The clock counts training and validation, not what is done to keep the models.
+"""
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from tiledseg_utils import evaluation, images, inference, report, tiling, training
+from tiledseg_utils.__main__ import print_table
+from tiledseg_utils.files import progress, read_csv, setting_from, write_json
+
+PUBLISHED = report.NOTEBOOK_FOLDER / "published_scores.csv"
+MILESTONES = (0.79, 0.90)
+"""Test Dice of the published masks, and of a longer training on more images (see data/README.md)."""
+
+
+def parameters_of(preset: str) -> dict:
+    """Every parameter of the notebooks, as the preset sets it or else by default."""
+    defaults = [report.notebook_parameters(path) for path in report.notebooks()]
+    return {name: value for own in defaults for name, value in own.items()} | report.read_preset(preset)
+
+
+def train(run: Path, data: Path, parameters: Mapping, seed: int) -> list[dict]:
+    """Train below `run`, or go on there, and keep `<run>/snapshots/<epoch>.keras`; returns a row per epoch."""
+    splits = images.split_pairs(images.find_pairs(data), data, parameters["seed"])
+    if not (run / "tiles" / tiling.MANIFEST).exists():
+        tiling.write_tile_set(splits, run / "tiles", setting_from(tiling.TileSetting, parameters["tiles"], "tiles"))
+    (run / "snapshots").mkdir(exist_ok=True)
+
+    def keep(model: keras.Model, epoch: int) -> None:
+        model.save(run / "snapshots" / f"{epoch:03d}.keras", include_optimizer=False)
+
+    setting = setting_from(training.TrainingSetting, parameters["training"], "training")
+    names = ("model", "model_settings", "augmentation")
+    return training.train(run, *(parameters[name] for name in names), setting, seed, keep)["history"]
+
+
+def score(path: Path, pairs: list[images.Pair], parameters: Mapping) -> dict[str, evaluation.Counts]:
+    """Pixel counts of whole test images, by stem."""
+    model = inference.load_model(path)
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        return inference.predict_tiled(model, image, **parameters["prediction"])
+
+    return evaluation.score_images(predict, pairs, parameters["threshold"])[1]
+
+
+def minutes_until(dice: float, curve: list[dict]) -> float | None:
+    """When the mean Dice of the test images first reached `dice`."""
+    return next((point["minutes"] for point in curve if point["dice"] >= dice), None)
+
+
+def benchmark(data: Path, preset: str, seeds: list[int], out: Path) -> None:
+    """Train and score; print and write the results. What an interrupted call has trained is not trained again.
+
+    Raises:
+        UserError: the preset or the data are not usable.
+    """
+    images.require_sound(data)
+    parameters = parameters_of(preset)
+    pairs = images.split_pairs(images.find_pairs(data), data, parameters["seed"])["test"]
+    results = []
+    for seed in seeds:
+        run = out.parent / f"accuracy_{Path(preset).stem}" / f"seed_{seed}"
+        history = train(run, data, parameters, seed)
+        minutes, curve = 0.0, []
+        for row in progress(history, unit="epoch"):
+            minutes += row["seconds"] / 60
+            counts = score(run / "snapshots" / f"{row['epoch']:03d}.keras", pairs, parameters)
+            curve.append({"minutes": round(minutes, 2), "dice": evaluation.summarize(counts)["dice"]["mean"]})
+        waited = sum(row["waited"] for row in history) / sum(row["seconds"] for row in history)
+        final = evaluation.summarize(score(run / "model.keras", pairs, parameters))
+        results.append(
+            {"seed": seed, "curve": curve, "waited": waited, **{name: final[name] for name in ("dice", "iou")}}
+        )
+
+    kinds = ("mean", "median", "pooled")
+    print_table(
+        [
+            {"seed": result["seed"]}
+            | {f"{name} {kind}": f"{result[name][kind]:.3f}" for name in ("dice", "iou") for kind in kinds}
+            | {f"min to {dice}": f"{minutes_until(dice, result['curve']) or float('nan'):.1f}" for dice in MILESTONES}
+            | {"minutes": f"{result['curve'][-1]['minutes']:.1f}", "waited %": f"{100 * result['waited']:.1f}"}
+            for result in results
+        ]
+    )
+    published = {row["stem"]: float(row["tiled"]) for row in read_csv(PUBLISHED)}
+    print_table(
+        [
+            {"image": pair.stem, "published": f"{published.get(pair.stem, float('nan')):.3f}"}
+            | {f"seed {result['seed']}": f"{result['dice']['per_image'][pair.stem]:.3f}" for result in results}
+            for pair in pairs
+        ]
+    )
+    means = [result["dice"]["mean"] for result in results]
+    spread = f", standard deviation {statistics.stdev(means):.4f}" if len(means) > 1 else ""
+    print(f"mean of {len(means)} trainings {statistics.mean(means):.4f}{spread}")
+    write_json(out, {"preset": preset, "parameters": parameters, "results": results})
+    print(out)
