@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import signal
@@ -154,9 +155,39 @@ def test_a_loss_that_is_not_a_number_stops_and_says_where(tile_set, tmp_path, mo
         return model
 
     monkeypatch.setattr(training, "build_model", ruined)
-    with pytest.raises(UserError, match=r"loss at batch 1: is not a finite number\. Lower learning_rate"):
+    with pytest.raises(UserError, match=r"loss at batch 1 of epoch 1: is not a finite number\. Lower learning_rate"):
         train_in(tmp_path, tile_set)
     assert not (tmp_path / "model.keras").exists()
+
+
+def test_after_a_ruined_batch_training_goes_on_from_the_last_good_weights(
+    uninterrupted, tile_set, tmp_path, monkeypatch
+):
+    healthy = training.TrainingBatches.batch
+
+    def batch(self, epoch, step):
+        images, masks = healthy(self, epoch, step)
+        return images, masks * np.float32("nan" if (epoch, step) == (2, 1) else 1)
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"batch 2 of epoch 3.*what 2 epochs"):
+        patch.setattr(training.TrainingBatches, "batch", batch)
+        train_in(tmp_path, tile_set)
+    assert scores(train_in(tmp_path, tile_set)["history"]) == scores(uninterrupted[1]["history"])
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(uninterrupted, tile_set, tmp_path, monkeypatch):
+    save = keras.Model.save
+
+    def fill_the_disk(self, path, **settings):
+        save(self, path, **settings)
+        if "epoch_003" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"epoch_003.*No space left"):
+        patch.setattr(keras.Model, "save", fill_the_disk)
+        train_in(tmp_path, tile_set)
+    assert "epoch_003.keras" not in {path.name for path in (tmp_path / "training").iterdir()}
+    assert scores(train_in(tmp_path, tile_set)["history"]) == scores(uninterrupted[1]["history"])
 
 
 def test_cosine_schedule_adamw_and_no_clipping(tile_set, tmp_path):

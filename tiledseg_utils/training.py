@@ -187,13 +187,13 @@ class ProgressLines(keras.callbacks.Callback):
 class StopOnNaN(keras.callbacks.Callback):
     """Stop with a clear error when the loss is no longer a number; the state of the last whole epoch stays."""
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch + 1
+
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs["loss"]):
-            raise UserError(
-                f"loss at batch {batch + 1}",
-                "is not a finite number",
-                "Lower learning_rate or clip_value, and run again",
-            )
+            remedy = f"Lower learning_rate or clip_value, and run again; what {self.epoch - 1} epochs learnt is kept"
+            raise UserError(f"loss at batch {batch + 1} of epoch {self.epoch}", "is not a finite number", remedy)
 
 
 class Preview:

@@ -1,7 +1,7 @@
 """How well does a preset learn, and how fast? `python -m tests.benchmarks accuracy DATA`
 
-Trains as notebook 3 does, once for each seed, keeps the model of every epoch, and scores them all afterwards on the whole
-test images, which nothing was chosen by. The clock counts training and validation, not what is done to keep the models.
+Trains as notebook 3 does, once for each seed, keeps the model of every epoch, and scores them all afterwards on whole
+test images, by which nothing is chosen. The clock counts training and validation, not what is done to keep the models.
 """
 
 import statistics
