@@ -2,12 +2,13 @@ import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import keras
 import numpy as np
 import pytest
 import tifffile
 
 from tests.benchmarks import __main__ as command_line
-from tests.benchmarks import augmentation, inference, memory, timing, training
+from tests.benchmarks import accuracy, augmentation, inference, memory, timing, training
 from tiledseg_utils import models
 from tiledseg_utils.augmentation import augment
 
@@ -186,3 +187,35 @@ def test_training_benchmark(monkeypatch, tmp_path, capsys):
     assert again["ours_takes"] == pytest.approx(ours["seconds_per_step"] / again["seconds_per_step"])
     assert again["loss"] == ours["loss"] < 1  # The same seed: the same steps.
     assert "x as long" in capsys.readouterr().out
+
+
+def test_accuracy_benchmark(data_folder, tmp_path, capsys, monkeypatch):
+    """Two short trainings; called again, it only scores."""
+    preset = tmp_path / "tiny.yaml"
+    preset.write_text(
+        "tiles: {tile_size: 64, empty: drop}\n"
+        "model_settings: {base_filters: 2, levels: 2}\n"
+        "training: {epochs: 2, steps_per_epoch: 2, validation_steps: 1, batch_size: 2}\n"
+        "prediction: {tile_size: 64}\n"
+        "threshold: 0.3\n"
+    )
+    out = tmp_path / "out.json"
+    command = ["accuracy", str(data_folder), "--preset", str(preset), "--seeds", "1", "2", "--out", str(out)]
+    assert command_line.main(command) == 0
+    content = json.loads(out.read_text())
+    first, second = content["results"]
+    assert first["seed"] == 1 and len(first["curve"]) == 2
+    assert 0 < first["curve"][0]["minutes"] < first["curve"][1]["minutes"]
+    assert first["dice"]["per_image"] != second["dice"]["per_image"]
+    # The model that training chose is one of those that were scored.
+    assert any(first["dice"]["mean"] == pytest.approx(point["dice"]) for point in first["curve"])
+    assert "mean of 2 trainings" in capsys.readouterr().out
+
+    monkeypatch.setattr(keras.Model, "fit", None)
+    assert command_line.main(command) == 0
+    assert [result["dice"] for result in json.loads(out.read_text())["results"]] == [first["dice"], second["dice"]]
+
+
+def test_minutes_until_a_score_was_reached():
+    curve = [{"minutes": 1, "dice": 0.5}, {"minutes": 2, "dice": 0.8}, {"minutes": 3, "dice": 0.7}]
+    assert [accuracy.minutes_until(dice, curve) for dice in (0.4, 0.6, 0.9)] == ["1.0", "2.0", "never"]

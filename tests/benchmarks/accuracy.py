@@ -51,9 +51,9 @@ def score(path: Path, pairs: list[images.Pair], parameters: Mapping) -> dict[str
     return evaluation.score_images(predict, pairs, parameters["threshold"])[1]
 
 
-def minutes_until(dice: float, curve: list[dict]) -> float | None:
+def minutes_until(dice: float, curve: list[dict]) -> str:
     """When the mean Dice of the test images first reached `dice`."""
-    return next((point["minutes"] for point in curve if point["dice"] >= dice), None)
+    return next((f"{point['minutes']:.1f}" for point in curve if point["dice"] >= dice), "never")
 
 
 def benchmark(data: Path, preset: str, seeds: list[int], out: Path) -> None:
@@ -73,7 +73,7 @@ def benchmark(data: Path, preset: str, seeds: list[int], out: Path) -> None:
         for row in progress(history, unit="epoch"):
             minutes += row["seconds"] / 60
             counts = score(run / "snapshots" / f"{row['epoch']:03d}.keras", pairs, parameters)
-            curve.append({"minutes": round(minutes, 2), "dice": evaluation.summarize(counts)["dice"]["mean"]})
+            curve.append({"minutes": minutes, "dice": evaluation.summarize(counts)["dice"]["mean"]})
         waited = sum(row["waited"] for row in history) / sum(row["seconds"] for row in history)
         final = evaluation.summarize(score(run / "model.keras", pairs, parameters))
         results.append(
@@ -85,15 +85,15 @@ def benchmark(data: Path, preset: str, seeds: list[int], out: Path) -> None:
         [
             {"seed": result["seed"]}
             | {f"{name} {kind}": f"{result[name][kind]:.3f}" for name in ("dice", "iou") for kind in kinds}
-            | {f"min to {dice}": f"{minutes_until(dice, result['curve']) or float('nan'):.1f}" for dice in MILESTONES}
+            | {f"minutes to {dice:.2f}": minutes_until(dice, result["curve"]) for dice in MILESTONES}
             | {"minutes": f"{result['curve'][-1]['minutes']:.1f}", "waited %": f"{100 * result['waited']:.1f}"}
             for result in results
         ]
     )
-    published = {row["stem"]: float(row["tiled"]) for row in read_csv(PUBLISHED)}
+    published = {row["stem"]: row["tiled"] for row in read_csv(PUBLISHED)}
     print_table(
         [
-            {"image": pair.stem, "published": f"{published.get(pair.stem, float('nan')):.3f}"}
+            {"image": pair.stem, "published": published.get(pair.stem, "")}
             | {f"seed {result['seed']}": f"{result['dice']['per_image'][pair.stem]:.3f}" for result in results}
             for pair in pairs
         ]
