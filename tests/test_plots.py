@@ -85,6 +85,8 @@ def test_the_diagram_shows_every_convolution_and_skip():
     heights = [patch.get_height() for patch in ax.patches]
     assert heights[0] == heights[-1] == 1 and min(heights) == 1 / 4
     assert sum(text.get_text() == "" for text in ax.texts) == 2  # arrows
+    folded = models.build_model("unet", {"base_filters": 4, "levels": 3, "stem": 2})
+    assert [patch.get_height() for patch in plots.unet_diagram(folded, 64).axes[0].patches] == [h / 2 for h in heights]
 
 
 HISTORY = [

@@ -124,20 +124,22 @@ def unet_diagram(model, size: int) -> Figure:
     """
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     ax = figure.subplots()
-    level, x, skips = 0, 0.0, []
+    side, x, skips = 1.0, 0.0, []
     for layer in model.layers:
         kind = type(layer).__name__
-        if kind == "MaxPooling2D":
+        if kind == "SpaceToDepth":
+            side /= layer.size
+        elif kind == "MaxPooling":
             skips.append(x)
-            level, x = level + 1, x + 0.5
+            side, x = side / 2, x + 0.5
         elif kind == "UpConvolution":
-            level, x = level - 1, x + 0.5
-            height = 0.54 - 0.07 * level
+            side, x = side * 2, x + 0.5
+            height = 0.61 - 0.07 * len(skips)
             ax.annotate("", (x, height), (skips.pop(), height), arrowprops={"arrowstyle": "->", "color": "0.6"})
         elif kind == "Conv2D":
-            width, height = 0.08 * layer.filters**0.5 + 0.1, 2.0**-level
-            ax.add_patch(Rectangle((x, -height / 2), width, height, color=TILED))
-            ax.text(x + width / 2, -height / 2 - 0.03, f"{layer.filters}", ha="center", va="top", fontsize=8)
+            width = 0.08 * layer.filters**0.5 + 0.1
+            ax.add_patch(Rectangle((x, -side / 2), width, side, color=TILED))
+            ax.text(x + width / 2, -side / 2 - 0.03, f"{layer.filters}", ha="center", va="top", fontsize=8)
             x += width + 0.12
     ax.set(xlim=(-0.2, x), ylim=(-0.62, 0.62), title=f"filters of each convolution; skips; {size} px at full height")
     ax.set_axis_off()
