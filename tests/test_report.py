@@ -74,6 +74,7 @@ def test_unusable_presets(tmp_path, content, message):
         ({"tiles": {"tile_size": 256.0}}, "type float, not int"),
         ({"augmentation": {"hflip": 2}}, "augmentation.hflip"),
         ({"generated_images": {"train": 3, "test": 1}}, "leaves a split without images"),
+        ({"added_images": -1}, "is below 0"),
         ({"generated_images": {"train": 3, "tests": 1}}, "Did you mean test"),
         ({"prediction": {"overlapp": 1}}, r"prediction: overlapp: is not known\. Did you mean overlap\?"),
     ],

@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from tiledseg_utils import synthetic
 from tiledseg_utils.files import UserError, read_csv
-from tiledseg_utils.synthetic import draw_smear, write_dataset
+from tiledseg_utils.images import read_image
+from tiledseg_utils.synthetic import draw_smear, training_pairs, write_dataset
 
 SIZE = 512
 
@@ -179,3 +180,12 @@ def test_the_order_of_the_splits_is_that_of_the_course_not_of_the_mapping(tmp_pa
     assert [row["split"] for row in read_csv(tmp_path / "a" / "split.csv")] == ["train", "train", "test"]
     with pytest.raises(UserError, match="Did you mean train"):
         write_dataset(tmp_path / "b", 3, {"trian": 1}, size=256)
+
+
+def test_smears_that_learn_along_with_others_are_none_of_those_that_are_tested_on(tmp_path):
+    write_dataset(tmp_path / "data", 3, {"train": 1, "test": 1}, size=256)
+    pairs = training_pairs(tmp_path / "added", 3, 2, size=256)
+    assert [pair.stem for pair in pairs] == ["added_smear_0000", "added_smear_0001"]  # or tiles would share their names
+    tested = [read_image(path) for path in (tmp_path / "data" / "images").iterdir()]
+    assert not any(np.array_equal(read_image(pair.image), image) for pair in pairs for image in tested)
+    assert training_pairs(tmp_path / "none", 3, 0) == []

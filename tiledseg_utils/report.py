@@ -98,6 +98,8 @@ def check_parameters(parameters: Mapping) -> None:
     if not all(merged["generated_images"].get(name, 0) > 0 for name in SPLITS):
         problem = "leaves a split without images"
         raise UserError("generated_images", problem, f"Give each of {', '.join(SPLITS)} at least one")
+    if merged["added_images"] < 0:
+        raise UserError(f"added_images {merged['added_images']}", "is below 0", "Give 0 or a number of images")
     setting_from(TileSetting, merged["tiles"], "tiles")
     setting_from(TrainingSetting, merged["training"], "training")
     Augmentation.from_dict(merged["augmentation"])

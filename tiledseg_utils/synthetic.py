@@ -12,7 +12,7 @@ like a nucleus at first sight: platelets, stain precipitate, burst cells, dust.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -20,7 +20,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from .files import UserError, atomic_path, check_names, progress, read_json, write_csv, write_json
-from .images import SPLITS, write_image
+from .images import SPLITS, Pair, find_pairs, write_image
 
 # Optical density of one unit of each stain in red, green and blue, measured on May-Grünwald-Giemsa smears.
 STAINS = {
@@ -33,6 +33,7 @@ HAEMOGLOBIN, CHROMATIN, BLUE, OPAQUE = range(4)
 KINDS = ("segmented", "band", "lymphocyte", "monocyte", "smudge")
 FOREGROUND = (0.003, 0.08)  # white cells cover this share of every image, as in real smears
 SMALLEST = 256  # pixels; less cannot hold one white cell within FOREGROUND
+ADDED_SERIES = 1_000_000_000  # added to the seed of smears that learn along with real images
 DRAWING = 1  # count up when the same seed starts to give other pixels: write_dataset then refuses older folders
 
 
@@ -549,3 +550,14 @@ def write_dataset(
             temporary.write_bytes(code.tobytes())
     write_csv(folder / "split.csv", [{"stem": stem, "split": split} for stem, split in zip(stems, splits, strict=True)])
     return stems
+
+
+def training_pairs(folder: str | Path, seed: int, count: int, size: int | None = None) -> list[Pair]:
+    """Draw smears that learn along with real images, and return them, marked as `added_...`; `count` may be 0.
+
+    They come from a series of their own, so that none of them is also a test image of a generated data set.
+    """
+    if not count:
+        return []
+    write_dataset(folder, seed + ADDED_SERIES, {"train": count}, size)
+    return [replace(pair, stem=f"added_{pair.stem}") for pair in find_pairs(folder)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tiledseg_utils import evaluation, images, inference, report, tiling, training
+from tiledseg_utils import evaluation, images, inference, report, synthetic, tiling, training
 from tiledseg_utils.__main__ import print_table
 from tiledseg_utils.files import progress, read_csv, setting_from, write_json
 
@@ -30,6 +30,9 @@ def train(run: Path, data: Path, parameters: Mapping, seed: int) -> list[dict]:
     """Train below `run`, or go on there, and keep `<run>/snapshots/<epoch>.keras`; returns a row per epoch."""
     splits = images.split_pairs(images.find_pairs(data), data, parameters["seed"])
     if not (run / "tiles" / tiling.MANIFEST).exists():
+        splits["train"] += synthetic.training_pairs(
+            run / "added", parameters["seed"], parameters["added_images"], parameters["image_size"] or None
+        )
         tiling.write_tile_set(splits, run / "tiles", setting_from(tiling.TileSetting, parameters["tiles"], "tiles"))
     (run / "snapshots").mkdir(exist_ok=True)
 
