@@ -7,7 +7,7 @@ import pytest
 
 from tiledseg_utils import models
 from tiledseg_utils.files import UserError
-from tiledseg_utils.models.blocks import ColorInput, DepthToSpace, MaxPooling, SpaceToDepth, UpConvolution
+from tiledseg_utils.models.layers import ColorInput, DepthToSpace, MaxPooling, SpaceToDepth, UpConvolution
 
 ORIGINAL = {"base_filters": 16, "levels": 8, "first_kernel": 7, "dropout": 0.05, "color_space": "hsv"}
 SMALL = {"base_filters": 4, "levels": 3}

@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from tiledseg_utils import models, receptive_field
 from tiledseg_utils.files import UserError
-from tiledseg_utils.models.blocks import DepthToSpace, SpaceToDepth, UpConvolution
+from tiledseg_utils.models.layers import DepthToSpace, SpaceToDepth, UpConvolution
 from tiledseg_utils.receptive_field import Window, probe_halo, required_halo
 
 ORIGINAL = {"base_filters": 1, "levels": 8, "first_kernel": 7, "dropout": 0.05, "dilation": 1, "color_space": "hsv"}

@@ -22,7 +22,7 @@ import numpy as np
 from keras import layers
 
 from .files import UserError
-from .models.blocks import ColorInput, DepthToSpace, SpaceToDepth
+from .models.layers import ColorInput, DepthToSpace, SpaceToDepth
 
 
 @dataclass(frozen=True)

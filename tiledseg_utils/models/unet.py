@@ -3,7 +3,8 @@
 import keras
 from keras import layers
 
-from .blocks import ColorInput, DepthToSpace, MaxPooling, SpaceToDepth, UpConvolution, convolution_block, layer_seed
+from .blocks import convolution_block, image_input, layer_seed, probability_model
+from .layers import MaxPooling, UpConvolution
 
 
 def unet(
@@ -62,10 +63,7 @@ def unet(
             key=(seed, part, level),
         )
 
-    inputs = keras.Input((None, None, 3), dtype="uint8", name="image")
-    x = ColorInput(color_space)(inputs)
-    if stem > 1:
-        x = SpaceToDepth(stem)(x)
+    inputs, x = image_input(stem, color_space)
     skips = []
     for level in range(levels - 1):
         x = block(x, level, part=0)
@@ -77,11 +75,4 @@ def unet(
         x = UpConvolution(base_filters * 2**level, kernel_initializer=initializer)(x)
         x = layers.Concatenate()([x, skips[level]])
         x = block(x, level, part=1)
-    initializer = keras.initializers.GlorotUniform(seed=layer_seed(seed, 3))
-    # Probabilities stay float32 under mixed precision: bfloat16 has no room between 0.996 and 1.
-    x = layers.Conv2D(
-        stem**2, 1, kernel_initializer=initializer, activation="sigmoid", dtype="float32", name="probability"
-    )(x)
-    if stem > 1:
-        x = DepthToSpace(stem, dtype="float32")(x)
-    return keras.Model(inputs, x, name="unet")
+    return probability_model("unet", inputs, x, (seed, 3), stem)
