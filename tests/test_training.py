@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -59,6 +60,27 @@ def test_the_same_seed_gives_the_same_bits(uninterrupted, tile_set, tmp_path):
     again = train_in(tmp_path, tile_set)
     assert scores(again["history"]) == scores(result["history"])
     assert all(np.array_equal(*pair) for pair in zip(final_weights(run), final_weights(tmp_path), strict=True))
+
+
+def test_the_final_model_can_be_the_mean_of_the_last_epochs(tile_set, tmp_path):
+    setting = replace(QUICK, average_epochs=3)
+    weights = {}
+
+    def keep_weights(model, epoch):
+        weights[epoch] = model.get_weights()
+
+    def stop_in_epoch_5(model, epoch):
+        keep_weights(model, epoch)
+        if epoch == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_in(tmp_path, tile_set, setting, preview=stop_in_epoch_5)
+    train_in(tmp_path, tile_set, setting, preview=keep_weights)  # goes on behind epoch 4
+    assert {path.name for path in (tmp_path / "training").glob("*.keras")} >= {f"epoch_00{n}.keras" for n in (3, 4, 5)}
+    for mean, *last in zip(final_weights(tmp_path), *(weights[epoch] for epoch in (3, 4, 5)), strict=True):
+        np.testing.assert_allclose(mean, np.mean(last, axis=0), atol=1e-6)
+    assert not np.array_equal(final_weights(tmp_path)[0], weights[5][0])
 
 
 SCRIPT = """
@@ -230,6 +252,7 @@ def test_long_epochs_report_in_between(capsys):
         ({"schedule": "step"}, "Choose one of plateau, cosine"),
         ({"precision": "float16"}, "Choose one of float32, mixed_bfloat16"),
         ({"epochs": 0}, "epochs 0: is not positive"),
+        ({"epochs": 3, "average_epochs": 4}, "Give 0 to 3"),
         ({"learning_rate": float("nan")}, "is not positive"),
     ],
 )
