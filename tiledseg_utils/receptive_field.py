@@ -22,7 +22,8 @@ import numpy as np
 from keras import layers
 
 from .files import UserError
-from .models.layers import ColorInput, DepthToSpace, SpaceToDepth
+from .models.layers import ColorInput, DepthToSpace, ImageMean, ImageNetInput, SpaceToDepth
+from .models.windows import WindowAttention
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def reach(layer) -> tuple[Window, Window] | str:
             return Window(3, padding="same"), Window(3, padding="same")
 
     Returns:
-        a Window for rows and one for columns, or, of an obstacle, the end of a sentence that starts with its name.
+        a Window for rows and one for columns (or, for each, several that follow each other); or, of an obstacle, the
+        end of a sentence that starts with its name.
 
     Raises:
         UserError: no rule is known.
@@ -106,14 +108,15 @@ for _class in (
     *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax),
     *(layers.Dropout, layers.SpatialDropout2D, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise),
     *(layers.BatchNormalization, layers.LayerNormalization, layers.RMSNormalization, layers.UnitNormalization),
-    *(layers.Normalization, layers.Rescaling, layers.Identity, layers.Dense, layers.ActivityRegularization, ColorInput),
+    *(layers.Normalization, layers.Rescaling, layers.Identity, layers.Dense, layers.ActivityRegularization),
+    *(ColorInput, ImageNetInput),
     *(layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum, layers.Concatenate),
 ):
     reach.register(_class, _along_channels)
 
 for _reason, *_classes in (
     ("takes its mean and variance from the whole tile", layers.GroupNormalization),
-    ("reduces the whole tile to one value", layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D),
+    ("reduces the whole tile to one value", layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D, ImageMean),
     ("lets all pixels see the whole tile", layers.Attention, layers.MultiHeadAttention, layers.GroupQueryAttention),
     ("gives up the rows and columns of the image", layers.Flatten, layers.Reshape),
     ("has a fixed output size", layers.Resizing, layers.AdaptiveAveragePooling2D, layers.AdaptiveMaxPooling2D),
@@ -185,6 +188,16 @@ def _(layer):
 @reach.register(DepthToSpace)
 def _(layer):
     return (Window(layer.size, up=layer.size, padding=(layer.size - 1, layer.size - 1)),) * 2
+
+
+@reach.register(WindowAttention)
+def _(layer):
+    # Fold the windows, the first of which starts before the image, and unfold them: within, all see each other.
+    size, before = layer.window, layer.before
+    after = -before % size
+    fold = Window(size, down=size, padding=(before, after))
+    unfold = Window(size, up=size, padding=(size - 1 - before, size - 1 - after))
+    return ((fold, unfold),) * 2
 
 
 @reach.register(layers.ZeroPadding2D)
@@ -266,9 +279,12 @@ class _Graph:
         if isinstance(rule, str):
             self.obstacles[f"{layer.name} ({type(layer).__name__}) {rule}"] = None
             rule = POINTWISE
-        targets = [*range(len(self.tensors), len(self.tensors) + len(node.outputs))]
-        self.tensors += node.outputs
-        self.steps.append(_Step(rule, sources, targets))
+        chains = [windows if isinstance(windows, tuple) else (windows,) for windows in rule]
+        for windows in zip(*chains, strict=True):
+            targets = [*range(len(self.tensors), len(self.tensors) + len(node.outputs))]
+            self.tensors += node.outputs
+            self.steps.append(_Step(windows, sources, targets))
+            sources = targets
         return targets
 
     def sizes(self, axis: int, length: int) -> list[tuple[Fraction, int]]:
@@ -366,8 +382,15 @@ def _sum(*inputs):
 
 
 _TO_PASS_ON = (
-    *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax, layers.Rescaling, ColorInput),
-    *(layers.Normalization, layers.LayerNormalization, layers.RMSNormalization, layers.UnitNormalization),
+    *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax, layers.Rescaling),
+    *(
+        ColorInput,
+        ImageNetInput,
+        layers.Normalization,
+        layers.LayerNormalization,
+        layers.RMSNormalization,
+        layers.UnitNormalization,
+    ),
 )
 
 

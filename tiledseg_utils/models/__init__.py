@@ -1,13 +1,20 @@
-"""Architectures by name. To add one: write its file, and enter its function in `MODELS`."""
+"""Architectures by name. To add one: write its file, and enter its function in `ARCHITECTURES`."""
 
 from collections.abc import Mapping
 
 import keras
 
 from ..files import UserError, check_arguments, check_names
+from .attention_unet import attention_unet
+from .deeplab_v3_plus import deeplab_v3_plus
+from .efficient_unet import efficient_unet
+from .multires_unet import multires_unet
+from .swin_unet import swin_unet
 from .unet import unet
+from .unet3_plus import unet3_plus
 
-MODELS = {"unet": unet}
+ARCHITECTURES = (unet, attention_unet, multires_unet, unet3_plus, efficient_unet, deeplab_v3_plus, swin_unet)
+MODELS = {architecture.__name__: architecture for architecture in ARCHITECTURES}
 
 
 def check_settings(name: str, settings: Mapping) -> None:

@@ -101,3 +101,40 @@ class ColorInput(layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "color_space": self.color_space}
+
+
+@keras.saving.register_keras_serializable("tiledseg")
+class ImageNetInput(layers.Layer):
+    """uint8 RGB to what an encoder of `keras.applications` was trained on, float.
+
+    Args:
+        mode: "none" for networks that scale colours themselves (EfficientNet), or "caffe" for ResNet50: blue, green,
+            red in [0, 255] less their means over ImageNet.
+    """
+
+    def __init__(self, mode: str, **kwargs):
+        super().__init__(**kwargs)
+        self.mode = mode
+
+    def call(self, inputs):
+        colors = ops.cast(inputs, "float32")
+        if self.mode == "caffe":
+            colors = colors[..., ::-1] - ops.array([103.939, 116.779, 123.68])
+        return ops.cast(colors, self.compute_dtype)
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "mode": self.mode}
+
+
+@keras.saving.register_keras_serializable("tiledseg")
+class ImageMean(layers.Layer):
+    """The mean over all pixels, at every pixel: (N, H, W, C) to the same shape."""
+
+    def call(self, inputs):
+        return ops.broadcast_to(ops.mean(inputs, (1, 2), keepdims=True), ops.shape(inputs))
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
