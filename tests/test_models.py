@@ -7,7 +7,8 @@ import pytest
 
 from tiledseg_utils import models
 from tiledseg_utils.files import UserError
-from tiledseg_utils.models.layers import ColorInput, DepthToSpace, MaxPooling, SpaceToDepth, UpConvolution
+from tiledseg_utils.models.inputs import ColorInput
+from tiledseg_utils.models.layers import DepthToSpace, DepthwiseConvolution, MaxPooling, SpaceToDepth, UpConvolution
 
 ORIGINAL = {"base_filters": 16, "levels": 8, "first_kernel": 7, "dropout": 0.05, "color_space": "hsv"}
 SMALL = {"base_filters": 4, "levels": 3}
@@ -72,6 +73,21 @@ def test_max_pooling_equals_the_layer_that_it_replaces_and_passes_gradients_to_t
     model.train_on_batch(image, pooled)
     # The gradient of a factor of 1 on a channel is the sum of the pixels that were passed on.
     np.testing.assert_allclose(1 - model.layers[0].get_weights()[0], pooled.sum((0, 1, 2)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+@pytest.mark.parametrize("shape", [(12, 17), (11, 8)])
+def test_depthwise_convolution_equals_the_layer_that_it_replaces(kernel, stride, padding, shape, rng):
+    image = rng.standard_normal((2, *shape, 5)).astype(np.float32)
+    theirs = keras.layers.DepthwiseConv2D(kernel, stride, padding, activation="tanh")
+    ours = DepthwiseConvolution.from_config(theirs.get_config())
+    theirs.build(image.shape)
+    ours.build(image.shape)
+    ours.set_weights([theirs.get_weights()[0], rng.standard_normal(5)])
+    theirs.set_weights(ours.get_weights())
+    expected = np.asarray(theirs(image))
+    np.testing.assert_allclose(np.asarray(ours(image)), expected, atol=1e-5)
 
 
 def test_blocks_are_folded_into_channels_and_back(rng):

@@ -13,13 +13,6 @@ from tiledseg_utils.receptive_field import Window, probe_halo, required_halo
 ORIGINAL = {"base_filters": 1, "levels": 8, "first_kernel": 7, "dropout": 0.05, "dilation": 1, "color_space": "hsv"}
 
 
-@pytest.fixture(autouse=True)
-def plain_weights(monkeypatch):
-    """Random initial weights, of which most tests have no need, take most of the time: XLA compiles each shape."""
-    for name in ("HeNormal", "GlorotUniform"):
-        monkeypatch.setattr(keras.initializers, name, lambda **_: "ones")
-
-
 def chain(*steps, channels=2):
     """A model of one layer after the other, ending with one channel."""
     x = inputs = keras.Input((None, None, channels))

@@ -22,7 +22,8 @@ import numpy as np
 from keras import layers
 
 from .files import UserError
-from .models.layers import ColorInput, DepthToSpace, ImageMean, ImageNetInput, SpaceToDepth
+from .models.inputs import ColorInput, ImageNetInput
+from .models.layers import DepthToSpace, ImageMean, SpaceToDepth
 from .models.windows import WindowAttention
 
 

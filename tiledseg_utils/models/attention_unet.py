@@ -3,7 +3,8 @@
 import keras
 from keras import layers
 
-from .blocks import convolution, convolution_block, image_input, layer_seed, probability_model
+from .blocks import convolution, convolution_block, image_input, probability_model
+from .initializers import GlorotUniform, layer_seed
 from .layers import MaxPooling, relu
 
 
@@ -16,7 +17,7 @@ def attention_gate(skip, coarse, key: tuple, gate: str):
     filters = skip.shape[-1]
 
     def linear(x, position: int, size: int = filters, **options):
-        initializer = keras.initializers.GlorotUniform(seed=layer_seed(*key, position))
+        initializer = GlorotUniform(layer_seed(*key, position))
         return layers.Conv2D(size, **{"kernel_size": 1, "kernel_initializer": initializer, **options})(x)
 
     if gate == "grid":

@@ -1,15 +1,19 @@
 """Building blocks that the architectures share, from the image to the probability."""
 
+import math
+
 import keras
-import numpy as np
 from keras import layers
 
-from .layers import ColorInput, DepthToSpace, SpaceToDepth, relu
+from .initializers import GlorotUniform, HeNormal, dropout_seed, layer_seed
+from .inputs import ColorInput
+from .layers import DepthToSpace, SpaceToDepth, relu
 
+PRIOR = 0.02
+"""The probability that a model gives all pixels before it has learnt. Where foreground is rare, one that begins with a
+half spends most of a short training on unlearning that (Lin et al., ICCV 2017, arXiv:1708.02002, section 4.1)."""
 
-def layer_seed(*key: int) -> int:
-    """A 32-bit seed for one layer, from non-negative numbers that tell it from all others, such as (seed, level)."""
-    return int(np.random.SeedSequence(key).generate_state(1)[0])
+PRIOR_BIAS = keras.initializers.Constant(math.log(PRIOR / (1 - PRIOR)))
 
 
 def image_input(stem: int = 1, color_space: str = "rgb"):
@@ -26,7 +30,8 @@ def probability_model(name: str, inputs, x, key: tuple, stem: int = 1, kernel: i
         stem**2,
         kernel,
         padding="same",
-        kernel_initializer=keras.initializers.GlorotUniform(seed=layer_seed(*key)),
+        kernel_initializer=GlorotUniform(layer_seed(*key)),
+        bias_initializer=PRIOR_BIAS,
         activation="sigmoid",
         dtype="float32",
         name="probability",
@@ -45,7 +50,7 @@ def convolution(x, filters: int, kernel: int, key: tuple, dilation=1, normalizat
         kernel,
         padding="same",
         dilation_rate=dilation,
-        kernel_initializer=keras.initializers.HeNormal(seed=layer_seed(*key)),
+        kernel_initializer=HeNormal(layer_seed(*key)),
         use_bias=normalization == "none",
     )(x)
     if normalization == "batch":
@@ -57,5 +62,5 @@ def convolution_block(x, filters: int, kernel: int, key: tuple, dilation=1, drop
     """Two convolutions, with dropout between them: the block of the U-Net."""
     x = convolution(x, filters, kernel, (*key, 0), dilation, normalization)
     if dropout > 0:
-        x = layers.Dropout(dropout, seed=layer_seed(*key, 2))(x)
+        x = layers.Dropout(dropout, seed=dropout_seed(*key, 2))(x)
     return convolution(x, filters, kernel, (*key, 1), dilation, normalization)

@@ -5,13 +5,12 @@ from keras import layers
 
 from .blocks import convolution_block, probability_model
 from .encoders import pretrained
-from .layers import ImageNetInput
 
-# The last features at 1/16, 1/8, 1/4 and 1/2 of the resolution, in every EfficientNet.
-SKIPS = tuple(f"block{number}a_expand_activation" for number in (6, 4, 3, 2))
+STAGES = ("top_conv", "block6a_expand_conv", "block4a_expand_conv", "block3a_expand_conv", "block2a_expand_conv")
+"""In every EfficientNet, what comes behind the last block at 1/32, 1/16, 1/8, 1/4 and 1/2 of the resolution."""
 
 
-def efficient_unet(version: str = "B0", base_filters: int = 16, weights: str = "none", seed: int = 0) -> keras.Model:
+def efficient_unet(version: str = "B0", base_filters: int = 8, weights: str = "none", seed: int = 0) -> keras.Model:
     """Build an EfficientNet U-Net: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability out.
 
     H and W may be any multiples of 32. EfficientNet scales depth, width and resolution of one network together; its
@@ -35,8 +34,7 @@ def efficient_unet(version: str = "B0", base_filters: int = 16, weights: str = "
         raise ValueError(f"version is {version!r}; it must be one of B0 to B7.")
     if base_filters < 1:
         raise ValueError("base_filters must be at least 1.")
-    inputs = keras.Input((None, None, 3), dtype="uint8", name="image")
-    x, *skips = pretrained(application, weights, ("top_activation", *SKIPS), ImageNetInput("none")(inputs), seed)
+    inputs, (x, *skips) = pretrained(application, weights, STAGES, "none", seed)
     for level, skip in zip(range(4, -1, -1), [*skips, None], strict=True):
         x = layers.UpSampling2D()(x)
         if skip is not None:

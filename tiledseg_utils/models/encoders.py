@@ -1,25 +1,46 @@
 """Classification networks of `keras.applications` as encoders: their features at several resolutions."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
+import numpy as np
 from keras import layers
 
 from ..files import UserError
-from .blocks import layer_seed
+from .initializers import HeNormal, dropout_seed, layer_seed
+from .inputs import ImageNetInput
+from .layers import DepthwiseConvolution
 
 WEIGHTS = ("none", "imagenet")
 
 
-def pretrained(application: Callable, weights: str, features: Sequence[str], x, seed: int) -> list:
-    """Build an encoder on top of `x`; return the outputs of the layers named in `features`.
+@contextlib.contextmanager
+def _constants_from_numpy() -> Iterator[None]:
+    """JAX compiles a program for each shape of initial weights: 15 s and 300 MB for an EfficientNet. NumPy does not.
+
+    Random weights become zeros, as they are replaced at once.
+    """
+    fills = {"VarianceScaling": np.zeros, "Zeros": np.zeros, "Ones": np.ones}
+    calls = {name: getattr(keras.initializers, name).__call__ for name in fills}
+    for name, fill in fills.items():
+        getattr(keras.initializers, name).__call__ = lambda self, shape, dtype=None, fill=fill: fill(shape, dtype)
+    try:
+        yield
+    finally:
+        for name, call in calls.items():
+            getattr(keras.initializers, name).__call__ = call
+
+
+def pretrained(application: Callable, weights: str, before: Sequence[str], mode: str, seed: int) -> tuple:
+    """Build an encoder; return the uint8 RGB input of a model, and the features in front of the layers `before`.
 
     Args:
         application: a function of `keras.applications`.
         weights: "none", initial weights drawn from `seed`; or "imagenet", downloaded once by Keras.
-        features: names of layers.
-        x: the tensor that the encoder gets, as it was trained on.
-        seed: of the initial weights.
+        before: names of layers, the first of a stage: their inputs are what the stage before has found.
+        mode: what the encoder was trained on, see `ImageNetInput`.
+        seed: of the initial weights and of dropout.
 
     Raises:
         ValueError: `weights` is none of these.
@@ -27,19 +48,32 @@ def pretrained(application: Callable, weights: str, features: Sequence[str], x, 
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights is {weights!r}; it must be 'none' or 'imagenet'.")
+    image = keras.Input((None, None, 3), dtype="uint8", name="image")
     try:
-        encoder = application(
-            include_top=False, weights=None if weights == "none" else weights, input_tensor=x, pooling=None
-        )
+        with _constants_from_numpy():
+            own = None if weights == "none" else weights
+            theirs = application(include_top=False, weights=own, input_tensor=ImageNetInput(mode)(image))
     except Exception as error:  # Keras raises bare Exceptions for failed downloads.
         if weights == "none":
             raise
         remedy = "Connect to the internet once, or use weights: none"
         raise UserError("weights imagenet", f"cannot be had ({error})", remedy) from error
-    for number, layer in enumerate(encoder.layers):
+    numbers = {layer.name: number for number, layer in enumerate(theirs.layers)}
+
+    def ours(layer):
+        config, key = layer.get_config(), (seed, 5, numbers[layer.name])
         if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = 0.9  # As in blocks.convolution.
-        if weights == "none" and hasattr(layer, "kernel"):
-            initializer = keras.initializers.HeNormal(seed=layer_seed(seed, 5, number))
-            layer.kernel.assign(initializer(layer.kernel.shape))
-    return [encoder.get_layer(name).output for name in features]
+            config["momentum"] = 0.9  # As in blocks.convolution.
+        if isinstance(layer, layers.Dropout):
+            config["seed"] = dropout_seed(*key)
+        for name in ("kernel_initializer", "depthwise_initializer"):
+            if config.get(name):
+                config[name] = HeNormal(layer_seed(*key))
+        kind = DepthwiseConvolution if isinstance(layer, layers.DepthwiseConv2D) else type(layer)
+        return kind.from_config(config)
+
+    with _constants_from_numpy():
+        encoder = keras.models.clone_model(theirs, clone_function=ours)
+    if weights == "imagenet":
+        encoder.set_weights(theirs.get_weights())
+    return encoder.inputs[0], [encoder.get_layer(name).input for name in before]

@@ -24,6 +24,10 @@ class SpaceToDepth(layers.Layer):
     def call(self, inputs):
         return ops.space_to_depth(inputs, self.size)
 
+    def compute_output_shape(self, shape):
+        n, height, width, channels = shape
+        return n, height and height // self.size, width and width // self.size, channels * self.size**2
+
     def get_config(self):
         return {**super().get_config(), "size": self.size}
 
@@ -34,6 +38,10 @@ class DepthToSpace(SpaceToDepth):
 
     def call(self, inputs):
         return ops.depth_to_space(inputs, self.size)
+
+    def compute_output_shape(self, shape):
+        n, height, width, channels = shape
+        return n, height and height * self.size, width and width * self.size, channels // self.size**2
 
 
 @keras.saving.register_keras_serializable("tiledseg")
@@ -75,58 +83,28 @@ class UpConvolution(layers.Conv2DTranspose):
 
 
 @keras.saving.register_keras_serializable("tiledseg")
-class ColorInput(layers.Layer):
-    """What every model does first with its pixels: uint8 RGB in, float in [0, 1] out, as RGB or HSV.
+class DepthwiseConvolution(layers.DepthwiseConv2D):
+    """A depth-wise convolution as a sum of shifted, scaled images: one filter per channel, no dilation.
 
-    It belongs to the model, so that no caller can feed a trained model the wrong colours.
-
-    Args:
-        color_space: "rgb" or "hsv" (hue, saturation and value, each in [0, 1]).
+    Weights and values are those of `DepthwiseConv2D`; on a CPU, with its gradient, it is up to 18 times as fast for
+    3 x 3 kernels, and up to 3 times for 5 x 5.
     """
 
-    def __init__(self, color_space: str = "rgb", **kwargs):
-        super().__init__(**kwargs)
-        if color_space not in ("rgb", "hsv"):
-            raise ValueError(f"color_space is {color_space!r}; it must be 'rgb' or 'hsv'.")
-        self.color_space = color_space
-
     def call(self, inputs):
-        scaled = ops.cast(inputs, "float32") / 255.0
-        if self.color_space == "hsv":
-            scaled = ops.image.rgb_to_hsv(scaled)
-        return ops.cast(scaled, self.compute_dtype)
-
-    def compute_output_spec(self, inputs):
-        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "color_space": self.color_space}
-
-
-@keras.saving.register_keras_serializable("tiledseg")
-class ImageNetInput(layers.Layer):
-    """uint8 RGB to what an encoder of `keras.applications` was trained on, float.
-
-    Args:
-        mode: "none" for networks that scale colours themselves (EfficientNet), or "caffe" for ResNet50: blue, green,
-            red in [0, 255] less their means over ImageNet.
-    """
-
-    def __init__(self, mode: str, **kwargs):
-        super().__init__(**kwargs)
-        self.mode = mode
-
-    def call(self, inputs):
-        colors = ops.cast(inputs, "float32")
-        if self.mode == "caffe":
-            colors = colors[..., ::-1] - ops.array([103.939, 116.779, 123.68])
-        return ops.cast(colors, self.compute_dtype)
-
-    def compute_output_spec(self, inputs):
-        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "mode": self.mode}
+        sizes, steps = self.kernel_size, self.strides
+        if self.padding == "same":
+            totals = [
+                max((-(-length // step) - 1) * step + size - length, 0)
+                for length, step, size in zip(ops.shape(inputs)[1:3], steps, sizes, strict=True)
+            ]
+            inputs = ops.pad(inputs, ((0, 0), *((total // 2, total - total // 2) for total in totals), (0, 0)))
+        ends = [length - size + 1 for length, size in zip(ops.shape(inputs)[1:3], sizes, strict=True)]
+        outputs = 0.0 if self.bias is None else self.bias
+        for row in range(sizes[0]):
+            for column in range(sizes[1]):
+                shifted = inputs[:, row : row + ends[0] : steps[0], column : column + ends[1] : steps[1]]
+                outputs = outputs + shifted * self.kernel[row, column, :, 0]
+        return self.activation(outputs)
 
 
 @keras.saving.register_keras_serializable("tiledseg")

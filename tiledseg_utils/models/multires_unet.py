@@ -3,7 +3,8 @@
 import keras
 from keras import layers
 
-from .blocks import convolution, image_input, layer_seed, probability_model
+from .blocks import convolution, image_input, probability_model
+from .initializers import GlorotUniform, layer_seed
 from .layers import MaxPooling, UpConvolution, relu
 
 WIDTH = 1.67
@@ -66,7 +67,7 @@ def multires_unet(base_filters: int = 16, levels: int = 4, stem: int = 2, seed: 
         x = MaxPooling()(x)
     x = multires_block(x, base_filters * 2 ** (levels - 1), (seed, 0, levels - 1))
     for level in reversed(range(levels - 1)):
-        initializer = keras.initializers.GlorotUniform(seed=layer_seed(seed, 4, level))
+        initializer = GlorotUniform(layer_seed(seed, 4, level))
         x = UpConvolution(base_filters * 2**level, kernel_initializer=initializer)(x)
         x = multires_block(layers.Concatenate()([x, skips[level]]), base_filters * 2**level, (seed, 1, level))
     return probability_model("multires_unet", inputs, x, (seed, 3), stem)

@@ -3,8 +3,10 @@
 import keras
 from keras import layers
 
-from .blocks import layer_seed, probability_model
-from .layers import DepthToSpace, ImageNetInput, SpaceToDepth
+from .blocks import probability_model
+from .initializers import HeNormal, SmallNormal, layer_seed
+from .inputs import ImageNetInput
+from .layers import DepthToSpace, SpaceToDepth
 from .windows import WindowAttention
 
 HEAD = 32
@@ -12,7 +14,7 @@ HEAD = 32
 
 
 def _dense(x, units: int, key: tuple, **options):
-    initializer = keras.initializers.TruncatedNormal(stddev=0.02, seed=layer_seed(*key))
+    initializer = SmallNormal(layer_seed(*key))
     return layers.Dense(units, kernel_initializer=initializer, **options)(x)
 
 
@@ -66,8 +68,8 @@ def swin_unet(base_filters: int = 32, levels: int = 3, window: int = 4, seed: in
             "levels and window must be at least 2, base_filters positive and, from 64 on, a multiple of 32."
         )
     inputs = keras.Input((None, None, 3), dtype="uint8", name="image")
-    x = layers.Rescaling(1 / 127.5, offset=-1)(ImageNetInput("none")(inputs))
-    initializer = keras.initializers.HeNormal(seed=layer_seed(seed, 4))
+    x = ImageNetInput("tf")(inputs)
+    initializer = HeNormal(layer_seed(seed, 4))
     x = _normalized(layers.Conv2D(base_filters, 4, strides=4, kernel_initializer=initializer)(x))
     skips = []
     for level in range(levels - 1):

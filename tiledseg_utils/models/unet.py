@@ -3,7 +3,8 @@
 import keras
 from keras import layers
 
-from .blocks import convolution_block, image_input, layer_seed, probability_model
+from .blocks import convolution_block, image_input, probability_model
+from .initializers import GlorotUniform, layer_seed
 from .layers import MaxPooling, UpConvolution
 
 
@@ -71,7 +72,7 @@ def unet(
         x = MaxPooling()(x)
     x = block(x, levels - 1, part=0)
     for level in reversed(range(levels - 1)):
-        initializer = keras.initializers.GlorotUniform(seed=layer_seed(seed, 2, level))
+        initializer = GlorotUniform(layer_seed(seed, 2, level))
         x = UpConvolution(base_filters * 2**level, kernel_initializer=initializer)(x)
         x = layers.Concatenate()([x, skips[level]])
         x = block(x, level, part=1)

@@ -3,7 +3,8 @@
 import keras
 from keras import layers
 
-from .blocks import convolution, convolution_block, image_input, layer_seed, probability_model
+from .blocks import PRIOR_BIAS, convolution, convolution_block, image_input, probability_model
+from .initializers import GlorotUniform, layer_seed
 from .layers import MaxPooling
 
 
@@ -56,8 +57,8 @@ def unet3_plus(
         return model
     outputs = [model.output]
     for level in range(1, levels):
-        initializer = keras.initializers.GlorotUniform(seed=layer_seed(seed, 4, level))
-        coarse = layers.Conv2D(1, 3, padding="same", kernel_initializer=initializer, dtype="float32")(nodes[level])
+        weights = {"kernel_initializer": GlorotUniform(layer_seed(seed, 4, level)), "bias_initializer": PRIOR_BIAS}
+        coarse = layers.Conv2D(1, 3, padding="same", **weights, dtype="float32")(nodes[level])
         enlarged = _enlarged(coarse, stem * 2**level)
         outputs.append(layers.Activation("sigmoid", dtype="float32", name=f"probability_{level}")(enlarged))
     return keras.Model(inputs, outputs, name="unet3_plus")

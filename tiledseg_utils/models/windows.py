@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from .blocks import layer_seed
+from .initializers import SmallNormal, layer_seed
 
 
 @keras.saving.register_keras_serializable("tiledseg")
@@ -39,7 +39,7 @@ class WindowAttention(layers.Layer):
         channels, sides = shape[-1], (2 * self.window - 1) ** 2
 
         def weight(name: str, number: int, *shape):
-            initializer = keras.initializers.TruncatedNormal(stddev=0.02, seed=layer_seed(self.seed, number))
+            initializer = SmallNormal(layer_seed(self.seed, number))
             return self.add_weight(name=name, shape=shape, initializer=initializer)
 
         self.kernel_in = weight("kernel_in", 0, channels, 3 * channels)
