@@ -1,5 +1,5 @@
 # Two commands do everything on a machine with Python 3.11+, git and make:
-#   make report   run the five notebooks and write a report    (DATA=folder PRESET=name RUN=folder OVERWRITE=1)
+#   make report   run the notebooks and write a report    (DATA=folder PRESET=name RUN=folder OVERWRITE=1)
 #   make test     run every test
 PYTHON ?= python3
 VENV   := .venv

@@ -194,7 +194,7 @@ def test_accuracy_benchmark(data_folder, tmp_path, capsys, monkeypatch):
     preset = tmp_path / "tiny.yaml"
     preset.write_text(
         "tiles: {tile_size: 64, empty: drop}\n"
-        "model_settings: {base_filters: 2, levels: 2}\n"
+        "model_settings: {unet: {base_filters: 2, levels: 2}}\n"
         "training: {epochs: 2, steps_per_epoch: 2, validation_steps: 1, batch_size: 2}\n"
         "prediction: {tile_size: 64}\n"
         "threshold: 0.3\n"

@@ -348,3 +348,15 @@ def test_not_a_number_in_an_image_of_decimals_is_located(rng):
     image[71, 33, 1] = np.nan
     with pytest.raises(UserError, match=r"row 71, column 33"):
         inference.predict_tiled(model, image, tile_size=32)
+
+
+def test_mode_auto_is_exact_where_that_is_possible(network, rng):
+    image = noise(rng, 200, 300)
+    assert inference.plan_prediction(network, image.shape, "auto") == inference.plan_prediction(network, image.shape)
+    small = inference.plan_prediction(network, image.shape, "auto", tile_size=48, overlap=10)
+    assert small == inference.plan_prediction(network, image.shape, "blend", tile_size=48, overlap=12)
+    inputs = keras.Input((None, None, 3), dtype="uint8")
+    x = keras.layers.GroupNormalization(1)(keras.layers.Rescaling(1 / 255)(inputs))
+    inexact = keras.Model(inputs, keras.layers.Conv2D(1, 1, activation="sigmoid")(x))
+    blended = inference.plan_prediction(inexact, image.shape, "auto", tile_size=64)
+    assert blended == inference.plan_prediction(inexact, image.shape, "blend", tile_size=64)

@@ -3,7 +3,7 @@ import base64
 import numpy as np
 import pytest
 
-from tiledseg_utils import models, plots
+from tiledseg_utils import plots
 from tiledseg_utils.evaluation import Counts
 from tiledseg_utils.files import read_json
 from tiledseg_utils.planning import make_plan
@@ -78,17 +78,6 @@ def test_album_writes_and_shows_the_figure_with_its_caption(tmp_path):
     assert metadata["image/png"]["alt"] == "Two pictures."
 
 
-def test_the_diagram_shows_every_convolution_and_skip():
-    model = models.build_model("unet", {"base_filters": 4, "levels": 3})
-    ax = plots.unet_diagram(model, 64).axes[0]
-    assert [text.get_text() for text in ax.texts if text.get_text()] == [*map(str, [4, 4, 8, 8, 16, 16, 8, 8, 4, 4, 1])]
-    heights = [patch.get_height() for patch in ax.patches]
-    assert heights[0] == heights[-1] == 1 and min(heights) == 1 / 4
-    assert sum(text.get_text() == "" for text in ax.texts) == 2  # arrows
-    folded = models.build_model("unet", {"base_filters": 4, "levels": 3, "stem": 2})
-    assert [patch.get_height() for patch in plots.unet_diagram(folded, 64).axes[0].patches] == [h / 2 for h in heights]
-
-
 HISTORY = [
     {"epoch": epoch, "loss": 1 / epoch, "dice_coefficient": 0.5, "learning_rate": 0.1}
     | {"val_loss": 1.0, "val_dice_coefficient": 0.4}
@@ -103,6 +92,7 @@ MANIFEST = [
     ("figure", "texts"),
     [
         (plots.training_curves(HISTORY, 2), {"validation", "best epoch"}),
+        (plots.learning_curves({"unet": HISTORY, "other": HISTORY}), {"unet", "other"}),
         (plots.tile_chart(MANIFEST), {"with foreground", "empty"}),
         (
             plots.threshold_curve([0.2, 0.5], [Counts(1, 2, 3, 4), Counts(4, 3, 2, 1)], 0.5),
@@ -119,6 +109,16 @@ def test_curves_explain_their_lines(figure, texts):
 def test_paired_scores_join_the_right_points():
     figure = plots.paired_scores({"a": 0.9, "b": 0.7}, {"b": 0.1, "a": 0.2}, "Dice")
     assert sorted(line.get_ydata().tolist() for line in figure.axes[0].lines) == [[0.1, 0.7], [0.2, 0.9]]
+
+
+def test_cost_chart_fills_what_is_exact():
+    rows = [
+        {"model": name, "parameters": 10**6, "seconds per step": 0.1, "Dice tiled": 0.9, "exact": exact}
+        for name, exact in (("unet", "yes"), ("other", "image_mean"))
+    ]
+    ax = plots.cost_chart(rows).axes[0]
+    assert [len(points.get_facecolor()) for points in ax.collections] == [1, 0]
+    assert [text.get_text() for text in ax.texts] == ["unet", "other"]
 
 
 def test_reach_chart_frames_the_receptive_field():

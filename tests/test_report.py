@@ -30,7 +30,7 @@ def test_every_preset_is_valid(name):
 
 def test_the_preset_original_is_the_published_configuration():
     parameters = report.read_preset("original")
-    assert parameters["model_settings"] == {
+    assert parameters["model_settings"]["unet"] == {
         "base_filters": 16,
         "levels": 8,
         "first_kernel": 7,
@@ -68,7 +68,11 @@ def test_unusable_presets(tmp_path, content, message):
         ({"threshold": "half"}, r"parameter threshold: 'half' is of type str, not float"),
         ({"seed": 1.5}, "type float, not int"),
         ({"model": "unett"}, "Did you mean unet"),
-        ({"model_settings": {"level": 5}}, "Did you mean levels"),
+        ({"models": ["unet", "swin"]}, "model: swin: is not known"),
+        ({"model_settings": {"levels": 5}}, r"model_settings: levels: is not known\. Valid are unet, attention_unet"),
+        ({"model_settings": {"unet": {"level": 5}}}, "Did you mean levels"),
+        ({"model_settings": {"unet": 5}}, "type int, not dict"),
+        ({"comparison": {"epoch": 5}}, r"comparison: epoch: is not known\. Did you mean epochs"),
         ({"training": {"epoch": 5}}, "Did you mean epochs"),
         ({"training": {"loss": "mse"}}, "Choose one of bce_dice"),
         ({"tiles": {"tile_size": 256.0}}, "type float, not int"),

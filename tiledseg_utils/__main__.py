@@ -136,7 +136,10 @@ def number(low: int, high: int | None = None):
 def add_prediction_arguments(command: argparse.ArgumentParser) -> None:
     """How to predict an image in tiles."""
     command.add_argument(
-        "--mode", choices=["exact", "blend"], default="exact", help="exact: as the whole image at once"
+        "--mode",
+        choices=["exact", "blend", "auto"],
+        default="exact",
+        help="exact: as the whole image at once; auto: exact if the network allows it, else blend",
     )
     command.add_argument(
         "--tile-size", type=number(0), default=0, help="pixels; a multiple of 2^(levels-1); 0 chooses by --memory-mb"
@@ -153,7 +156,7 @@ def parser() -> argparse.ArgumentParser:
     main_parser = argparse.ArgumentParser("python -m tiledseg_utils", description="Tiled image segmentation, a course.")
     commands = main_parser.add_subparsers(title="commands", required=True)
 
-    command = commands.add_parser("report", help="run the five notebooks and write a report", **defaults)
+    command = commands.add_parser("report", help="run the notebooks and write a report", **defaults)
     command.add_argument("--data", type=Path, help="folder with images/ and masks/; without it, images are generated")
     command.add_argument("--preset", default="quick", help="a name in notebooks/presets, or the path of a YAML file")
     command.add_argument("--run", type=Path, help="folder for all results; runs/<preset> by default")

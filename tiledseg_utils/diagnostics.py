@@ -129,6 +129,25 @@ def disagreement_map(model: keras.Model, image: np.ndarray, plan: Plan, batch_si
     return (highest - lowest)[: source.shape[0], : source.shape[1]]
 
 
+def grid_differences(model: keras.Model, image: np.ndarray, part: int) -> dict[int, float]:
+    """What it costs to lay tiles on a finer grid than a network asks for, though with more than its halo.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        part: of the alignment, the finer grid, such as 1/4: an integer, here 4.
+
+    Returns:
+        the largest difference from the whole image, by the grid of the tiles in pixels: on the alignment, and off it.
+    """
+    field, whole = receptive_field(model), predict_whole(model, image)
+    tile, finer = 2 * (field.halo + field.alignment), field.alignment // part
+    found = {}
+    for grid, margin in {field.alignment: field.halo, finer: field.halo + finer}.items():
+        plan = make_plan(image.shape, tile, 2 * margin, margin, field.alignment)
+        found[grid] = float(np.abs(predict_plan(model, image, plan) - whole).max())
+    return found
+
+
 def influence_map(model: keras.Model, image: np.ndarray, row: int, column: int, size: int) -> tuple[np.ndarray, tuple]:
     """Which parts of the surroundings the probability at one pixel depends on, by covering them up one after the other.
 

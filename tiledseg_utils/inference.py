@@ -24,7 +24,7 @@ from .receptive_field import receptive_field, required_halo
 from .streaming import BandWriter, Source, open_source
 from .tiling import pad_to, reduce_image
 
-MODES = ("exact", "blend")
+MODES = ("exact", "blend", "auto")
 
 Forward = Callable[[np.ndarray], np.ndarray]
 """(N, h, w, 3) to (N, h, w, 1) probabilities."""
@@ -190,17 +190,20 @@ def plan_prediction(
     field, channels = receptive_field(model), model.output_shape[-1]
     if channels != 1:
         raise UserError("the model", f"predicts {channels} channels", "Give a model with one foreground probability")
-    halo = required_halo(model) if mode == "exact" else None  # Refuses models that no halo makes exact.
     fixed = model.input_shape[1:3]
     if None not in fixed:
         if fixed[0] != fixed[1] or tile_size not in (0, fixed[0]) or min(shape[:2]) < fixed[0]:
             remedy = "Give square tiles of that size and larger images, or rebuild it with keras.Input((None, None, 3))"
             raise UserError("the model", f"takes images of {fixed[0]} x {fixed[1]} pixels only", remedy)
         tile_size = fixed[0]
+    if mode == "auto":
+        mode = "blend" if field.obstacles or 0 < tile_size <= 2 * field.halo else "exact"
+        overlap = -(-overlap // field.alignment) * field.alignment
     bytes_per_pixel = field.bytes_per_pixel * batch_size * _device_count()
     max_pixels = max(1, memory_mb * 2**20 // bytes_per_pixel)
     if mode == "exact":
-        return exact_plan(shape, field.alignment, halo, tile_size, max_pixels)
+        # Refuses models that no halo makes exact.
+        return exact_plan(shape, field.alignment, required_halo(model), tile_size, max_pixels)
     return blended_plan(shape, field.alignment, field.halo, overlap, tile_size, max_pixels)
 
 
@@ -218,12 +221,13 @@ def predict_tiled(
 
     Mode "exact" gives what `predict_whole` gives, up to the rounding of float32, from tiles with a halo as large as the
     network's receptive field asks for (`receptive_field.required_halo`). Mode "blend" takes tiles with less overlap,
-    which is cheaper, and hides by a gradual passage from tile to tile that they disagree.
+    which is cheaper, and hides by a gradual passage from tile to tile that they disagree. Mode "auto" is "exact" where
+    the network and `tile_size` allow it, and else "blend", with the next larger overlap that fits the network.
 
     Args:
         model: (N, h, w, 3) to (N, h, w, 1), for any h and w that are multiples of its alignment.
         image: (H, W, 3) uint8 RGB, or what else `streaming.open_source` takes.
-        mode: "exact" or "blend".
+        mode: "exact", "blend" or "auto".
         tile_size: side of a tile, pixels; a multiple of the network's alignment, 2^(levels-1) for a U-Net. 0 chooses
             tiles for this image, not always square, with which the network has least to do within `memory_mb`. A fixed
             size compiles one program for all images.

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -115,37 +116,6 @@ def tile_chart(manifest: Sequence[Mapping]) -> Figure:
     return figure
 
 
-def unet_diagram(model, size: int) -> Figure:
-    """The stages of a U-Net: a block per convolution, as high as its picture and wider for more filters.
-
-    Args:
-        model: a Keras model whose layers stand in the order down, bridge, up.
-        size: side of the input, pixels.
-    """
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    ax = figure.subplots()
-    side, x, skips = 1.0, 0.0, []
-    for layer in model.layers:
-        kind = type(layer).__name__
-        if kind == "SpaceToDepth":
-            side /= layer.size
-        elif kind == "MaxPooling":
-            skips.append(x)
-            side, x = side / 2, x + 0.5
-        elif kind == "UpConvolution":
-            side, x = side * 2, x + 0.5
-            height = 0.61 - 0.07 * len(skips)
-            ax.annotate("", (x, height), (skips.pop(), height), arrowprops={"arrowstyle": "->", "color": "0.6"})
-        elif kind == "Conv2D":
-            width = 0.08 * layer.filters**0.5 + 0.1
-            ax.add_patch(Rectangle((x, -side / 2), width, side, color=TILED))
-            ax.text(x + width / 2, -side / 2 - 0.03, f"{layer.filters}", ha="center", va="top", fontsize=8)
-            x += width + 0.12
-    ax.set(xlim=(-0.2, x), ylim=(-0.62, 0.62), title=f"filters of each convolution; skips; {size} px at full height")
-    ax.set_axis_off()
-    return figure
-
-
 def reach_chart(image: np.ndarray, pixel: tuple[int, int], radius: int, influence: np.ndarray, window: tuple) -> Figure:
     """How far a network sees: its receptive field around a pixel, and what in it really counts.
 
@@ -216,6 +186,18 @@ def training_curves(history: Sequence[Mapping], best_epoch: int) -> Figure:
     return figure
 
 
+def learning_curves(histories: Mapping[str, Sequence[Mapping]]) -> Figure:
+    """Validation loss by epoch, a line for each training."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    ax = figure.subplots()
+    for (name, history), style in zip(histories.items(), itertools.cycle(["o-", "s--", "^-.", "v:"]), strict=False):
+        epochs = [row["epoch"] for row in history]
+        ax.plot(epochs, [row["val_loss"] for row in history], style, markersize=3, label=name)
+    ax.set(xlabel="epoch", ylabel="validation loss")
+    ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
 def threshold_curve(thresholds: Sequence[float], counts: Sequence[Counts], in_use: float) -> Figure:
     """Dice, precision and recall by threshold, and the threshold in use."""
     figure = Figure(figsize=(5, 3.2), layout="constrained")
@@ -240,6 +222,23 @@ def paired_scores(tiled: Mapping[str, float], non_tiled: Mapping[str, float], ti
     return figure
 
 
+def cost_chart(rows: Sequence[Mapping]) -> Figure:
+    """Dice of architectures against the seconds of a training step; filled where tiles are exact, larger for more
+    parameters. `rows` as `comparison.measure` returns them.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    ax = figure.subplots()
+    for row in rows:
+        place = row["seconds per step"], row["Dice tiled"]
+        filled = TILED if row["exact"] == "yes" else "none"
+        ax.scatter(*place, s=row["parameters"] ** 0.5 / 8 + 15, facecolors=filled, edgecolors=TILED, alpha=0.8)
+        ax.annotate(row["model"], place, xytext=(9, 4), textcoords="offset points", fontsize=9)
+    ax.set(xscale="log", xlabel="seconds per training step", ylabel="mean Dice of the test images, tiled")
+    ax.set_title("filled: exact tiles are possible; area grows with the number of parameters", fontsize=9)
+    ax.margins(x=0.25, y=0.2)
+    return figure
+
+
 class Table:
     """Rows of one kind, shown in a notebook as a table; numbers with at most four significant digits."""
 
@@ -248,7 +247,7 @@ class Table:
 
     def _repr_html_(self):
         def cell(value, tag="td"):
-            digits = ".4g" if isinstance(value, float) and abs(value) >= 0.001 else ".4f"
+            digits = ".4g" if isinstance(value, float) and (abs(value) >= 0.001 or value == 0) else ".1e"
             text = format(value, digits) if isinstance(value, float) else str(value)
             align = "left" if isinstance(value, str) else "right"
             return f"<{tag} style='text-align:{align}'>{html.escape(text)}</{tag}>"
@@ -286,6 +285,34 @@ def ladder_claims(rows: Sequence[Mapping]) -> list[Claim]:
         Claim("Seam score side by side {:.2f}, blended {:.2f}.".format(*seams), seams[0] > seams[1]),
         Claim(symmetries, gain > 0),
     ]
+
+
+def architecture_claims(rows: Sequence[Mapping]) -> list[Claim]:
+    """What the course expects of the architectures in `comparison.measure`, beside what they did."""
+    wins = sum(row["Dice tiled"] > row["Dice non-tiled"] for row in rows)
+    claims = [Claim(f"Tiled beats non-tiled for {wins} of {len(rows)} architectures.", wins == len(rows))]
+    exact = [row["largest difference"] for row in rows if row["exact"] == "yes"]
+    others = [row["largest difference"] for row in rows if row["exact"] != "yes"]
+    if exact:
+        claims.append(Claim(f"Exact tiles differ from the whole by {max(exact):.1e} at most.", max(exact) <= 1e-5))
+    if others:
+        claims.append(Claim(f"Where tiles cannot be exact, by {min(others):.4f} at least.", min(others) > 1e-3))
+    return claims
+
+
+def choices(rows: Sequence[Mapping]) -> Table:
+    """Of the architectures in `comparison.measure`, the first by several measures."""
+    best = max(rows, key=lambda row: row["Dice tiled"])
+    near = [row for row in rows if row["Dice tiled"] >= best["Dice tiled"] - 0.02]
+    cheapest = min(rows, key=lambda row: row["seconds per step"])
+    chosen = {
+        "highest Dice": best,
+        "cheapest step within 0.02 of it": min(near, key=lambda row: row["seconds per step"]),
+        "cheapest step of all": cheapest,
+        "fewest parameters": min(rows, key=lambda row: row["parameters"]),
+    }
+    names = ("model", "Dice tiled", "seconds per step", "parameters", "exact")
+    return Table([{"": what} | {name: row[name] for name in names} for what, row in chosen.items()])
 
 
 def disagreement_pictures(disagreement: np.ndarray, error: np.ndarray) -> tuple[dict[str, np.ndarray], Claim]:

@@ -31,7 +31,8 @@ from .evaluation import Meter
 from .files import UserError, atomic_path, check_arguments, check_names, check_type, read_json, setting_from, write_json
 from .images import SPLITS, find_pairs, require_sound, split_pairs
 from .inference import plan_prediction, predict_tiled
-from .models import build_model, check_settings
+from .models import MODELS, build_model, check_settings
+from .plots import Table
 from .tiling import TileSetting
 from .training import TrainingSetting
 
@@ -101,12 +102,17 @@ def check_parameters(parameters: Mapping) -> None:
     if merged["added_images"] < 0:
         raise UserError(f"added_images {merged['added_images']}", "is below 0", "Give 0 or a number of images")
     setting_from(TileSetting, merged["tiles"], "tiles")
-    setting_from(TrainingSetting, merged["training"], "training")
+    for name in ("training", "comparison"):
+        setting_from(TrainingSetting, merged[name], name)
     Augmentation.from_dict(merged["augmentation"])
-    check_settings(merged["model"], merged["model_settings"])
+    settings = merged["model_settings"]
+    check_names("model_settings", settings, MODELS)
+    for name in {merged["model"], *merged["models"], *settings}:
+        check_type(f"model_settings: {name}", settings.get(name, {}), {})
+        check_settings(name, settings.get(name, {}))
     check_arguments("prediction", predict_tiled, merged["prediction"])
     # Found out now, not after the training: tiles that do not suit the network. Any large image will do.
-    network = build_model(merged["model"], merged["model_settings"])
+    network = build_model(merged["model"], settings.get(merged["model"]))
     plan_prediction(network, (8192, 8192), **{k: v for k, v in merged["prediction"].items() if k != "symmetries"})
 
 
@@ -237,12 +243,14 @@ def write_page(run: Path, metrics: Mapping, parameters: Mapping, executed: Mappi
         {**read_json(path.with_suffix(".json")), "name": path.stem, "png": base64.b64encode(path.read_bytes()).decode()}
         for path in sorted((run / "figures").glob("*.png"))
     ]
+    compared = run / "results" / "06_architectures.json"
     environment = jinja2.Environment(loader=jinja2.PackageLoader("tiledseg_utils", "."), autoescape=True)
     page = environment.get_template("report.html").render(
         run=run.name,
         metrics=metrics,
         parameters=parameters,
         figures=figures,
+        architectures=Table(read_json(compared))._repr_html_() if compared.exists() else "",
         notebooks=executed,
         commit=git_commit(),
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -253,7 +261,9 @@ def write_page(run: Path, metrics: Mapping, parameters: Mapping, executed: Mappi
 
 
 def make_report(run: Path, preset: str, data: Path | None = None, overwrite: bool = False) -> Path:
-    """Run all notebooks and write the report. An interrupted run goes on with the first unfinished notebook.
+    """Run the notebooks and write the report. An interrupted run goes on with the first unfinished notebook.
+
+    The last notebook, which compares architectures, is run if the preset names `models`; the report is there before.
 
     Args:
         run: run folder, made if missing.
@@ -281,9 +291,14 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
     parameters |= {"run_dir": str(run), "data_dir": str(data or "")}
     prepare_run(run, {"preset": preset, "description": description, "parameters": parameters}, overwrite)
 
-    executed = {path.stem: execute(path, run, parameters) for path in notebooks()}
+    *course, comparison = notebooks()
+    executed = {path.stem: execute(path, run, parameters) for path in course}
     metrics = collect_metrics(run, preset, seed, max(cost["peak_mb"] for cost in executed.values()))
     page = write_page(run, metrics, parameters, executed)
+    if parameters.get("models"):
+        print(f"{comparison.stem} comes on top; all else is there already: {page}", flush=True)
+        executed[comparison.stem] = execute(comparison, run, parameters)
+        page = write_page(run, metrics, parameters, executed)
     write_json(run / "metrics.json", metrics)
     low, high = metrics["difference"]["ci95"]
     interval = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"

@@ -262,6 +262,7 @@ def train(
     setting: TrainingSetting,
     seed: int,
     preview: Callable[[keras.Model, int], None] | None = None,
+    tiles: Path | None = None,
 ) -> dict:
     """Train on `<run>/tiles`, or go on where a killed run stopped; write `<run>/model.keras`.
 
@@ -272,6 +273,7 @@ def train(
         setting: see `TrainingSetting`.
         seed: of the initial weights, the draws of tiles, their augmentation, and dropout.
         preview: called with the model and the epoch (from 1) after each epoch, before its state is saved.
+        tiles: folder of the tiles, if it is not `<run>/tiles`.
 
     Returns:
         {"steps", "seconds", "parameters", "best_epoch", "device", "history"}; the last one row per epoch, in which
@@ -282,8 +284,9 @@ def train(
             settings, or a checkpoint of another model, the loss is not finite, or the disk is full.
     """
     run = Path(run)
+    tiles = Path(tiles or run / "tiles")
     batches = TrainingBatches(
-        run / "tiles", setting.batch_size, setting.steps_per_epoch, seed, Augmentation.from_dict(augmentation)
+        tiles, setting.batch_size, setting.steps_per_epoch, seed, Augmentation.from_dict(augmentation)
     )
     counting = []
     if setting.patience:
@@ -292,7 +295,7 @@ def train(
         reducer = keras.callbacks.ReduceLROnPlateau(factor=setting.reduce_factor, patience=setting.reduce_patience)
         counting.append(reducer)
     request = {"model": model, "model_settings": model_settings, "augmentation": augmentation, "seed": seed}
-    request |= {"training": asdict(setting), "tiles": hash_file(run / "tiles" / MANIFEST)}
+    request |= {"training": asdict(setting), "tiles": hash_file(tiles / MANIFEST)}
     request = json.loads(json.dumps(request))  # As it will be read back.
     run_state = RunState(run / "training", batches, counting, max(1, setting.average_epochs), request)
     state = run_state.state
@@ -318,7 +321,7 @@ def train(
             callbacks.append(show)
         network.fit(
             batches,
-            validation_data=ValidationBatches(run / "tiles", setting.batch_size, setting.validation_steps),
+            validation_data=ValidationBatches(tiles, setting.batch_size, setting.validation_steps),
             epochs=setting.epochs,
             initial_epoch=state["epoch"],
             callbacks=[*callbacks, run_state],

@@ -40,8 +40,8 @@ def train(run: Path, data: Path, parameters: Mapping, seed: int) -> list[dict]:
         model.save(run / "snapshots" / f"{epoch:03d}.keras", include_optimizer=False)
 
     setting = setting_from(training.TrainingSetting, parameters["training"], "training")
-    names = ("model", "model_settings", "augmentation")
-    return training.train(run, *(parameters[name] for name in names), setting, seed, keep)["history"]
+    model, settings = parameters["model"], parameters["model_settings"].get(parameters["model"], {})
+    return training.train(run, model, settings, parameters["augmentation"], setting, seed, keep)["history"]
 
 
 def score(path: Path, pairs: list[images.Pair], parameters: Mapping) -> dict[str, evaluation.Counts]:

@@ -1,4 +1,4 @@
-"""The five notebooks, executed under the preset `smoke` by the command line, each in a process of its own."""
+"""The notebooks, executed under the preset `smoke` by the command line, each in a process of its own."""
 
 import json
 import os
@@ -120,6 +120,14 @@ def test_exact_tiles_equal_the_whole_image_and_others_do_not(run):
     assert difference["exact"] <= 1e-5 < 1e-2 < min(difference["side by side"], difference["one pixel more"])
     assert float(ladder["side by side"]["seam score"]) > 1.5 * float(ladder["blended"]["seam score"])
     assert ladder["exact"]["Dice"] == ladder["whole image"]["Dice"]
+
+
+def test_architectures_are_compared_on_the_page(run):
+    rows = read_json(run / "results" / "06_architectures.json")
+    assert [row["model"] for row in rows] == ["unet", "swin_unet"]
+    assert all(row["exact"] == "yes" and row["largest difference"] <= 1e-5 for row in rows)
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
+    assert page.index("<h2>Architectures") < page.index(">swin_unet<") < page.index("<h2>Figures")
 
 
 def test_previews_and_model_are_left_for_the_user(run):

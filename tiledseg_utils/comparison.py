@@ -1,0 +1,109 @@
+"""Several architectures on the same tiles: trained with the same budget, measured in the same way."""
+
+import gc
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from . import evaluation, images, inference, training
+from .memory import release_freed_memory
+from .receptive_field import receptive_field
+
+
+def train_each(
+    run: Path, names: Sequence[str], model_settings: Mapping, augmentation: Mapping, setting, seed: int
+) -> dict[str, dict]:
+    """Train each architecture in `<run>/architectures/<name>` on the tiles of the run; what is trained, stays.
+
+    Args:
+        run: run folder with `tiles`.
+        names: in `models.MODELS`.
+        model_settings: settings by name; those that are not there have their defaults.
+        augmentation, setting, seed: as for `training.train`, the same for all.
+
+    Returns:
+        what `training.train` returns, by name.
+    """
+    results = {}
+    for name in names:
+        print(name, flush=True)
+        gc.collect()  # A model refers to itself in circles, and the one before would stay through the next training.
+        release_freed_memory()
+        folder, own = Path(run) / "architectures" / name, model_settings.get(name, {})
+        results[name] = training.train(folder, name, own, augmentation, setting, seed, tiles=Path(run) / "tiles")
+    return results
+
+
+def tiles_per_second(model: keras.Model, tiles: np.ndarray) -> float:
+    """How many tiles of a batch (N, T, T, 3) a network predicts in a second: the fastest of three, once compiled."""
+    model.predict_on_batch(tiles)
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        model.predict_on_batch(tiles)
+        seconds.append(time.perf_counter() - started)
+    return len(tiles) / min(seconds)
+
+
+def measure(
+    run: Path,
+    trained: Mapping[str, Mapping],
+    test: Sequence[images.Pair],
+    tiles: np.ndarray,
+    prediction: Mapping,
+    threshold: float,
+    side: int,
+) -> tuple[list[dict], dict[str, dict[str, np.ndarray]]]:
+    """What each architecture is worth and costs.
+
+    Args:
+        run: run folder, where `train_each` trained.
+        trained: what it returned.
+        test: images to score whole.
+        tiles: a batch (N, T, T, 3) uint8 to time; images are reduced to T for the non-tiled prediction.
+        prediction: arguments of `inference.predict_tiled`; mode "auto" suits all.
+        threshold: of the probability.
+        side: of the part of the first test image in which tiles are compared with the whole, pixels.
+
+    Returns:
+        a row for each: `parameters`, `seconds per step` of training (the median epoch, with its validation),
+        `tiles per second`, `peak MB` that one image added, `Dice tiled` and `Dice non-tiled` (means), `grid` and `halo`
+        in pixels, `exact` ("yes", or the kind of layer that makes it impossible), and the `largest difference` of
+        tiles from the whole;
+        masks (H, W) bool by architecture and stem.
+    """
+    rows, masks = [], {}
+    part = images.read_image(test[0].image)[:side, :side]
+    for name, result in trained.items():
+        model = inference.load_model(Path(run) / "architectures" / name / "model.keras")
+        field, epochs = receptive_field(model), result["history"]
+        ways = {
+            "tiled": partial(inference.predict_tiled, model, **prediction),
+            "non_tiled": partial(inference.predict_reduced, model, size=tiles.shape[1]),
+        }
+        scores, found = evaluation.compare(ways, test, threshold)
+        masks[name] = found["tiled"]
+        # Tiles at least so large that those that can be exact are.
+        size = max(prediction.get("tile_size", 0), 2 * (field.halo + field.alignment) * (not field.obstacles))
+        in_tiles = inference.predict_tiled(model, part, **{**prediction, "tile_size": size})
+        steps = result["steps"] / len(epochs)
+        rows.append(
+            {
+                "model": name,
+                "parameters": model.count_params(),
+                "seconds per step": float(np.median([row["seconds"] for row in epochs])) / steps,
+                "tiles per second": tiles_per_second(model, tiles),
+                "peak MB": scores["tiled"]["added_mb"],
+                "Dice tiled": scores["tiled"]["dice"]["mean"],
+                "Dice non-tiled": scores["non_tiled"]["dice"]["mean"],
+                "grid": field.alignment,
+                "halo": field.halo,
+                "exact": field.obstacles[0].split()[1].strip("()") if field.obstacles else "yes",
+                "largest difference": float(np.abs(in_tiles - inference.predict_whole(model, part)).max()),
+            }
+        )
+    return rows, masks
