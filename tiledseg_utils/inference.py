@@ -199,6 +199,8 @@ def plan_prediction(
     if mode == "auto":
         mode = "blend" if field.obstacles or 0 < tile_size <= 2 * field.halo else "exact"
         overlap = -(-overlap // field.alignment) * field.alignment
+        if tile_size:
+            overlap = min(overlap, tile_size // 2 // field.alignment * field.alignment)
     bytes_per_pixel = field.bytes_per_pixel * batch_size * _device_count()
     max_pixels = max(1, memory_mb * 2**20 // bytes_per_pixel)
     if mode == "exact":
@@ -222,7 +224,7 @@ def predict_tiled(
     Mode "exact" gives what `predict_whole` gives, up to the rounding of float32, from tiles with a halo as large as the
     network's receptive field asks for (`receptive_field.required_halo`). Mode "blend" takes tiles with less overlap,
     which is cheaper, and hides by a gradual passage from tile to tile that they disagree. Mode "auto" is "exact" where
-    the network and `tile_size` allow it, and else "blend", with the next larger overlap that fits the network.
+    the network and `tile_size` allow it, and else "blend", with an overlap that fits the network and the tile.
 
     Args:
         model: (N, h, w, 3) to (N, h, w, 1), for any h and w that are multiples of its alignment.

@@ -10,7 +10,10 @@ import numpy as np
 
 
 def layer_seed(*key: int) -> int:
-    """A 32-bit seed for one layer, from non-negative numbers that tell it from all others, such as (seed, level)."""
+    """A 32-bit seed for one layer, from non-negative numbers that tell it from all others, such as (seed, level).
+
+    Zeros at the end do not count.
+    """
     return int(np.random.SeedSequence(key).generate_state(1)[0])
 
 
