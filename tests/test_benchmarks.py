@@ -185,7 +185,8 @@ def test_training_benchmark(monkeypatch, tmp_path, capsys):
     ours, again = json.loads(out.read_text())["results"]
     assert ours["ours_takes"] == 1 and len(ours["rounds"]) == 5 and ours["seconds_per_step"] > 0
     assert again["ours_takes"] == pytest.approx(ours["seconds_per_step"] / again["seconds_per_step"])
-    assert again["loss"] == ours["loss"] > 0  # The same seed: the same steps.
+    # The same seed: the same steps, to below what the 0.02 scores with which the network begins, half being foreground.
+    assert again["loss"] == ours["loss"] < 1.46
     assert "x as long" in capsys.readouterr().out
 
 

@@ -384,14 +384,8 @@ def _sum(*inputs):
 
 _TO_PASS_ON = (
     *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax, layers.Rescaling),
-    *(
-        ColorInput,
-        ImageNetInput,
-        layers.Normalization,
-        layers.LayerNormalization,
-        layers.RMSNormalization,
-        layers.UnitNormalization,
-    ),
+    *(layers.Normalization, layers.LayerNormalization, layers.RMSNormalization, layers.UnitNormalization),
+    *(ColorInput, ImageNetInput),
 )
 
 
