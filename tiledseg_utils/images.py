@@ -49,7 +49,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class _Stored:
+class Stored:
     """What a file holds: integers `(H, W, 1)` or `(H, W, 3)` RGB, and its count of channels before any were dropped."""
 
     pixels: np.ndarray
@@ -64,8 +64,13 @@ def _read_bytes(path: Path) -> bytes:
         raise UserError(path, f"cannot be opened ({error.strerror})", "Check its name and permissions") from error
 
 
-def _decode(path: Path) -> _Stored:
-    data = _read_bytes(path)
+def decode(path: Path, data: bytes | None = None) -> Stored:
+    """Decode a PNG, JPEG, TIFF or BMP file, whose content is `data` if that is not to be read from `path`.
+
+    Raises:
+        UserError: as for `read_image`.
+    """
+    data = _read_bytes(path) if data is None else data
     kind = next((kind for start, kind in SIGNATURES.items() if data.startswith(start)), None)
     if not data:
         raise UserError(path, "is an empty file", "Copy it again from its source")
@@ -83,7 +88,7 @@ def _decode(path: Path) -> _Stored:
         raise UserError(path, f"holds decimal numbers ({pixels.dtype.name}){nan}", remedy)
     pixels = np.atleast_3d(pixels)
     channels = pixels.shape[2]
-    return _Stored(pixels[..., : 3 if channels >= 3 else 1], channels, is_jpeg)
+    return Stored(pixels[..., : 3 if channels >= 3 else 1], channels, is_jpeg)
 
 
 def _decode_cv2(path: Path, data: bytes, kind: str) -> np.ndarray:
@@ -163,16 +168,22 @@ def scale_to_uint8(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.rint(scaled, out=scaled).clip(0, 255).astype(np.uint8)
 
 
-def _to_rgb(stored: _Stored) -> tuple[np.ndarray, list[str]]:
+def percentile_limits(pixels: np.ndarray) -> tuple[float, float]:
+    """The values of integers that `read_image` scales to 0 and 255: the 0.1 and 99.9 percentiles of all channels."""
+    safe = pixels.astype(np.float64) if pixels.dtype.kind == "i" else pixels  # NumPy's differences may overflow
+    low, high = np.percentile(safe, PERCENTILES).tolist()
+    if low == high:  # a few bright spots on even ground
+        low, high = float(pixels.min()), float(pixels.max())
+    return low, high
+
+
+def to_rgb(stored: Stored) -> tuple[np.ndarray, list[str]]:
     """Apply the rules of `read_image`; also return notes for the user."""
     pixels, used = stored.pixels, stored.pixels.shape[2]
     notes = [f"{stored.channels} channels, first {used} used"] if stored.channels > used else []
     if pixels.dtype != np.uint8:
         bits = 8 * pixels.dtype.itemsize
-        safe = pixels.astype(np.float64) if pixels.dtype.kind == "i" else pixels  # NumPy's differences may overflow
-        low, high = np.percentile(safe, PERCENTILES).tolist()
-        if low == high:  # a few bright spots on even ground
-            low, high = float(pixels.min()), float(pixels.max())
+        low, high = percentile_limits(pixels)
         notes.append(f"{bits}-bit, " + ("constant" if low == high else f"scaled from {low:.0f}-{high:.0f}"))
         pixels = scale_to_uint8(pixels, low, high)
     dark = [name for index, name in enumerate(("red", "green", "blue")[:used]) if not stored.pixels[..., index].any()]
@@ -180,7 +191,7 @@ def _to_rgb(stored: _Stored) -> tuple[np.ndarray, list[str]]:
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if used == 1 else np.ascontiguousarray(pixels), notes
 
 
-def _to_mask(path: Path, stored: _Stored) -> tuple[np.ndarray, list[str]]:
+def to_mask(path: Path, stored: Stored) -> tuple[np.ndarray, list[str]]:
     """Apply the rules of `read_labels`: bool for a binary mask, int32 for labels; also return notes for the user."""
     pixels, notes = stored.pixels[..., 0], []
     low, high = int(pixels.min()), int(pixels.max())
@@ -225,7 +236,8 @@ def _forms_areas(pixels: np.ndarray, high: int) -> bool:
     return 4 * np.count_nonzero(inside) >= total or 2 * np.count_nonzero(apart) >= total
 
 
-def _to_labels(mask: np.ndarray) -> np.ndarray:
+def to_labels(mask: np.ndarray) -> np.ndarray:
+    """The connected components of a bool mask; labels as they are."""
     return cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[1] if mask.dtype == bool else mask
 
 
@@ -240,7 +252,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     Raises:
         UserError: the file cannot be opened, is empty, cut, damaged or no image, has several pages, or holds floats.
     """
-    return _to_rgb(_decode(Path(path)))[0]
+    return to_rgb(decode(Path(path)))[0]
 
 
 def read_labels(path: str | os.PathLike) -> np.ndarray:
@@ -258,12 +270,12 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
     Raises:
         UserError: as for `read_image`, and for a coloured or soft mask or a negative label.
     """
-    return _to_labels(_to_mask(Path(path), _decode(Path(path)))[0])
+    return to_labels(to_mask(Path(path), decode(Path(path)))[0])
 
 
 def read_mask(path: str | os.PathLike) -> np.ndarray:
     """Read a mask file as `(H, W)` bool, True = foreground, by the rules of `read_labels`."""
-    return _to_mask(Path(path), _decode(Path(path)))[0] != 0
+    return to_mask(Path(path), decode(Path(path)))[0] != 0
 
 
 def write_image(path: str | os.PathLike, array: np.ndarray) -> None:
@@ -328,7 +340,8 @@ def _scan(folder: Path) -> tuple[dict[str, Path], dict[str, Path], list[str]]:
     return images, masks, problems if images or problems else ["holds no images"]
 
 
-def _all_in_one(path: Path, problems: Sequence[str], remedy: str) -> UserError:
+def all_in_one(path: Path, problems: Sequence[str], remedy: str) -> UserError:
+    """One error that lists up to ten problems."""
     listed = [*problems[:10], f"and {len(problems) - 10} more"] if len(problems) > 10 else problems
     return UserError(path, problems[0] if len(problems) == 1 else "\n  ".join(["", *listed]), remedy)
 
@@ -346,11 +359,12 @@ def find_pairs(folder: str | os.PathLike) -> list[Pair]:
     images, masks, problems = _scan(Path(folder))
     if problems:
         remedy = "Give each file in images one of the same name in masks or labels, and keep nothing else there"
-        raise _all_in_one(Path(folder), problems, remedy)
+        raise all_in_one(Path(folder), problems, remedy)
     return [Pair(stem, images[stem], masks[stem]) for stem in sorted(images)]
 
 
-def _check_sizes(pair: Pair, image: np.ndarray, mask: np.ndarray) -> None:
+def check_sizes(pair: Pair, image: np.ndarray, mask: np.ndarray) -> None:
+    """Raise a UserError if a mask has not the height and width of its image."""
     if image.shape[:2] != mask.shape:
         sizes = f"is {mask.shape[0]} x {mask.shape[1]} pixels (rows x columns), but its image {pair.image} is"
         remedy = "Export the mask again at the size of the image"
@@ -364,7 +378,7 @@ def read_pair(pair: Pair, labels: bool = False) -> tuple[np.ndarray, np.ndarray]
         UserError: as for `read_image` and `read_labels`, or the two differ in size.
     """
     image, mask = read_image(pair.image), (read_labels if labels else read_mask)(pair.mask)
-    _check_sizes(pair, image, mask)
+    check_sizes(pair, image, mask)
     return image, mask
 
 
@@ -395,7 +409,7 @@ def _given_split(folder: Path, stems: Collection[str]) -> dict[str, str]:
     if "train" not in splits.values():
         problems.append("no image is left for training")
     if problems:
-        raise _all_in_one(path, problems, "List each image once, with the split train, valid or test")
+        raise all_in_one(path, problems, "List each image once, with the split train, valid or test")
     return splits
 
 
@@ -448,18 +462,18 @@ def check_folder(folder: str | os.PathLike) -> tuple[list[dict], list[str]]:
         row |= {"stem": stem, "split": splits.get(stem)}
         with _collecting(problems):
             if stem in images:
-                stored = _decode(images[stem])
-                image, notes = _to_rgb(stored)
+                stored = decode(images[stem])
+                image, notes = to_rgb(stored)
                 row |= {"height": image.shape[0], "width": image.shape[1]}
                 row |= {"dtype": stored.pixels.dtype.name, "channels": stored.channels}
         with _collecting(problems):
             if stem in masks:
-                mask, mask_notes = _to_mask(masks[stem], _decode(masks[stem]))
+                mask, mask_notes = to_mask(masks[stem], decode(masks[stem]))
                 notes = notes + mask_notes
                 row |= {"foreground_percent": 100 * float((mask != 0).mean())}
-                row |= {"objects": int(np.count_nonzero(np.unique(_to_labels(mask))))}
+                row |= {"objects": int(np.count_nonzero(np.unique(to_labels(mask))))}
                 if image is not None:
-                    _check_sizes(Pair(stem, images[stem], masks[stem]), image, mask)
+                    check_sizes(Pair(stem, images[stem], masks[stem]), image, mask)
         row["note"] = ", ".join(notes + ["see problems"] * (len(problems) > known))
         rows += [row] if stem in images else []
     return rows, problems
@@ -469,7 +483,7 @@ def require_sound(folder: str | os.PathLike) -> list[dict]:
     """Return the rows of `check_folder`, or raise one UserError that lists every problem."""
     rows, problems = check_folder(folder)
     if problems:
-        raise _all_in_one(Path(folder), problems, "Mend these files, then try again")
+        raise all_in_one(Path(folder), problems, "Mend these files, then try again")
     return rows
 
 
