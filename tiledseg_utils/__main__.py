@@ -55,6 +55,14 @@ def data_check(arguments) -> None:
     print(f"{len(rows)} images, no problems")
 
 
+def data_neurips(arguments) -> None:
+    from .neurips import RECORD, convert_archive, fetch_archive
+
+    archive = arguments.archive or fetch_archive(arguments.folder, arguments.yes, arguments.record or RECORD)
+    rows = convert_archive(archive, arguments.folder, arguments.select, arguments.keep_going)
+    print(f"{len(rows)} images with labels in {arguments.folder}")
+
+
 def tiles(arguments) -> dict:
     """How to predict, of the arguments that `add_prediction_arguments` added."""
     names = ("mode", "tile_size", "overlap", "symmetries", "memory_mb")
@@ -172,6 +180,22 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--size", type=number(1), help="side of the images, pixels; by default 1024 to 2096")
     command.add_argument("--jpeg", type=number(1, 100), metavar="QUALITY", help="write JPEG images, quality 1 to 100")
     command.set_defaults(function=data_synthetic)
+    command = data_commands.add_parser(
+        "neurips",
+        help="download the images of the NeurIPS 2022 challenge",
+        description="Make a data folder of the labelled images of the NeurIPS 2022 Cell Segmentation challenge, "
+        "doi:10.5281/zenodo.10719375, licence CC BY-NC-ND 4.0. After an interruption, the same command goes on.",
+        **defaults,
+    )
+    command.add_argument("folder", type=Path)
+    command.add_argument("--archive", type=Path, help="a Training-labeled.zip that is here already")
+    command.add_argument(
+        "--select", default="all", help="stems with commas between, a file with one per line, all, or bare-nuclei"
+    )
+    command.add_argument("--keep-going", action="store_true", help="leave out unreadable images; list them at the end")
+    command.add_argument("--yes", action="store_true", help="download without asking")
+    command.add_argument("--record", help=argparse.SUPPRESS)  # address of the Zenodo record; tests have their own
+    command.set_defaults(function=data_neurips)
     command = data_commands.add_parser("check", help="tell what is in a data folder and what is wrong with it")
     command.add_argument("folder", type=Path)
     command.set_defaults(function=data_check)
