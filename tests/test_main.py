@@ -27,7 +27,9 @@ def exit_code(*arguments) -> int:
         return leaving.code
 
 
-@pytest.mark.parametrize("command", ["", "report", "data", "data synthetic", "data check", "predict", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["", "report", "data", "data synthetic", "data check", "data neurips", "predict", "evaluate"]
+)
 def test_every_command_has_help(command, capsys):
     assert exit_code(*command.split(), "--help") == 0
     assert "usage: python -m tiledseg_utils" in capsys.readouterr().out

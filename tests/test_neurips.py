@@ -160,6 +160,14 @@ def test_a_server_without_ranges_or_a_useless_rest_begins_anew(tmp_path, zenodo,
     assert zenodo.ranges[-1] == "bytes=300-"
 
 
+def test_a_part_that_is_complete_is_not_downloaded_again(tmp_path, zenodo):
+    part = tmp_path / "out" / "download" / f"{neurips.ARCHIVE}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(zenodo.content)
+    assert fetch_archive(tmp_path / "out", True, zenodo.record).read_bytes() == zenodo.content
+    assert zenodo.ranges == [] and not part.exists()
+
+
 def test_interrupt_keeps_what_has_arrived(tmp_path, zenodo, monkeypatch):
     zenodo.cuts = 1
 
@@ -513,6 +521,15 @@ def test_disk_full_while_unpacking(tmp_path, rng, capsys):
         assert written(tmp_path / "out") == [".journal.jsonl", *done]
     assert len(convert_archive(path, tmp_path / "out")) == 3
     np.testing.assert_array_equal(read_image(tmp_path / "out" / "images" / "b.png"), noise)
+
+
+def test_disk_full_while_noting_what_is_done(tmp_path, archive, capsys):
+    with full_disk(700):  # room for each small file, not for the growing journal
+        words = [neurips.JOURNAL, "cannot be written", "disk space"]
+        assert_user_error(lambda: convert_archive(archive, tmp_path / "out"), tmp_path / "out", *words)
+    assert not (tmp_path / "out" / "manifest.csv").exists()
+    assert (tmp_path / "out" / neurips.JOURNAL).stat().st_size == 700  # its last line is cut
+    assert [row["stem"] for row in convert_archive(archive, tmp_path / "out")] == ["a", "b", "c"]
 
 
 def test_folders_with_other_content_are_refused(tmp_path, archive, data_folder):

@@ -44,8 +44,8 @@ JOURNAL = ".journal.jsonl"  # the images that are done, one on each line
 BARE_NUCLEI = {
     "colour": (5, 100),  # mean difference of the largest and the smallest channel; 0 is grey (10-28)
     "luminance": (110, 255),  # median; where red cells lie close, it is not of the background (126-239)
-    "background": (180, 255),  # 90th percentile of the luminance (212-243)
-    "dark %": (0, 5),  # luminance below 64 (0-2.4)
+    "background": (150, 255),  # 90th percentile of the luminance (212-243)
+    "dark %": (0, 8),  # luminance below 64 (0-2.4)
     "pink %": (60, 100),  # of the coloured pixels, those with green as the smallest channel (91-100)
     "strong stain %": (0, 10),  # luminance below 100, green 20 below red and blue; much in tissue (0.05-7.7)
     "labelled %": (0.05, 10),  # (0.35-8.1)
@@ -390,7 +390,7 @@ def convert_archive(
         write_json(folder / "source.json", recipe)
         done = _read_journal(journal)
         todo = [stem for stem in stems if stem in pictures and stem in labels and stem not in done]
-        for stem in (bar := progress(todo, unit="image")):
+        for stem in todo if rule else progress(todo, unit="image"):  # a rule prints a line for each
             try:
                 picture, label, row = _read_pair(archive, zipped, pictures[stem], labels[stem])
             except UserError as error:
@@ -401,7 +401,7 @@ def convert_archive(
                 continue
             taken, reason = rule(picture, label) if rule else (True, "")
             if rule:
-                bar.write(f"{stem}: {'taken' if taken else 'left'}, {reason}")
+                print(f"{stem}: {'taken' if taken else 'left'}, {reason}")
             if taken:
                 images.write_image(folder / "labels" / f"{stem}_label.tiff", label)
                 images.write_image(folder / "images" / f"{stem}.png", picture)
