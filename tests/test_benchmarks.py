@@ -220,3 +220,12 @@ def test_accuracy_benchmark(data_folder, tmp_path, capsys, monkeypatch):
 def test_minutes_until_a_score_was_reached():
     curve = [{"minutes": 1, "dice": 0.5}, {"minutes": 2, "dice": 0.8}, {"minutes": 3, "dice": 0.7}]
     assert [accuracy.minutes_until(dice, curve) for dice in (0.4, 0.6, 0.9)] == ["1.0", "2.0", "never"]
+
+
+def test_matching_benchmark(tmp_path, capsys):
+    out = tmp_path / "out.json"
+    assert command_line.main(["matching", "--size", "500", "--count", "90", "--out", str(out)]) == 0
+    whole, competition = json.loads(out.read_text())["results"]
+    assert whole["fp"] == 0 and 70 < whole["tp"] < 80 < whole["tp"] + whole["fn"] < 90  # Some are at the border.
+    assert (competition["way"], competition["tp"], competition["fp"]) == ("competition", whole["tp"], 1)
+    assert whole["seconds"] > 0 and whole["peak_mb"] > whole["added_mb"] and "added_mb" in capsys.readouterr().out

@@ -1,3 +1,5 @@
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -110,6 +112,7 @@ def test_scores_by_hand():
     assert (matches.f1, matches.average_precision) == (pytest.approx(4 / 7), pytest.approx(2 / 5))
     assert matches.segmentation_quality == pytest.approx(0.8)
     assert matches.panoptic_quality == pytest.approx(0.8 * 4 / 7)
+    json.dumps(vars(matches))  # No types of NumPy's.
 
 
 def test_a_sweep_loses_matches_as_the_threshold_rises():

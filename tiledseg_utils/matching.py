@@ -189,7 +189,7 @@ def _match(prediction: np.ndarray, reference: np.ndarray, border: int, either: b
     pairs = pairs[~ignored]
     for objects in (row, column):
         pairs = pairs[np.unique(objects[pairs], return_index=True)[1]]
-    return iou[pairs], np.count_nonzero(~ignored_predicted), np.count_nonzero(~ignored_reference)
+    return iou[pairs], int(np.sum(~ignored_predicted)), int(np.sum(~ignored_reference))
 
 
 def _competition_patches(prediction: np.ndarray, reference: np.ndarray) -> Iterator[list[np.ndarray]]:

@@ -45,6 +45,12 @@ def accuracy(arguments) -> None:
     benchmark(arguments.data, arguments.preset, arguments.seeds, arguments.out)
 
 
+def matching(arguments) -> None:
+    from .matching import benchmark
+
+    benchmark(arguments.size, arguments.count, arguments.out)
+
+
 def parser() -> argparse.ArgumentParser:
     """The arguments of every benchmark."""
     defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
@@ -90,6 +96,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--seeds", type=number(0), nargs="+", default=[1, 2, 3], help="one training for each")
     command.add_argument("--out", type=Path, default="runs/benchmarks/accuracy.json")
     command.set_defaults(function=accuracy)
+
+    command = commands.add_parser("matching", help="scoring the nuclei of a whole slide", **defaults)
+    command.add_argument("--size", type=number(16), default=16384, help="side of the image, pixels")
+    command.add_argument("--count", type=number(1), default=100_000, help="nuclei")
+    command.add_argument("--out", type=Path, default="runs/benchmarks/matching.json")
+    command.set_defaults(function=matching)
     return main_parser
 
 
