@@ -141,7 +141,7 @@ def test_ids_of_any_size_and_type():
 
 @pytest.mark.parametrize(("rule", "score"), [("one", 1), ("zero", 0), ("nan", np.nan)])
 def test_the_rule_for_empty_images(rule, score):
-    empty, some = squares(), squares((5, 5, 4, 4))
+    empty, some = squares(), squares((2, 2, 16, 16))  # Of the other side's background, the object is more than half.
     nothing = match_instances(empty, empty, empty=rule)
     np.testing.assert_equal([getattr(nothing, name) for name in matching.SCORES], [score] * len(matching.SCORES))
     invented, missed = match_instances(some, empty, empty=rule), match_instances(empty, some, empty=rule)
@@ -361,6 +361,9 @@ def test_labels_must_be_comparable():
         for compat in (False, True):
             with pytest.raises(ValueError, match=message):
                 match_instances(prediction, labels, neurips_compat=compat)
+    large = np.zeros((2500, 10001), np.uint8)
+    with pytest.raises(ValueError, match="differ in shape"):
+        match_instances(large, large[:, 1:], neurips_compat=True)
     with pytest.raises(ValueError, match="reference has the negative id -1"):
         match_instances(labels, -labels)
 
