@@ -328,11 +328,21 @@ def test_a_network_of_fixed_size_takes_tiles_of_that_size(rng):
             inference.predict_tiled(model, **{"image": image, **bad})
 
 
-def test_a_network_of_several_classes_is_refused():
-    inputs = keras.Input((None, None, 3))
-    model = keras.Model(inputs, keras.layers.Conv2D(2, 1, activation="softmax")(inputs))
-    with pytest.raises(UserError, match="predicts 2 channels"):
-        inference.predict_tiled(model, np.zeros((64, 64, 3), np.float32))
+def test_a_network_of_several_maps(rng, tmp_path):
+    inputs = keras.Input((None, None, 3), dtype="uint8")
+    x = keras.layers.Conv2D(2, 3, padding="same", activation="softmax")(keras.layers.Rescaling(1 / 255)(inputs))
+    model, image = keras.Model(inputs, x), noise(rng, 75, 50)
+    maps = inference.predict_tiled(model, image, tile_size=32)
+    np.testing.assert_allclose(maps, inference.predict_whole(model, image), atol=1e-6)
+    assert maps.shape == (75, 50, 2)
+    # A file, and whatever asks for a foreground, takes one probability.
+    model.save(tmp_path / "model.keras")
+    for call in (
+        lambda: inference.load_model(tmp_path / "model.keras"),
+        lambda: inference.predict_file(model, image, tmp_path / "mask.tif"),
+    ):
+        with pytest.raises(UserError, match="predicts 2 channels"):
+            call()
 
 
 def test_images_that_do_not_suit_the_network(network):

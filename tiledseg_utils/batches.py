@@ -1,6 +1,7 @@
 """Batches of tiles for `model.fit`: drawn and augmented for training, fixed and untouched for validation."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,21 +20,25 @@ def _rows(folder: Path, split: str) -> list[dict]:
     return rows
 
 
-class TrainingBatches(keras.utils.PyDataset):
+def foreground_target(mask: np.ndarray) -> np.ndarray:
+    """What a network of one probability should predict: (H, W) bool to (H, W, 1) float32."""
+    return mask[..., None].astype(np.float32)
+
+
+class AugmentedBatches(keras.utils.PyDataset):
     """Tiles drawn by weight and augmented: sample i of epoch e depends only on (seed, e, i).
 
-    A batch is (images (N, T, T, 3) uint8 RGB, masks (N, T, T, 1) float32 in {0, 1}).
+    A batch is (images (N, T, T, 3) uint8 RGB, targets (N, T, T, C) float32).
 
     Args:
-        folder: the tile set that `tiling.write_tile_set` wrote; its training tiles are drawn with replacement, in
-            proportion to their weight.
+        images: (M, T, T, 3) uint8 RGB.
+        masks: (M, T, T) bool, or int32 labels.
+        weights: (M,); tiles are drawn with replacement, in proportion to their weight.
         batch_size: tiles per batch.
         steps: batches per epoch.
         seed: of the draws.
         augmentation: applied to every sample.
-
-    Raises:
-        UserError: there are no training tiles, or none of them holds foreground.
+        target: what the network should predict, from a mask that was augmented.
 
     `epoch` is set by the training loop before each epoch; it is not counted here, so that a resumed run continues
     with the very samples an uninterrupted one would have seen.
@@ -42,15 +47,20 @@ class TrainingBatches(keras.utils.PyDataset):
     network had to wait all the same.
     """
 
-    def __init__(self, folder: Path, batch_size: int, steps: int, seed: int, augmentation: Augmentation):
+    def __init__(
+        self,
+        images: np.ndarray,
+        masks: np.ndarray,
+        weights: np.ndarray,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        augmentation: Augmentation,
+        target: Callable[[np.ndarray], np.ndarray] = foreground_target,
+    ):
         super().__init__()
-        rows = _rows(folder, "train")
-        if not any(row["foreground"] for row in rows):
-            remedy = "Look at the masks of the training images: is foreground another value than 0 in them?"
-            raise UserError(folder, f"none of the {len(rows)} training tiles holds foreground", remedy)
-        self.images, self.masks = read_tiles(folder, rows)
-        weights = np.array([row["weight"] for row in rows], float)
-        self._cumulative = np.cumsum(weights) / weights.sum()
+        self.images, self.masks, self.target = images, masks, target
+        self._cumulative = np.cumsum(weights) / np.sum(weights)
         self.batch_size, self.steps, self.seed, self.augmentation = batch_size, steps, seed, augmentation
         self.epoch, self.waited = 0, 0.0
         self._thread, self._ahead = ThreadPoolExecutor(1), {}
@@ -60,7 +70,7 @@ class TrainingBatches(keras.utils.PyDataset):
         return self.steps
 
     def sample(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Sample `index` of an epoch: image (T, T, 3) uint8 and mask (T, T) bool."""
+        """Sample `index` of an epoch: image (T, T, 3) uint8 and mask (T, T), both augmented."""
         # One more number than `augment` seeds with keeps this stream apart from its stream.
         draw = np.random.default_rng((self.seed, epoch, index, 0)).random()
         tile = int(np.searchsorted(self._cumulative, draw, side="right"))
@@ -69,8 +79,8 @@ class TrainingBatches(keras.utils.PyDataset):
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Batch `step` of an epoch."""
         indices = range(step * self.batch_size, (step + 1) * self.batch_size)
-        images, masks = (np.stack(arrays) for arrays in zip(*(self.sample(epoch, i) for i in indices), strict=True))
-        return images, masks[..., None].astype(np.float32)
+        images, masks = zip(*(self.sample(epoch, i) for i in indices), strict=True)
+        return np.stack(images), np.stack([self.target(mask) for mask in masks])
 
     def __getitem__(self, step: int):
         wanted, following = (self.epoch, step), (self.epoch, step + 1)
@@ -80,6 +90,22 @@ class TrainingBatches(keras.utils.PyDataset):
         arrays = batch.result()
         self.waited += time.perf_counter() - start
         return arrays
+
+
+class TrainingBatches(AugmentedBatches):
+    """`AugmentedBatches` of the training tiles that `tiling.write_tile_set` wrote to `folder`, drawn by their weight.
+
+    Raises:
+        UserError: there are no training tiles, or none of them holds foreground.
+    """
+
+    def __init__(self, folder: Path, batch_size: int, steps: int, seed: int, augmentation: Augmentation):
+        rows = _rows(folder, "train")
+        if not any(row["foreground"] for row in rows):
+            remedy = "Look at the masks of the training images: is foreground another value than 0 in them?"
+            raise UserError(folder, f"none of the {len(rows)} training tiles holds foreground", remedy)
+        weights = np.array([row["weight"] for row in rows], float)
+        super().__init__(*read_tiles(folder, rows), weights, batch_size, steps, seed, augmentation)
 
 
 class ValidationBatches(keras.utils.PyDataset):

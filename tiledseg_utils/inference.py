@@ -31,10 +31,10 @@ Forward = Callable[[np.ndarray], np.ndarray]
 
 
 def load_model(path: Path) -> keras.Model:
-    """Open a saved model for prediction.
+    """Open a saved model for the prediction of one foreground probability.
 
     Raises:
-        UserError: the file is missing, or is not a Keras model.
+        UserError: the file is missing, is not a Keras model, or predicts more than one channel.
     """
     path = Path(path)
     if not path.is_file():
@@ -42,12 +42,20 @@ def load_model(path: Path) -> keras.Model:
             path, "there is no model", "Run notebook 03_unet_training first, or give the path of a .keras file"
         )
     try:
-        return keras.models.load_model(path, compile=False)
+        model = keras.models.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise UserError(
             path, f"is not a model that can be read ({reason})", "Give a .keras file of this package"
         ) from error
+    _require_probability(model, path)
+    return model
+
+
+def _require_probability(model: keras.Model, name: str | Path) -> None:
+    channels = model.output_shape[-1]
+    if channels != 1:
+        raise UserError(name, f"predicts {channels} channels", "Give a model with one foreground probability")
 
 
 def _forward_pass(model: keras.Model) -> Forward:
@@ -96,7 +104,7 @@ def with_symmetries(forward: Forward) -> Forward:
 def predict_batches(
     forward: Forward, tiles: Iterable[np.ndarray | None], batch_size: int
 ) -> Iterator[np.ndarray | None]:
-    """Predict tiles one batch at a time and yield their probability maps (h, w) float32 one by one.
+    """Predict tiles one batch at a time and yield their maps, float32, one by one: (h, w), or (h, w, C) if C > 1.
 
     The last batch is filled up with its own last tile, so that only one program is compiled, whatever their number.
     While a batch is computed, the tiles of the next are read and the maps of the last are used.
@@ -111,7 +119,7 @@ def predict_batches(
         seen = [tile for tile in batch if tile is not None]
         if not seen:
             return batch
-        maps = iter(np.asarray(forward(np.stack(seen + seen[-1:] * (batch_size - len(seen)))), np.float32)[..., 0])
+        maps = iter(_maps(forward(np.stack(seen + seen[-1:] * (batch_size - len(seen))))))
         return [None if tile is None else next(maps) for tile in batch]
 
     with ThreadPoolExecutor(1) as device:
@@ -123,6 +131,12 @@ def predict_batches(
             running = following
         if running is not None:
             yield from running.result()
+
+
+def _maps(prediction) -> np.ndarray:
+    """What a model predicts, as float32, without the axis of a single channel."""
+    maps = np.asarray(prediction, np.float32)
+    return maps[..., 0] if maps.shape[-1] == 1 else maps
 
 
 def _batches(tiles: Iterable[np.ndarray | None], batch_size: int) -> Iterator[list[np.ndarray | None]]:
@@ -155,7 +169,7 @@ def predict_whole(model: keras.Model, image: np.ndarray, symmetries: bool = Fals
     alignment = receptive_field(model).alignment
     padded = pad_to(image, *(-(-length // alignment) * alignment for length in image.shape[:2]))
     forward = with_symmetries(model.predict_on_batch) if symmetries else model.predict_on_batch
-    return np.asarray(forward(padded[None]), np.float32)[0, : image.shape[0], : image.shape[1], 0]
+    return _maps(forward(padded[None]))[0, : image.shape[0], : image.shape[1]]
 
 
 def predict_reduced(model: keras.Model, image: np.ndarray, size: int) -> np.ndarray:
@@ -187,9 +201,7 @@ def plan_prediction(
     """Choose the tiles for an image of `shape` (H, W, ...); arguments and errors as for `predict_tiled`."""
     if mode not in MODES:
         raise UserError(f"mode {mode!r}", "is not known", f"Choose one of {', '.join(MODES)}")
-    field, channels = receptive_field(model), model.output_shape[-1]
-    if channels != 1:
-        raise UserError("the model", f"predicts {channels} channels", "Give a model with one foreground probability")
+    field = receptive_field(model)
     fixed = model.input_shape[1:3]
     if None not in fixed:
         if fixed[0] != fixed[1] or tile_size not in (0, fixed[0]) or min(shape[:2]) < fixed[0]:
@@ -227,7 +239,7 @@ def predict_tiled(
     the network and `tile_size` allow it, and else "blend", with an overlap that fits the network and the tile.
 
     Args:
-        model: (N, h, w, 3) to (N, h, w, 1), for any h and w that are multiples of its alignment.
+        model: (N, h, w, 3) to (N, h, w, C), for any h and w that are multiples of its alignment.
         image: (H, W, 3) uint8 RGB, or what else `streaming.open_source` takes.
         mode: "exact", "blend" or "auto".
         tile_size: side of a tile, pixels; a multiple of the network's alignment, 2^(levels-1) for a U-Net. 0 chooses
@@ -242,7 +254,7 @@ def predict_tiled(
             compiled program come on top.
 
     Returns:
-        (H, W) float32 probability.
+        (H, W) float32 probability; (H, W, C) from a model of C > 1 channels.
 
     Raises:
         UserError: an argument is out of range, the tile is smaller than twice the halo (names the smallest that works),
@@ -256,12 +268,13 @@ def predict_tiled(
 def predict_plan(
     model: keras.Model, image: np.ndarray | Source, plan: Plan | Callable, symmetries: bool = False, batch_size: int = 1
 ) -> np.ndarray:
-    """Predict an image with a plan of your own, or a function from its shape to one; returns (H, W) float32."""
+    """Predict an image with a plan of your own, or a function from its shape to one; returns as `predict_tiled`."""
     source = image if isinstance(image, Source) else open_source(image)
     plan = plan if isinstance(plan, Plan) else plan(source.shape)
-    result = np.empty(source.shape, np.float32)
+    channels = model.output_shape[-1]
+    result = np.empty(source.shape if channels == 1 else (*source.shape, channels), np.float32)
     maps = predict_maps(model, source, plan, symmetries, batch_size)
-    for start, band in stitch_rows(maps, plan, source.shape):
+    for start, band in stitch_rows(maps, plan, source.shape, channels=channels):
         result[start : start + len(band)] = band
     return result
 
@@ -275,7 +288,10 @@ def predict_maps(
     first_row: int = 0,
     is_background: Callable[[np.ndarray], bool] | None = None,
 ) -> Iterator[np.ndarray | None]:
-    """Yield the probability map (h, w) float32 of each tile, from tile row `first_row` on; None for background."""
+    """Yield the map of each tile from tile row `first_row` on, or None for background.
+
+    Maps are float32, (h, w), or (h, w, C) from a model of C > 1 channels.
+    """
     if source.dtype != np.uint8 and np.dtype(model.input.dtype).kind in "iu":
         problem = f"holds decimal numbers ({np.dtype(source.dtype)}), and the model takes {model.input.dtype}"
         raise UserError(source.name, problem, "Scale it to 0-255 as the training images were, and convert it to uint8")
@@ -306,27 +322,30 @@ def _read_tiles(
 
 
 def stitch_rows(
-    maps: Iterable[np.ndarray | None], plan: Plan, shape: tuple[int, int], first_row: int = 0
+    maps: Iterable[np.ndarray | None], plan: Plan, shape: tuple[int, int], first_row: int = 0, channels: int = 1
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Put probability maps together and yield finished rows of the image as (first row, (n, W) float32).
+    """Put maps together and yield finished rows of the image as (first row, (n, W) float32), or (n, W, channels).
 
     What is yielded is valid until the next rows are asked for: their memory is used again.
 
     Args:
-        maps: (h, w) of the tiles from tile row `first_row` on, in the order of the plan; None stands for zeros.
+        maps: (h, w), or (h, w, channels) if more than one, of the tiles from tile row `first_row` on, in the order of
+            the plan; None stands for zeros.
         plan: where they lie and what they weigh.
         shape: (H, W) of the image; what reaches past it is cut off.
         first_row: of tiles. The first rows yielded lack what earlier tile rows would add where they overlap.
     """
     maps, height, width = iter(maps), plan.rows.tile, shape[1]
     top = plan.rows.origins[first_row]
-    total = np.zeros((height, plan.columns.length), np.float32)
+    extra = (channels,) if channels > 1 else ()
+    total = np.zeros((height, plan.columns.length, *extra), np.float32)
     for i in range(first_row, len(plan.rows.origins)):
         rows, start = plan.rows.used(i), plan.rows.origins[i] - top
         for j, column in enumerate(plan.columns.origins):
             probability, columns = next(maps), plan.columns.used(j)
             if probability is not None:
                 weights = np.outer(plan.rows.weights[i, rows], plan.columns.weights[j, columns])
+                weights = weights.reshape(weights.shape + (1,) * len(extra))
                 place = np.s_[start + rows.start : start + rows.stop, column + columns.start : column + columns.stop]
                 total[place] += weights * probability[rows, columns]
         last = i + 1 == len(plan.rows.origins)
@@ -377,6 +396,7 @@ def predict_file(
         UserError: as for `predict_tiled`; `out` exists or cannot be written (rows finished so far are kept); the image
             cannot be read (names the region).
     """
+    _require_probability(model, "the model")
     with open_source(image) as source:
         plan = plan_prediction(model, source.shape, mode, tile_size, overlap, batch_size, memory_mb)
         identity = {

@@ -269,7 +269,7 @@ class BandWriter:
     Args:
         path: output; its suffix is .npy, .tif or .tiff.
         shape: (H, W), pixels.
-        dtype: uint8 or float32.
+        dtype: uint8, int32 or float32.
         identity: for JSON; all that the rows depend on: the image, the model, the settings.
         overwrite: replace an output that exists; it stays until the new one is complete.
 
@@ -284,8 +284,8 @@ class BandWriter:
         self.path, self.shape, self.dtype, self.rows = Path(path), tuple(map(int, shape)), np.dtype(dtype), 0
         if self.path.suffix.lower() not in (".npy", ".tif", ".tiff"):
             raise UserError(path, "does not have a suffix that can be written by rows", "Use .npy or .tif")
-        if self.dtype not in (np.uint8, np.float32) or len(self.shape) != 2 or min(self.shape) < 1:
-            raise ValueError(f"(H, W) of uint8 or float32 can be written, not {self.shape} of {self.dtype}")
+        if self.dtype not in (np.uint8, np.int32, np.float32) or len(self.shape) != 2 or min(self.shape) < 1:
+            raise ValueError(f"(H, W) of uint8, int32 or float32 can be written, not {self.shape} of {self.dtype}")
         state = {"identity": identity, "shape": self.shape, "dtype": self.dtype.name}
         self._state = json.loads(json.dumps(state))  # as it will be read again
         self._working, self._progress, self._new = (
@@ -363,7 +363,7 @@ class BandWriter:
             self._progress.unlink(missing_ok=True)
 
     def _write_tiff(self, file: io.BufferedWriter) -> None:
-        options = {"compression": "zlib"} if self.dtype == np.uint8 else {}
+        options = {} if self.dtype == np.float32 else {"compression": "zlib"}
         with tifffile.TiffWriter(file, bigtiff=True) as tiff:
             tiff.write(
                 self._tiles(),

@@ -52,6 +52,7 @@ class Slide:
     kinds: np.ndarray  # (5,) probabilities of KINDS
     cytoplasm: float  # strength of the cytoplasm's stain
     foreground: float  # share of the pixels that white cells should cover
+    touching: float  # share of the white cells that are laid beside another one
     rim: float  # opaque ring around red cells, from refraction
     blur: float  # sigma of the defocus
     sharpening: float  # of the camera; leaves a bright halo around dark cells
@@ -84,6 +85,7 @@ def _draw_slide(rng: np.random.Generator) -> Slide:
         kinds=rng.dirichlet([1.0, 0.4, 1.0, 0.35, 0.35]),
         cytoplasm=float(np.exp(rng.normal(-0.1, 0.55))) * (0.5 if washed_out else 1),
         foreground=rng.uniform(0.035, 0.075) if crowded < 0.15 else float(np.exp(rng.uniform(-5.5, -3.6))),
+        touching=0.15,
         rim=rng.uniform(0.25, 0.5) if rng.random() < 0.04 else rng.uniform(0, 0.04),
         blur=rng.uniform(0.8, 1.3),
         sharpening=rng.uniform(0.1, 0.7),
@@ -301,7 +303,7 @@ def _place_white_cells(rng, slide: Slide, noise, red: np.ndarray, shape) -> tupl
         cover, stain = _white_cell(rng, slide, noise, largest=0.25 * min(shape))
         body = cover > 0  # with the soft edge: people, too, draw the outline about a pixel outside
         radius = math.sqrt(body.sum() / math.pi)
-        if cells and rng.random() < 0.15:  # beside another one
+        if cells and rng.random() < slide.touching:  # beside another one
             other, reach, *_ = cells[rng.integers(len(cells))]
             angle = rng.uniform(0, 2 * math.pi)
             centre = other + (reach + radius) * np.array([math.sin(angle), math.cos(angle)])
@@ -442,12 +444,16 @@ def _photograph(rng, slide: Slide, planes: np.ndarray) -> np.ndarray:
     return cv2.imdecode(code, cv2.IMREAD_COLOR_RGB)
 
 
-def draw_smear(seed: int, index: int, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def draw_smear(
+    seed: int, index: int, size: int | None = None, touching: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw image number `index` of the endless series `seed`.
 
     Args:
-        seed, index: non-negative; the image depends on these two and `size` alone, not on what was drawn before.
+        seed, index: non-negative; the image depends on the arguments alone, not on what was drawn before.
         size: height and width in pixels, at least 256. None draws both from 1024 to 2096, not always square.
+        touching: share of the white cells that are laid beside another one, 0-1, in an image as full of them as
+            `FOREGROUND` allows: for counting. None draws smears as they are, in which few touch.
 
     Returns:
         image: (H, W, 3) uint8, RGB.
@@ -463,6 +469,8 @@ def draw_smear(seed: int, index: int, size: int | None = None) -> tuple[np.ndarr
     height, width = rng.choice([1024, 1536, 2048, 2096], 2, p=[0.3, 0.2, 0.2, 0.3])
     shape = (size, size) if size else (int(height), int(height if rng.random() < 0.8 else width))
     slide = _draw_slide(rng)
+    if touching is not None:
+        slide = replace(slide, touching=touching, foreground=0.9 * FOREGROUND[1])
     noise = _noise(rng)
 
     red = _red_cell_positions(rng, slide, shape)
@@ -498,6 +506,7 @@ def write_dataset(
     images: Mapping[str, int],
     size: int | None = None,
     jpeg_quality: int | None = None,
+    touching: float | None = None,
 ) -> list[str]:
     """Write drawn smears as a data set: `images/`, `masks/`, `split.csv`, and the recipe in `synthetic.json`.
 
@@ -510,6 +519,7 @@ def write_dataset(
         images: how many images each split gets, as in {"train": 10, "valid": 3, "test": 5}.
         size: see draw_smear.
         jpeg_quality: 1-100 for JPEG images; None for PNG. The masks are lossless in any case.
+        touching: see draw_smear.
 
     Returns:
         the stems of all images, in the order of the splits.
@@ -524,6 +534,7 @@ def write_dataset(
     splits = [split for split in SPLITS for _ in range(images.get(split, 0))]  # whatever the order of the mapping
     stems = [f"smear_{index:04d}" for index in range(len(splits))]
     recipe = {"drawing": DRAWING, "seed": seed, "images": dict(images), "size": size, "jpeg_quality": jpeg_quality}
+    recipe |= {} if touching is None else {"touching": touching}
     expected = {f"images/{stem}{suffix}" for stem in stems} | {f"masks/{stem}.png" for stem in stems}
     present = {
         file.relative_to(folder).as_posix()
@@ -540,7 +551,7 @@ def write_dataset(
         image, mask = folder / "images" / f"{stem}{suffix}", folder / "masks" / f"{stem}.png"
         if image.exists() and mask.exists():
             continue
-        picture, labels = draw_smear(seed, index, size)
+        picture, labels = draw_smear(seed, index, size, touching)
         write_image(mask, labels)
         if jpeg_quality is None:
             write_image(image, picture)

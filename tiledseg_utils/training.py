@@ -83,8 +83,8 @@ class TrainingSetting:
             )
 
 
-def compile_model(model: keras.Model, setting: TrainingSetting) -> None:
-    """Give the model its optimiser, loss and metrics."""
+def make_optimizer(setting: TrainingSetting) -> keras.optimizers.Optimizer:
+    """The optimiser with its learning rate or schedule."""
     rate = setting.learning_rate
     if setting.schedule == "cosine":
         # It rises through the first epoch: full steps from random weights throw batch statistics about.
@@ -93,11 +93,12 @@ def compile_model(model: keras.Model, setting: TrainingSetting) -> None:
             rate / 10, steps - warmup, warmup_target=rate, warmup_steps=warmup
         )
     optimizer = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[setting.optimizer]
-    model.compile(
-        optimizer=optimizer(rate, clipvalue=setting.clip_value or None),
-        loss=losses.LOSSES[setting.loss],
-        metrics=losses.METRICS,
-    )
+    return optimizer(rate, clipvalue=setting.clip_value or None)
+
+
+def compile_model(model: keras.Model, setting: TrainingSetting) -> None:
+    """Give the model its optimiser, loss and metrics."""
+    model.compile(make_optimizer(setting), losses.LOSSES[setting.loss], losses.METRICS)
 
 
 class RunState(keras.callbacks.Callback):
@@ -191,7 +192,8 @@ class ProgressLines(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.perf_counter() - self.started
-        scores = "  ".join(f"{name} {logs[name]:.4f}" for name in ("loss", "val_loss", "val_dice_coefficient"))
+        names = ("loss", "val_loss", "val_dice_coefficient")
+        scores = "  ".join(f"{name} {logs[name]:.4f}" for name in names if name in logs)
         left = seconds * (self.params["epochs"] - self.epoch) / 60
         print(
             f"epoch {self.epoch}/{self.params['epochs']}  {seconds:.0f} s  {scores}  <= {left:.1f} min left", flush=True

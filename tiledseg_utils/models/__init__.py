@@ -8,6 +8,7 @@ from ..files import UserError, check_arguments, check_names
 from .attention_unet import attention_unet
 from .deeplab_v3_plus import deeplab_v3_plus
 from .efficient_unet import efficient_unet
+from .instance_unet import instance_unet  # noqa: F401 - of six maps, for `instances`; no choice of `build_model`
 from .multires_unet import multires_unet
 from .swin_unet import swin_unet
 from .unet import unet

@@ -1,0 +1,269 @@
+"""From maps of probability to instances: which pixel belongs to which nucleus.
+
+A nucleus never spans two connected components of the foreground. So every method here divides one component at a time,
+by what the maps say inside it, and cannot depend on how the image was cut: `label_rows` takes rows as tiled prediction
+finishes them, holds back components that may still grow, and gives each the label it would have in the whole image.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+from keras import ops
+from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
+from skimage.feature import peak_local_max
+from skimage.morphology import h_maxima
+from skimage.segmentation import watershed as flood
+
+from .files import UserError, check_names, progress
+from .streaming import BandWriter, open_source
+
+FOREGROUND, INTERIOR, BOUNDARY, FLOW = 0, 2, 3, slice(4, 6)
+"""Channels of the maps that `models.instance_unet` predicts; 1 is the background of its three classes."""
+
+Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Maps (h, w, C) float32 around one component of the foreground and its pixels (h, w) bool, to labels (h, w) int32:
+1, 2, ... on every pixel of the component, 0 outside."""
+
+
+def connected_component(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The component is one nucleus. Nuclei that touch are counted as one."""
+    return mask.astype(np.int32)
+
+
+def watershed(maps: np.ndarray, mask: np.ndarray, depth: float = 1.0) -> np.ndarray:
+    """Divide at the waists: flood the distance from the background from its summits (Beucher & Lantuejoul 1979).
+
+    Args:
+        maps, mask: see `Method`; of the maps, nothing is used but what made the mask.
+        depth: how far the distance must fall between two summits, pixels; less is roughness of the outline.
+    """
+    distance = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    summits = h_maxima(distance, depth).astype(bool) & mask
+    return _flooded(-distance, summits, mask)
+
+
+def boundary_classes(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Take the interiors apart, which a predicted boundary separates, and let them grow back over it."""
+    interior = mask & (maps[..., INTERIOR] > maps[..., BOUNDARY])
+    return _flooded(np.zeros(mask.shape), interior, mask)
+
+
+def _flooded(relief: np.ndarray, markers: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Flood a relief from each connected marker; without any, the component is one nucleus."""
+    count, labels = cv2.connectedComponents(markers.astype(np.uint8), connectivity=8)
+    return mask.astype(np.int32) if count <= 2 else flood(relief, labels, mask=mask).astype(np.int32)
+
+
+class FollowFlow(keras.layers.Layer):
+    """Where a walker from each pixel ends that follows a vector field, (N, H, W, 2) to (N, H, W, 2), rows and columns.
+
+    It makes `steps` steps (Euler's method), each as long as the vector of the nearest pixel, in pixels.
+    """
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps = steps
+
+    def call(self, flow):
+        _, height, width, _ = flow.shape
+        start = ops.cast(ops.stack(ops.meshgrid(ops.arange(height), ops.arange(width), indexing="ij"), -1), "float32")
+        last = ops.convert_to_tensor([height - 1.0, width - 1.0])
+
+        def walk(field):
+            vectors = ops.reshape(field, (-1, 2))
+
+            def step(_, place):
+                pixel = ops.cast(ops.clip(ops.round(place), 0, last), "int32")
+                return place + ops.take(vectors, pixel[..., 0] * width + pixel[..., 1], axis=0)
+
+            return ops.fori_loop(0, self.steps, step, start)
+
+        return ops.vectorized_map(walk, flow)
+
+
+@cache
+def _compiled_flow(side: int, steps: int) -> keras.Model:
+    """Compiled once for each side, a power of two: few programs, whatever the components' sizes."""
+    inputs = keras.Input((side, side, 2))
+    return keras.Model(inputs, FollowFlow(steps)(inputs))
+
+
+def follow_flow(flow: np.ndarray, steps: int = 100) -> np.ndarray:
+    """`FollowFlow` for one field, (H, W, 2) float32."""
+    height, width = flow.shape[:2]
+    side = 1 << max(5, (max(height, width) - 1).bit_length())
+    padded = np.zeros((1, side, side, 2), np.float32)
+    padded[0, :height, :width] = flow
+    return np.asarray(_compiled_flow(side, steps).predict_on_batch(padded))[0, :height, :width]
+
+
+def flow_sinks(maps: np.ndarray, mask: np.ndarray, smoothing: float = 2.0, share: float = 0.1) -> np.ndarray:
+    """Follow from each pixel the predicted direction to its nucleus' centre; who meets belongs together.
+
+    After Cellpose (Stringer et al., Nature Methods 2021, doi 10.1038/s41592-020-01018-x).
+
+    Args:
+        maps, mask: see `Method`.
+        smoothing: sigma of the Gaussian over the counts of arrivals, pixels; walkers need not meet exactly.
+        share: of the largest meeting that another must reach to count; smaller ones join the nearest that does.
+    """
+    ends = follow_flow(maps[..., FLOW] * mask[..., None])[mask]
+    pixels = np.rint(ends).astype(int).clip(0, np.array(mask.shape) - 1)
+    arrivals = np.zeros(mask.shape)
+    np.add.at(arrivals, tuple(pixels.T), 1)
+    arrivals = gaussian_filter(arrivals, smoothing, mode="constant")
+    sinks = peak_local_max(arrivals, min_distance=3, threshold_rel=share, exclude_border=False)
+    labels = np.zeros(mask.shape, np.int32)
+    labels[mask] = 1 + cKDTree(sinks).query(ends)[1]
+    return labels
+
+
+METHODS: dict[str, Method] = {
+    "components": connected_component,
+    "watershed": watershed,
+    "boundary": boundary_classes,
+    "flow": flow_sinks,
+}
+"""By name; the first two need the foreground only."""
+
+
+def _divide(maps: np.ndarray, mask: np.ndarray, method: Method, min_area: int) -> np.ndarray:
+    """Labels 1, 2, ... of one component; parts below `min_area` join their largest neighbour by being flooded."""
+    labels = method(maps, mask)
+    areas = np.bincount(labels[mask])
+    kept = np.flatnonzero(areas >= min_area)
+    kept = kept[kept > 0]
+    if len(kept) <= 1:
+        return mask.astype(np.int32)
+    if len(kept) < np.count_nonzero(areas):
+        labels = flood(np.zeros(mask.shape), np.where(np.isin(labels, kept), labels, 0), mask=mask)
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int32)
+
+
+def label_rows(
+    bands: Iterable[tuple[int, np.ndarray]], method: str = "watershed", threshold: float = 0.5, min_area: int = 16
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Instances of an image that comes row by row, as rows of labels.
+
+    Nuclei are numbered from 1 in the order in which their component ends, from top to bottom and left to right, so that
+    labels do not depend on how the rows were divided. Memory depends on the tallest component, not on the image.
+
+    Args:
+        bands: (first row, maps (n, W) or (n, W, C) float32), in order, as `inference.stitch_rows` yields them.
+        method: a name in `METHODS`; "boundary" and "flow" need all six channels.
+        threshold: of the foreground probability, the first channel.
+        min_area: pixels; smaller components are dropped, smaller parts of a component join their neighbour.
+
+    Yields:
+        (first row, (n, W) int32).
+    """
+    check_names("method", [method], METHODS)
+    waiting, count = None, 0
+    for start, band, is_last in _with_last(bands):
+        band = band if band.ndim == 3 else band[..., None]
+        if method in ("boundary", "flow") and band.shape[2] != 6:
+            remedy = "Predict with models.instance_unet, or choose components or watershed"
+            raise UserError(f"method {method}", f"needs 6 maps, and there are {band.shape[2]}", remedy)
+        if waiting is None:
+            top, maps, labels = start, band, np.zeros(band.shape[:2], np.int32)
+        else:
+            top = waiting[0]
+            maps = np.concatenate([waiting[1], band])
+            labels = np.concatenate([waiting[2], np.zeros(band.shape[:2], np.int32)])
+        free = (maps[..., 0] >= threshold) & (labels == 0)
+        _, components, boxes, _ = cv2.connectedComponentsWithStats(free.astype(np.uint8), connectivity=8)
+        open_ones = set() if is_last else set(np.unique(components[-1]).tolist()) - {0}
+        for number in _in_order_of_end(components, boxes, open_ones):
+            left, above, width, height, area = boxes[number]
+            if area < min_area:
+                continue
+            box = np.s_[above : above + height, left : left + width]
+            mask = components[box] == number
+            # One by one, as fast as 100,000 nuclei ask for.
+            parts = mask if method == "components" else _divide(maps[box], mask, METHODS[method], min_area)
+            labels[box][mask] = parts[mask] + count
+            count += int(parts.max())
+        keep = min((boxes[number][1] for number in open_ones), default=len(labels))
+        if keep:
+            yield top, labels[:keep]
+        waiting = top + keep, maps[keep:].copy(), labels[keep:].copy()
+
+
+def _with_last(bands: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray, bool]]:
+    """Also tell whether a band is the last. Bands are copied: their memory may be used again for the next."""
+    previous = None
+    for start, band in bands:
+        if previous is not None:
+            yield *previous, False
+        previous = start, band.copy()
+    if previous is not None:
+        yield *previous, True
+
+
+def _in_order_of_end(components: np.ndarray, boxes: np.ndarray, without: set[int]) -> list[int]:
+    """Numbers of components by their last row, and in it by their first column."""
+    last = boxes[:, 1] + boxes[:, 3] - 1
+
+    def end(number: int) -> tuple[int, int]:
+        left, width = boxes[number][[0, 2]]
+        return last[number], left + int(np.argmax(components[last[number], left : left + width] == number))
+
+    return sorted((number for number in range(1, len(boxes)) if number not in without), key=end)
+
+
+def label_image(maps: np.ndarray, method: str = "watershed", threshold: float = 0.5, min_area: int = 16) -> np.ndarray:
+    """Instances of a whole image; arguments as for `label_rows`.
+
+    Args:
+        maps: (H, W) foreground probability, or (H, W, 6) as `models.instance_unet` predicts them; float32.
+
+    Returns:
+        (H, W) int32, 0 = background, instances from 1 without gaps.
+    """
+    return np.concatenate([rows for _, rows in label_rows([(0, maps)], method, threshold, min_area)])
+
+
+def label_file(
+    probability: Path,
+    out: Path,
+    method: str = "watershed",
+    threshold: float = 0.5,
+    min_area: int = 16,
+    overwrite: bool = False,
+) -> int:
+    """Instances of a probability map larger than memory, as `inference.predict_file` writes it.
+
+    Args:
+        probability: .tif or .npy, (H, W) float32.
+        out: .tif or .npy of int32 labels; it appears under its name only when it is complete.
+        method: "components" or "watershed".
+        threshold, min_area: see `label_rows`.
+        overwrite: replace `out` if it exists.
+
+    Returns:
+        the number of instances.
+
+    Raises:
+        UserError: a file cannot be read or written, or the map holds no decimal numbers.
+    """
+    count = 0
+    with open_source(probability) as source:
+        if source.dtype != np.float32:
+            remedy = "Write it with predict --probability"
+            raise UserError(probability, "holds whole numbers, and no probabilities", remedy)
+        step = max(1, 2**23 // source.shape[1])
+        starts = progress(range(0, source.shape[0], step), unit="band")
+        bands = ((start, source.read_rows(start, min(start + step, source.shape[0]))[..., 0]) for start in starts)
+        # An identity of its own: labelling takes a small part of the prediction's time and is not resumed.
+        with BandWriter(out, source.shape, np.int32, {"started": time.time_ns()}, overwrite) as writer:
+            for _, rows in label_rows(bands, method, threshold, min_area):
+                writer.write(rows)
+                count = max(count, int(rows.max()))
+            writer.finish()
+    return count
