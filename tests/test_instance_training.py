@@ -89,8 +89,9 @@ def test_the_network_gives_probabilities_and_needs_the_halo_of_its_body(network,
     assert maps[..., 0].min() >= 0 and maps[..., 0].max() <= 1
     assert required_halo(network) == required_halo(models.build_model("unet", {"levels": 3})) == 24
     np.testing.assert_allclose(predict_tiled(network, image, tile_size=64), maps, atol=1e-5)
-    with pytest.raises(ValueError, match="stem is 2"):
-        models.instance_unet(stem=2)
+    halves = models.instance_unet(stem=2, base_filters=4, levels=2)
+    assert required_halo(halves) == required_halo(models.build_model("unet", {"stem": 2, "levels": 2}))
+    np.testing.assert_allclose(predict_tiled(halves, image, tile_size=64), predict_whole(halves, image), atol=1e-5)
 
 
 def test_it_opens_in_a_fresh_process(network, tmp_path):
@@ -120,14 +121,14 @@ def test_training_is_a_function_of_the_seed_and_learns():
     assert losses[0] < 0.9 * losses[1]
 
 
-def test_tiles_hold_a_nucleus_each(tmp_path):
+def test_tiles_of_images_that_show_a_nucleus(tmp_path):
     for stem, labels in (("a", np.pad(np.full((20, 20), 3, np.int32), ((0, 44), (0, 44)))), ("b", None)):
         labels = np.zeros((64, 64), np.int32) if labels is None else labels
         write_image(tmp_path / "images" / f"{stem}.png", np.zeros((64, 64, 3), np.uint8))
         write_image(tmp_path / "labels" / f"{stem}.tif", labels)
     pairs = find_pairs(tmp_path)
     images, labels = label_tiles(pairs, 32)
-    assert images.shape == (1, 32, 32, 3) and labels.shape == (1, 32, 32) and labels.max() == 1
+    assert images.shape == (8, 32, 32, 3) and labels.shape == (8, 32, 32) and labels.max() == 1
     with pytest.raises(UserError, match="show no nucleus"):
         label_tiles(pairs[1:], 32)
     assert instance_training.RIM == 2

@@ -5,7 +5,7 @@ import pytest
 
 from tiledseg_utils import instances, models, synthetic
 from tiledseg_utils.files import UserError
-from tiledseg_utils.images import read_labels
+from tiledseg_utils.images import read_labels, write_image
 from tiledseg_utils.inference import predict_file, predict_tiled
 from tiledseg_utils.instance_training import instance_targets
 from tiledseg_utils.matching import match_instances
@@ -142,7 +142,7 @@ def test_a_file_larger_than_memory_gives_the_labels_of_the_array(tmp_path, crowd
 def test_more_than_65535_nuclei_are_counted(tmp_path):
     nucleus = np.pad(np.ones((3, 3), np.float32), 1)
     np.save(tmp_path / "probability.npy", np.tile(nucleus, (256, 260)))
-    count = instances.label_file(tmp_path / "probability.npy", tmp_path / "labels.tif", "components", min_area=9)
+    count = instances.label_file(tmp_path / "probability.npy", tmp_path / "labels.tif", method="components", min_area=9)
     assert count == 256 * 260 > 65535
     assert read_labels(tmp_path / "labels.tif").max() == count
 
@@ -175,10 +175,15 @@ def test_an_image_without_nuclei(tmp_path):
 
 
 def test_predicted_and_labelled_in_bands(tmp_path):
-    """The way of a user's image: probability streamed to a file, nuclei streamed from it."""
+    """The ways of a user's image: probability streamed to a file and nuclei from it, or both at once."""
     network = models.build_model("unet", {"base_filters": 4, "levels": 3})
     image = synthetic.draw_smear(5, 2, 256)[0]
-    predict_file(network, image, tmp_path / "p.tif", tile_size=96)
-    threshold = float(np.median(predict_tiled(network, image)))
-    count = instances.label_file(tmp_path / "p.tif", tmp_path / "labels.tif", "components", threshold)
-    assert count == read_labels(tmp_path / "labels.tif").max() > 0
+    write_image(tmp_path / "image.png", image)
+    predict_file(network, tmp_path / "image.png", tmp_path / "p.tif", tile_size=96)
+    settings = {"method": "components", "threshold": float(np.quantile(predict_tiled(network, image), 0.9))}
+    count = instances.label_file(tmp_path / "p.tif", tmp_path / "labels.tif", **settings)
+    assert count == read_labels(tmp_path / "labels.tif").max() > 5
+    assert count == instances.label_file(
+        tmp_path / "image.png", tmp_path / "at_once.tif", network, **settings, tile_size=96
+    )
+    np.testing.assert_array_equal(read_labels(tmp_path / "at_once.tif"), read_labels(tmp_path / "labels.tif"))

@@ -28,7 +28,8 @@ def exit_code(*arguments) -> int:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "report", "data", "data synthetic", "data check", "data neurips", "predict", "evaluate"]
+    "command",
+    ["", "report", "data", "data synthetic", "data check", "data neurips", "predict", "instances", "evaluate"],
 )
 def test_every_command_has_help(command, capsys):
     assert exit_code(*command.split(), "--help") == 0
@@ -50,6 +51,21 @@ def test_every_command_has_help(command, capsys):
 def test_wrong_usage_is_exit_code_2(arguments, capsys):
     assert exit_code(*arguments) == 2
     assert "usage:" in capsys.readouterr().err
+
+
+def test_predict_then_count(model_path, tmp_path, capsys):
+    image = tmp_path / "image.png"
+    write_image(image, np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8))
+    maps, labels = tmp_path / "maps", tmp_path / "labels"
+    assert exit_code("predict", model_path, image, "--out", maps, "--format", "tif", "--probability") == 0
+    threshold = np.quantile(tifffile.imread(maps / "image.tif"), 0.8)
+    count = ("instances", maps / "image.tif", "--out", labels, "--threshold", threshold, "--min-area", 1)
+    assert exit_code(*count) == 0
+    found = tifffile.imread(labels / "image.tif")
+    assert found.dtype == np.int32 and found.max() > 1
+    assert f"image.tif  {found.max()}" in capsys.readouterr().out
+    assert exit_code(*count) == 1
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_generate_then_check(tmp_path, capsys):

@@ -107,6 +107,21 @@ def predict(arguments) -> None:
     print(f"{len(outputs)} {'probability map' if arguments.probability else 'mask'}(s) in {arguments.out}")
 
 
+def label_instances(arguments) -> None:
+    from .inference import load_model
+    from .instances import label_file
+
+    model = load_model(arguments.model, (1, 6)) if arguments.model else None
+    method = arguments.method or ("flow" if model and model.output_shape[-1] == 6 else "watershed")
+    names = ("threshold", "min_area", "overwrite")
+    options = {name: getattr(arguments, name) for name in names} | ({"mode": "auto"} if model else {})
+    rows = []
+    for path in arguments.images:
+        out = arguments.out / f"{path.stem}.tif"
+        rows.append({"image": path.name, "nuclei": label_file(path, out, model, method, **options), "labels": out})
+    print_table(rows)
+
+
 def evaluate(arguments) -> None:
     from .evaluation import score_images, score_rows, summarize
     from .images import find_pairs, split_pairs
@@ -220,6 +235,22 @@ def parser() -> argparse.ArgumentParser:
     add_prediction_arguments(command)
     command.add_argument("--overlay", action="store_true", help="also write <stem>_overlay.png, foreground in green")
     command.set_defaults(function=predict)
+
+    command = commands.add_parser("instances", help="label and count the nuclei of images", **defaults)
+    command.add_argument(
+        "images", type=Path, nargs="+", metavar="image", help="without --model, a .tif or .npy of predict --probability"
+    )
+    command.add_argument("--model", type=Path, help="a model.keras, or 07_instances.keras, of a run")
+    command.add_argument("--out", type=Path, required=True, help="folder for <stem>.tif, int32 labels from 1")
+    command.add_argument(
+        "--method",
+        choices=["components", "watershed", "boundary", "flow"],
+        help="how nuclei that touch are told apart; by default flow with 07_instances.keras, else watershed",
+    )
+    command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is foreground")
+    command.add_argument("--min-area", type=number(1), default=16, help="pixels; smaller nuclei are dropped")
+    command.add_argument("--overwrite", action="store_true", help="replace labels that are there")
+    command.set_defaults(function=label_instances)
 
     command = commands.add_parser("evaluate", help="score a trained model on a data folder", **defaults)
     command.add_argument("model", type=Path, help="a model.keras of a run")

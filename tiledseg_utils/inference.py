@@ -8,7 +8,7 @@ that no more than one row of tiles is ever in memory, whether the image comes fr
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,11 +30,15 @@ Forward = Callable[[np.ndarray], np.ndarray]
 """(N, h, w, 3) to (N, h, w, 1) probabilities."""
 
 
-def load_model(path: Path) -> keras.Model:
-    """Open a saved model for the prediction of one foreground probability.
+def load_model(path: Path, channels: Collection[int] = (1,)) -> keras.Model:
+    """Open a saved model for prediction.
+
+    Args:
+        path: a .keras file.
+        channels: how many maps it may predict: 1, a foreground probability, or 6 for `instances`.
 
     Raises:
-        UserError: the file is missing, is not a Keras model, or predicts more than one channel.
+        UserError: the file is missing, is not a Keras model, or predicts another number of maps.
     """
     path = Path(path)
     if not path.is_file():
@@ -48,14 +52,14 @@ def load_model(path: Path) -> keras.Model:
         raise UserError(
             path, f"is not a model that can be read ({reason})", "Give a .keras file of this package"
         ) from error
-    _require_probability(model, path)
+    _check_channels(model, path, channels)
     return model
 
 
-def _require_probability(model: keras.Model, name: str | Path) -> None:
-    channels = model.output_shape[-1]
-    if channels != 1:
-        raise UserError(name, f"predicts {channels} channels", "Give a model with one foreground probability")
+def _check_channels(model: keras.Model, name: str | Path, channels: Collection[int] = (1,)) -> None:
+    if model.output_shape[-1] not in channels:
+        remedy = "Give a model with one foreground probability" + " or one of `instance_unet`" * (6 in channels)
+        raise UserError(name, f"predicts {model.output_shape[-1]} channels", remedy)
 
 
 def _forward_pass(model: keras.Model) -> Forward:
@@ -396,7 +400,7 @@ def predict_file(
         UserError: as for `predict_tiled`; `out` exists or cannot be written (rows finished so far are kept); the image
             cannot be read (names the region).
     """
-    _require_probability(model, "the model")
+    _check_channels(model, "the model")
     with open_source(image) as source:
         plan = plan_prediction(model, source.shape, mode, tile_size, overlap, batch_size, memory_mb)
         identity = {

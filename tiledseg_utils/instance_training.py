@@ -13,10 +13,12 @@ from .augmentation import Augmentation
 from .batches import AugmentedBatches
 from .files import UserError
 from .images import Pair, read_pair
-from .losses import bce_dice_loss, dice_loss
+from .losses import bce_dice_loss
 from .models import instance_unet
 from .tiling import split
 from .training import ProgressLines, StopOnNaN, TrainingSetting, make_optimizer
+
+NO_NUCLEUS = "Give images with instance labels in labels/"
 
 RIM = 2
 """How far the boundary reaches into a nucleus, pixels."""
@@ -73,41 +75,55 @@ def instance_targets(labels: np.ndarray) -> np.ndarray:
 
 @keras.saving.register_keras_serializable("tiledseg")
 def instance_loss(y_true, y_pred):
-    """The sum of one loss per head: BCE + Dice of the foreground, cross-entropy + Dice of the classes, flow error.
+    """The sum of one loss per head: BCE + Dice of the foreground, cross-entropy of the classes, error of the flow.
 
-    The Dice counts interior and boundary only, as the background is everywhere; the error of the flow is the mean
-    squared distance of the vectors in the foreground, where they have a meaning.
+    The cross-entropy is the mean of those of the three classes, else the thin boundary would count for nothing beside
+    the background. The error of the flow is the mean squared distance of the vectors in the foreground, where they have
+    a meaning.
 
     Args:
         y_true, y_pred: (N, H, W, 6), channels as in `models.instance_unet`.
     """
     foreground = y_true[..., :1]
-    entropy = ops.mean(keras.losses.categorical_crossentropy(y_true[..., 1:4], y_pred[..., 1:4]))
-    classes = (entropy + dice_loss(y_true[..., 2:4], y_pred[..., 2:4])) / 2
+    entropy = y_true[..., 1:4] * -ops.log(ops.maximum(y_pred[..., 1:4], keras.config.epsilon()))
+    classes = ops.mean(ops.sum(entropy, axis=(0, 1, 2)) / (ops.sum(y_true[..., 1:4], axis=(0, 1, 2)) + 1))
     distance = ops.sum(ops.square(y_true[..., 4:] - y_pred[..., 4:]), axis=-1, keepdims=True)
     flow = ops.sum(foreground * distance) / (ops.sum(foreground) + 1)
     return bce_dice_loss(foreground, y_pred[..., :1]) + classes + flow
 
 
 def label_tiles(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut images and their instance labels into tiles, and keep those with a nucleus.
+    """Cut images and their instance labels into tiles.
 
     Returns:
         images (N, size, size, 3) uint8 RGB and labels (N, size, size) int32.
 
     Raises:
-        UserError: an image or its labels cannot be read, or no tile holds a nucleus.
+        UserError: an image or its labels cannot be read, or none shows a nucleus.
     """
     images, labels = [], []
     for pair in pairs:
         image, instances = read_pair(pair, labels=True)
-        tiles, label_parts = split(image, size)[0], split(instances, size)[0]
-        kept = label_parts.any(axis=(1, 2))
-        images.append(tiles[kept])
-        labels.append(label_parts[kept])
-    if not sum(len(part) for part in labels):
-        raise UserError("the training images", "show no nucleus", "Give images with instance labels in labels/")
-    return np.concatenate(images), np.concatenate(labels)
+        images.append(split(image, size)[0])
+        labels.append(split(instances, size)[0])
+    labels = np.concatenate(labels)
+    if not labels.any():
+        raise UserError("the training images", "show no nucleus", NO_NUCLEUS)
+    return np.concatenate(images), labels
+
+
+def smallest_area(pairs: Sequence[Pair]) -> int:
+    """Half the area of nearly the smallest nucleus (the first percentile), pixels: what is smaller cannot be one.
+
+    Raises:
+        UserError: an image or its labels cannot be read, or none shows a nucleus.
+    """
+    areas = [np.bincount(read_pair(pair, labels=True)[1].ravel())[1:] for pair in pairs]
+    areas = np.concatenate(areas)
+    areas = areas[areas > 0]
+    if not areas.size:
+        raise UserError("the training images", "show no nucleus", NO_NUCLEUS)
+    return max(1, int(np.percentile(areas, 1) / 2))
 
 
 def train_instances(
@@ -118,11 +134,11 @@ def train_instances(
     setting: TrainingSetting,
     seed: int,
 ) -> keras.Model:
-    """Train `models.instance_unet` on tiles, without validation: every tile that there is shows touching nuclei.
+    """Train `models.instance_unet` on tiles, without validation.
 
     Args:
         images, labels: see `label_tiles`; all are drawn equally often.
-        model_settings: of `models.unet`; the seed is added.
+        model_settings: of `models.instance_unet`; the seed is added.
         augmentation: see `augmentation.Augmentation`.
         setting: of it, what concerns validation, loss and stopping is not used.
         seed: of the initial weights, the draws and their augmentation.

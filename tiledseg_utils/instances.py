@@ -17,10 +17,11 @@ from keras import ops
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from skimage.feature import peak_local_max
-from skimage.morphology import h_maxima
+from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed as flood
 
 from .files import UserError, check_names, progress
+from .inference import plan_prediction, predict_maps, stitch_rows
 from .streaming import BandWriter, open_source
 
 FOREGROUND, INTERIOR, BOUNDARY, FLOW = 0, 2, 3, slice(4, 6)
@@ -44,8 +45,9 @@ def watershed(maps: np.ndarray, mask: np.ndarray, depth: float = 1.0) -> np.ndar
         depth: how far the distance must fall between two summits, pixels; less is roughness of the outline.
     """
     distance = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    summits = h_maxima(distance, depth).astype(bool) & mask
-    return _flooded(-distance, summits, mask)
+    # Summits whose pass is less than `depth` below become one plateau. (h_maxima would mark equal ones apart.)
+    levelled = reconstruction(distance - depth, distance)
+    return _flooded(-distance, local_maxima(levelled) & mask, mask)
 
 
 def boundary_classes(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -230,40 +232,53 @@ def label_image(maps: np.ndarray, method: str = "watershed", threshold: float = 
 
 
 def label_file(
-    probability: Path,
+    image: Path,
     out: Path,
+    model: keras.Model | None = None,
     method: str = "watershed",
     threshold: float = 0.5,
     min_area: int = 16,
     overwrite: bool = False,
+    **prediction,
 ) -> int:
-    """Instances of a probability map larger than memory, as `inference.predict_file` writes it.
+    """Instances of an image or a probability map larger than memory, from file to file, row by row.
 
     Args:
-        probability: .tif or .npy, (H, W) float32.
-        out: .tif or .npy of int32 labels; it appears under its name only when it is complete.
-        method: "components" or "watershed".
-        threshold, min_area: see `label_rows`.
+        image: what to label: a probability map as `inference.predict_file` writes it, (H, W) float32 in .tif or .npy;
+            or, with a model, an image.
+        out: .tif or .npy of int32 labels; it appears under its name only when it is complete. It is not resumed after
+            an interruption: where the prediction takes long, predict to a file first, which is.
+        model: of one probability, or `models.instance_unet`.
+        method, threshold, min_area: see `label_rows`.
         overwrite: replace `out` if it exists.
+        prediction: mode, tile_size, overlap, batch_size, memory_mb as for `inference.predict_tiled`.
 
     Returns:
         the number of instances.
 
     Raises:
-        UserError: a file cannot be read or written, or the map holds no decimal numbers.
+        UserError: a file cannot be read or written, a map holds no decimal numbers, or the method needs other maps.
     """
     count = 0
-    with open_source(probability) as source:
-        if source.dtype != np.float32:
-            remedy = "Write it with predict --probability"
-            raise UserError(probability, "holds whole numbers, and no probabilities", remedy)
-        step = max(1, 2**23 // source.shape[1])
-        starts = progress(range(0, source.shape[0], step), unit="band")
-        bands = ((start, source.read_rows(start, min(start + step, source.shape[0]))[..., 0]) for start in starts)
-        # An identity of its own: labelling takes a small part of the prediction's time and is not resumed.
-        with BandWriter(out, source.shape, np.int32, {"started": time.time_ns()}, overwrite) as writer:
+    with open_source(image) as source:
+        if model is not None:
+            plan = plan_prediction(model, source.shape, **prediction)
+            maps = predict_maps(model, source, plan, batch_size=prediction.get("batch_size", 1))
+            bands = stitch_rows(maps, plan, source.shape, channels=model.output_shape[-1])
+        elif source.dtype != np.float32:
+            raise UserError(image, "holds whole numbers, and no probabilities", "Write it with predict --probability")
+        else:
+            step = max(1, 2**23 // source.shape[1])
+            ranges = ((start, min(start + step, source.shape[0])) for start in range(0, source.shape[0], step))
+            bands = ((start, source.read_rows(start, stop)[..., 0]) for start, stop in ranges)
+        # An identity of its own, so that nothing is resumed.
+        with (
+            BandWriter(out, source.shape, np.int32, {"started": time.time_ns()}, overwrite) as writer,
+            progress(total=source.shape[0], unit="row") as bar,
+        ):
             for _, rows in label_rows(bands, method, threshold, min_area):
                 writer.write(rows)
+                bar.update(len(rows))
                 count = max(count, int(rows.max()))
             writer.finish()
     return count

@@ -165,6 +165,25 @@ def _is_at_border(ids: np.ndarray, labels: np.ndarray, width: int) -> np.ndarray
     return np.isin(ids, np.concatenate([[0], *map(np.ravel, strips)]))
 
 
+def _overlapping_by_half(overlaps: Overlaps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, columns and IoU of the pairs of objects with an IoU of 0.5 or more."""
+    reference_areas, predicted_areas = overlaps.pixels.sum(axis=1), overlaps.pixels.sum(axis=0)
+    row, column, shared = sparse.find(overlaps.pixels)
+    iou = shared / (reference_areas[row] + predicted_areas[column] - shared)
+    pairs = (iou >= 0.5) & (row > 0) & (column > 0)
+    return row[pairs], column[pairs], iou[pairs]
+
+
+def matched_ids(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of the predicted and of the reference objects that match at IoU 0.5, wherever they lie; for pictures.
+
+    Arguments and errors as in `count_overlaps`.
+    """
+    overlaps = count_overlaps(prediction, reference)
+    row, column, _ = _overlapping_by_half(overlaps)
+    return overlaps.predicted_ids[column], overlaps.reference_ids[row]
+
+
 def _match(prediction: np.ndarray, reference: np.ndarray, border: int, either: bool) -> tuple[np.ndarray, int, int]:
     """IoU of the pairs that match at 0.5, and the numbers of predicted and reference objects that count.
 
@@ -178,15 +197,11 @@ def _match(prediction: np.ndarray, reference: np.ndarray, border: int, either: b
     ignored_reference = _is_at_border(overlaps.reference_ids, reference, border)
     ignored_predicted = _is_at_border(overlaps.predicted_ids, prediction, border)
 
-    reference_areas, predicted_areas = overlaps.pixels.sum(axis=1), overlaps.pixels.sum(axis=0)
-    row, column, shared = sparse.find(overlaps.pixels)
-    iou = shared / (reference_areas[row] + predicted_areas[column] - shared)
-    pairs = np.flatnonzero((iou >= 0.5) & (row > 0) & (column > 0))
-
-    ignored = ignored_reference[row[pairs]] | ignored_predicted[column[pairs]]
+    row, column, iou = _overlapping_by_half(overlaps)
+    ignored = ignored_reference[row] | ignored_predicted[column]
     if either:
-        ignored_reference[row[pairs[ignored]]] = ignored_predicted[column[pairs[ignored]]] = True
-    pairs = pairs[~ignored]
+        ignored_reference[row[ignored]] = ignored_predicted[column[ignored]] = True
+    pairs = np.flatnonzero(~ignored)
     for objects in (row, column):
         pairs = pairs[np.unique(objects[pairs], return_index=True)[1]]
     return iou[pairs], int(np.sum(~ignored_predicted)), int(np.sum(~ignored_reference))

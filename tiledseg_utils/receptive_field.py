@@ -23,6 +23,7 @@ from keras import layers
 
 from .files import UserError
 from .models.inputs import ColorInput, ImageNetInput
+from .models.instance_unet import Heads
 from .models.layers import DepthToSpace, ImageMean, SpaceToDepth
 from .models.windows import WindowAttention
 
@@ -110,7 +111,7 @@ for _class in (
     *(layers.Dropout, layers.SpatialDropout2D, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise),
     *(layers.BatchNormalization, layers.LayerNormalization, layers.RMSNormalization, layers.UnitNormalization),
     *(layers.Normalization, layers.Rescaling, layers.Identity, layers.Dense, layers.ActivityRegularization),
-    *(ColorInput, ImageNetInput),
+    *(ColorInput, ImageNetInput, Heads),
     *(layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum, layers.Concatenate),
 ):
     reach.register(_class, _along_channels)

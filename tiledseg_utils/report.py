@@ -39,6 +39,16 @@ from .training import TrainingSetting
 WAY_METRICS = ("dice", "iou", "seconds", "megapixels_per_second")
 NOTEBOOK_FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 
+ON_REQUEST = {"06_architectures": "models", "07_counting_nuclei": "counting", "08_pitfalls": "pitfalls"}
+"""Notebooks that are run if the preset sets a parameter, and which."""
+
+TABLES = {
+    "Seven architectures, trained alike (notebook 6)": ("06_architectures.json", None),
+    "Counting nuclei that touch (notebook 7)": ("07_counting.json", "scores"),
+    "Pitfalls (notebook 8)": ("08_pitfalls.json", None),
+}
+"""What the page shows of the results of these notebooks: a file, and the entry of it that holds the rows."""
+
 
 def notebooks() -> list[Path]:
     """The notebooks of the course, in order.
@@ -102,7 +112,7 @@ def check_parameters(parameters: Mapping) -> None:
     if merged["added_images"] < 0:
         raise UserError(f"added_images {merged['added_images']}", "is below 0", "Give 0 or a number of images")
     setting_from(TileSetting, merged["tiles"], "tiles")
-    for name in ("training", "comparison"):
+    for name in ("training", "comparison", "counting"):
         setting_from(TrainingSetting, merged[name], name)
     Augmentation.from_dict(merged["augmentation"])
     settings = merged["model_settings"]
@@ -110,6 +120,7 @@ def check_parameters(parameters: Mapping) -> None:
     for name in {merged["model"], *merged["models"], *settings}:
         check_type(f"model_settings: {name}", settings.get(name, {}), {})
         check_settings(name, settings.get(name, {}))
+    check_settings("unet", merged["counting_model"])
     check_arguments("prediction", predict_tiled, merged["prediction"])
     # Found out now, not after the training: tiles that do not suit the network. Any large image will do.
     network = build_model(merged["model"], settings.get(merged["model"]))
@@ -243,14 +254,18 @@ def write_page(run: Path, metrics: Mapping, parameters: Mapping, executed: Mappi
         {**read_json(path.with_suffix(".json")), "name": path.stem, "png": base64.b64encode(path.read_bytes()).decode()}
         for path in sorted((run / "figures").glob("*.png"))
     ]
-    compared = run / "results" / "06_architectures.json"
+    tables = []
+    for title, (name, entry) in TABLES.items():
+        if (run / "results" / name).exists():
+            content = read_json(run / "results" / name)
+            tables.append((title, Table(content[entry] if entry else content)._repr_html_()))
     environment = jinja2.Environment(loader=jinja2.PackageLoader("tiledseg_utils", "."), autoescape=True)
     page = environment.get_template("report.html").render(
         run=run.name,
         metrics=metrics,
         parameters=parameters,
         figures=figures,
-        architectures=Table(read_json(compared))._repr_html_() if compared.exists() else "",
+        tables=tables,
         notebooks=executed,
         commit=git_commit(),
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -263,7 +278,7 @@ def write_page(run: Path, metrics: Mapping, parameters: Mapping, executed: Mappi
 def make_report(run: Path, preset: str, data: Path | None = None, overwrite: bool = False) -> Path:
     """Run the notebooks and write the report. An interrupted run goes on with the first unfinished notebook.
 
-    The last notebook, which compares architectures, is run if the preset names `models`; the report is there before.
+    Notebooks in `ON_REQUEST` are run if the preset asks for them; the report is there before, and grows with each.
 
     Args:
         run: run folder, made if missing.
@@ -291,13 +306,14 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
     parameters |= {"run_dir": str(run), "data_dir": str(data or "")}
     prepare_run(run, {"preset": preset, "description": description, "parameters": parameters}, overwrite)
 
-    *course, comparison = notebooks()
+    course = [path for path in notebooks() if path.stem not in ON_REQUEST]
+    on_top = [path for path in notebooks() if parameters.get(ON_REQUEST.get(path.stem))]
     executed = {path.stem: execute(path, run, parameters) for path in course}
     metrics = collect_metrics(run, preset, seed, max(cost["peak_mb"] for cost in executed.values()))
     page = write_page(run, metrics, parameters, executed)
-    if parameters.get("models"):
-        print(f"{comparison.stem} comes on top; all else is there already: {page}", flush=True)
-        executed[comparison.stem] = execute(comparison, run, parameters)
+    for path in on_top:
+        print(f"{path.stem} comes on top; what was before is there already: {page}", flush=True)
+        executed[path.stem] = execute(path, run, parameters)
         page = write_page(run, metrics, parameters, executed)
     write_json(run / "metrics.json", metrics)
     low, high = metrics["difference"]["ci95"]

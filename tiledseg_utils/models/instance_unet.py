@@ -1,14 +1,31 @@
 """A U-Net that says of each pixel what it takes to tell nuclei apart: one body, three heads."""
 
-import keras
-from keras import layers
+import math
 
-from .blocks import PRIOR_BIAS
+import keras
+from keras import layers, ops
+
+from .blocks import PRIOR
 from .initializers import GlorotUniform, layer_seed
+from .layers import DepthToSpace
 from .unet import unet
 
 
-def instance_unet(seed: int = 0, **settings) -> keras.Model:
+@keras.saving.register_keras_serializable("tiledseg")
+class Heads(layers.Layer):
+    """(N, H, W, 6) of any value to the six maps of `instance_unet`.
+
+    With inputs of 0 the foreground has the probability `blocks.PRIOR`, and the background that of the rest.
+    """
+
+    def call(self, inputs):
+        prior = math.log(PRIOR / (1 - PRIOR))
+        foreground = ops.sigmoid(inputs[..., :1] + prior)
+        classes = ops.softmax(inputs[..., 1:4] + ops.convert_to_tensor([0.0, prior, prior], inputs.dtype))
+        return ops.concatenate([foreground, classes, inputs[..., 4:]], axis=-1)
+
+
+def instance_unet(seed: int = 0, stem: int = 1, **settings) -> keras.Model:
     """Build a U-Net with three heads: (N, H, W, 3) uint8 RGB in, (N, H, W, 6) float32 out.
 
     Channels of the output:
@@ -23,27 +40,15 @@ def instance_unet(seed: int = 0, **settings) -> keras.Model:
 
     Args:
         seed: of the initial weights and of dropout.
-        settings: see `unet`; `stem` must be 1.
+        stem, settings: see `unet`.
 
     Raises:
         ValueError: a setting is outside its range.
     """
-    if settings.get("stem", 1) != 1:
-        raise ValueError(f"stem is {settings['stem']}; the heads need 1.")
-    body = unet(seed=seed, **settings)
+    body = unet(seed=seed, stem=stem, **settings)
     features = body.get_layer("probability").input
-
-    def head(name: str, filters: int, activation: str, part: int, **options):
-        initializer = GlorotUniform(layer_seed(seed, 4, part))
-        # Float32 as in `blocks.probability_model`.
-        head = layers.Conv2D(
-            filters, 1, kernel_initializer=initializer, activation=activation, dtype="float32", name=name, **options
-        )
-        return head(features)
-
-    heads = [
-        head("foreground", 1, "sigmoid", 1, bias_initializer=PRIOR_BIAS),
-        head("classes", 3, "softmax", 2),
-        head("flow", 2, "linear", 3),
-    ]
-    return keras.Model(body.input, layers.Concatenate(dtype="float32")(heads), name="instance_unet")
+    # Float32 as in `blocks.probability_model`.
+    initializer = GlorotUniform(layer_seed(seed, 4))
+    x = layers.Conv2D(6 * stem**2, 1, kernel_initializer=initializer, dtype="float32", name="maps")(features)
+    x = DepthToSpace(stem, dtype="float32")(x) if stem > 1 else x
+    return keras.Model(body.input, Heads(dtype="float32")(x), name="instance_unet")
