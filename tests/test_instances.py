@@ -180,7 +180,11 @@ def test_predicted_and_labelled_in_bands(tmp_path):
     image = synthetic.draw_smear(5, 2, 256)[0]
     write_image(tmp_path / "image.png", image)
     predict_file(network, tmp_path / "image.png", tmp_path / "p.tif", tile_size=96)
-    settings = {"method": "components", "threshold": float(np.quantile(predict_tiled(network, image), 0.9))}
+    settings = {
+        "method": "components",
+        "min_area": 1,
+        "threshold": float(np.quantile(predict_tiled(network, image), 0.9)),
+    }
     count = instances.label_file(tmp_path / "p.tif", tmp_path / "labels.tif", **settings)
     assert count == read_labels(tmp_path / "labels.tif").max() > 5
     assert count == instances.label_file(

@@ -136,7 +136,7 @@ METHODS: dict[str, Method] = {
 
 
 def _divide(maps: np.ndarray, mask: np.ndarray, method: Method, min_area: int) -> np.ndarray:
-    """Labels 1, 2, ... of one component; parts below `min_area` join their largest neighbour by being flooded."""
+    """Labels 1, 2, ... of one component; parts below `min_area` go to the neighbours that flood them."""
     labels = method(maps, mask)
     areas = np.bincount(labels[mask])
     kept = np.flatnonzero(areas >= min_area)
@@ -145,7 +145,9 @@ def _divide(maps: np.ndarray, mask: np.ndarray, method: Method, min_area: int) -
         return mask.astype(np.int32)
     if len(kept) < np.count_nonzero(areas):
         labels = flood(np.zeros(mask.shape), np.where(np.isin(labels, kept), labels, 0), mask=mask)
-    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int32)
+    numbers = np.zeros(areas.size, np.int32)
+    numbers[kept] = np.arange(1, len(kept) + 1)
+    return numbers[labels]
 
 
 def label_rows(

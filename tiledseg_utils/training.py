@@ -98,7 +98,7 @@ def make_optimizer(setting: TrainingSetting) -> keras.optimizers.Optimizer:
 
 def compile_model(model: keras.Model, setting: TrainingSetting) -> None:
     """Give the model its optimiser, loss and metrics."""
-    model.compile(make_optimizer(setting), losses.LOSSES[setting.loss], losses.METRICS)
+    model.compile(make_optimizer(setting), losses.LOSSES[setting.loss], metrics=losses.METRICS)
 
 
 class RunState(keras.callbacks.Callback):
