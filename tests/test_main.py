@@ -44,6 +44,7 @@ def test_every_command_has_help(command, capsys):
         ["report", "--presett", "quick"],
         ["data", "synthetic"],
         ["data", "synthetic", "x", "--jpeg", "101"],
+        ["data", "synthetic", "x", "--touching", "2"],
         ["data", "synthetic", "x", "--train", "many"],
         ["predict", "model.keras"],
     ],

@@ -140,11 +140,11 @@ def test_interrupted_dataset_continues_with_the_same_bytes(tmp_path, monkeypatch
     write("whole")
     drawn = []
 
-    def draw_until_the_power_fails(seed, index, size):
+    def draw_until_the_power_fails(seed, index, *shape):
         drawn.append(index)
         if len(drawn) == 3:
             raise KeyboardInterrupt
-        return draw_smear(seed, index, size)
+        return draw_smear(seed, index, *shape)
 
     monkeypatch.setattr(synthetic, "draw_smear", draw_until_the_power_fails)
     with pytest.raises(KeyboardInterrupt):
@@ -189,3 +189,15 @@ def test_smears_that_learn_along_with_others_are_none_of_those_that_are_tested_o
     tested = [read_image(path) for path in (tmp_path / "data" / "images").iterdir()]
     assert not any(np.array_equal(read_image(pair.image), image) for pair in pairs for image in tested)
     assert training_pairs(tmp_path / "none", 3, 0) == []
+
+
+def test_touching_smears_are_crowded_and_recorded(tmp_path):
+    lost = []
+    for share in (0.0, 0.8):
+        _, labels = draw_smear(7, 1, SIZE, touching=share)
+        assert 0.05 < (labels > 0).mean() <= 0.08
+        lost.append(1 - ndimage.label(labels, np.ones((3, 3)))[1] / labels.max())
+    assert lost[1] > lost[0] + 0.3
+    write_dataset(tmp_path, 1, {"train": 1}, 256, touching=0.8)
+    with pytest.raises(UserError, match="would not write the same"):
+        write_dataset(tmp_path, 1, {"train": 1}, 256)

@@ -1,7 +1,7 @@
 """Tiled image segmentation with Keras 3 on JAX: the small package behind the notebooks.
 
 The way of the data: `images` -> `tiling` -> `batches` (`augmentation`) -> `training` (`models`, `losses`)
--> `inference` -> `evaluation` -> `plots` -> `report`. Imports only go down these floors.
+-> `inference` (-> `instances` -> `matching`) -> `evaluation` -> `plots` -> `report`. Imports only go down these floors.
 """
 
 import importlib.metadata

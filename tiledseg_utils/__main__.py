@@ -25,7 +25,8 @@ def data_synthetic(arguments) -> None:
     from .synthetic import write_dataset
 
     counts = {"train": arguments.train, "valid": arguments.valid, "test": arguments.test}
-    write_dataset(arguments.folder, arguments.seed, counts, size=arguments.size, jpeg_quality=arguments.jpeg)
+    options = {"size": arguments.size, "jpeg_quality": arguments.jpeg, "touching": arguments.touching}
+    write_dataset(arguments.folder, arguments.seed, counts, **options)
     print(f"{sum(counts.values())} images with masks in {arguments.folder}")
 
 
@@ -156,6 +157,14 @@ def number(low: int, high: int | None = None):
     return parse
 
 
+def share(text: str) -> float:
+    """An argument type: a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not from 0 to 1")
+    return value
+
+
 def add_prediction_arguments(command: argparse.ArgumentParser) -> None:
     """How to predict an image in tiles."""
     command.add_argument(
@@ -194,6 +203,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=number(0), default=1)
     command.add_argument("--size", type=number(1), help="side of the images, pixels; by default 1024 to 2096")
     command.add_argument("--jpeg", type=number(1, 100), metavar="QUALITY", help="write JPEG images, quality 1 to 100")
+    command.add_argument(
+        "--touching", type=share, help="share of cells laid beside another, 0 to 1: smears to count in"
+    )
     command.set_defaults(function=data_synthetic)
     command = data_commands.add_parser(
         "neurips",
