@@ -111,6 +111,26 @@ def test_paired_scores_join_the_right_points():
     assert sorted(line.get_ydata().tolist() for line in figure.axes[0].lines) == [[0.1, 0.7], [0.2, 0.9]]
 
 
+def test_paired_scores_can_have_other_names():
+    figure = plots.paired_scores({"a": 0.9}, {"a": 0.2}, "Dice", names=("unseen", "seen"))
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["unseen", "seen"]
+
+
+def test_costs_are_grouped_by_their_unit_with_their_intervals():
+    rows = [
+        {"pitfall": "a", "cost": 0.2, "low": 0.1, "high": 0.3, "unit": "Dice lost"},
+        {"pitfall": "b", "cost": 12.0, "low": -1.0, "high": 20.0, "unit": "% more"},
+        {"pitfall": "c", "cost": 0.1, "low": None, "high": None, "unit": "Dice too high"},
+    ]
+    dice, percent = plots.cost_intervals(rows).axes
+    assert [label.get_text() for label in dice.get_yticklabels()] == ["a", "c"]
+    assert [text.get_text() for text in dice.texts] == ["0.2 Dice lost", "0.1 Dice too high"]
+    assert [list(ax.lines[0].get_xdata()) for ax in (dice, percent)] == [[0.1, 0.3], [-1, 20]]
+    fills = [line.get_markerfacecolor() for line in (dice.lines[1], percent.lines[1])]
+    assert fills == [plots.TILED, "white"]  # The interval of b reaches below zero.
+    assert dice.get_xlim()[0] == 0 and percent.get_xlim()[0] == -1
+
+
 def test_cost_chart_fills_what_is_exact():
     rows = [
         {"model": name, "parameters": 10**6, "seconds per step": 0.1, "Dice tiled": 0.9, "exact": exact}

@@ -210,15 +210,20 @@ def threshold_curve(thresholds: Sequence[float], counts: Sequence[Counts], in_us
     return figure
 
 
-def paired_scores(tiled: Mapping[str, float], non_tiled: Mapping[str, float], title: str) -> Figure:
-    """Both scores of every image, joined by a line."""
+def paired_scores(
+    tiled: Mapping[str, float],
+    non_tiled: Mapping[str, float],
+    title: str,
+    names: Sequence[str] = ("non-tiled", "tiled"),
+) -> Figure:
+    """Both scores of every image, joined by a line; `names` are those of the left and of the right ones."""
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     ax = figure.subplots()
     for stem in tiled:
         ax.plot([0, 1], [non_tiled[stem], tiled[stem]], color="0.75", zorder=0)
     ax.scatter([0] * len(tiled), [non_tiled[stem] for stem in tiled], color=NON_TILED, marker="s")
     ax.scatter([1] * len(tiled), list(tiled.values()), color=TILED)
-    ax.set(xticks=[0, 1], xticklabels=["non-tiled", "tiled"], xlim=(-0.4, 1.4), ylim=(-0.02, 1.02), title=title)
+    ax.set(xticks=[0, 1], xticklabels=names, xlim=(-0.4, 1.4), ylim=(-0.02, 1.02), title=title)
     return figure
 
 
@@ -236,6 +241,33 @@ def cost_chart(rows: Sequence[Mapping]) -> Figure:
     ax.set(xscale="log", xlabel="seconds per training step", ylabel="mean Dice of the test images, tiled")
     ax.set_title("filled: exact tiles are possible; area grows with the number of parameters", fontsize=9)
     ax.margins(x=0.25, y=0.2)
+    return figure
+
+
+def cost_intervals(rows: Sequence[Mapping]) -> Figure:
+    """What mistakes cost, with 95 % intervals, as `gallery.Gallery.rows` lists them: those of a kind of unit together.
+
+    The kind is the first word of the unit. A mistake whose interval reaches zero is shown as an empty circle.
+    """
+    kinds = {}
+    for row in rows:
+        kinds.setdefault(row["unit"].split()[0], []).append(row)
+    figure = Figure(figsize=(9, 0.34 * len(rows) + 1.3 * len(kinds)), layout="constrained")
+    heights = [len(found) + 1.5 for found in kinds.values()]
+    axes = figure.subplots(len(kinds), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for ax, (kind, found) in zip(axes, kinds.items(), strict=True):
+        for place, row in enumerate(found):
+            low, high = (row["cost"] if row[end] is None else row[end] for end in ("low", "high"))
+            ax.plot([low, high], [place, place], color=TILED, linewidth=2)
+            ax.plot(row["cost"], place, "o", color=TILED, markerfacecolor=TILED if low > 0 else "white")
+            place_of_text = max(high, row["cost"]), place
+            text = f"{row['cost']:.2g} {row['unit']}"
+            ax.annotate(text, place_of_text, xytext=(7, 0), textcoords="offset points", va="center", fontsize=8)
+        ax.axvline(0, color="0.7", linewidth=1)
+        ax.set(yticks=range(len(found)), yticklabels=[row["pitfall"] for row in found], ylim=(len(found) - 0.4, -0.6))
+        ax.set(xlabel=f"cost, {kind}")
+        ax.margins(x=0.4)
+        ax.set_xlim(left=min(0, ax.dataLim.x0))
     return figure
 
 
