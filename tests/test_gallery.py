@@ -35,8 +35,6 @@ def test_predictions_and_masks_are_taken_part_by_part(show):
 
 def test_scores_are_of_each_part(show):
     assert set(show.dice(truth(show)).values()) == {1.0}
-    window = np.s_[:, 100:]
-    assert set(show.dice({stem: mask[window] for stem, mask in truth(show).items()}, window).values()) == {1.0}
     assert set(show.area(show.masks(lambda mask: mask * 1)).values()) == {100.0}
     half = without_its_left_half(show)
     for stem, changed in show.changed(half, truth(show)).items():

@@ -47,12 +47,9 @@ class Gallery:
         """What becomes of the mask of each part."""
         return {stem: change(mask) for stem, (_, mask) in self.parts.items()}
 
-    def dice(self, maps: Maps, window: tuple[slice, slice] = np.s_[:, :]) -> dict[str, float]:
-        """Dice of each part; or of a window of each, if the maps show only that."""
-        return {
-            stem: count_pixels(maps[stem] >= self.threshold, mask[window]).dice
-            for stem, (_, mask) in self.parts.items()
-        }
+    def dice(self, maps: Maps) -> dict[str, float]:
+        """Dice of each part."""
+        return {stem: count_pixels(maps[stem] >= self.threshold, mask).dice for stem, (_, mask) in self.parts.items()}
 
     def dice_of_tiles(
         self, model: keras.Model, samples: Iterable[tuple], sources: Sequence[str], batch_size: int = 4
@@ -100,7 +97,7 @@ class Gallery:
     def cost(self, pitfall: str, unit: str, more: Mapping, less: Mapping, mend: str) -> plots.Claim:
         """Enter by how much one score exceeds another, on average over the images (or other repetitions).
 
-        The claim holds if the whole interval is above zero.
+        The claim holds if it does, and no part of the interval is below zero.
 
         Args:
             pitfall: its name.
@@ -114,7 +111,7 @@ class Gallery:
         self.rows.append(row)
         interval = "" if low is None else f", 95 % interval {low:.3g} to {high:.3g}"
         sentence = f"{pitfall}: {found['mean']:.3g} {unit}{interval}."
-        return plots.Claim(sentence, (found["mean"] if low is None else low) > 0)
+        return plots.Claim(sentence, found["mean"] > 0 and (low is None or low >= 0))
 
     def lost(self, pitfall: str, right: Maps, broken: Maps, mend: str) -> tuple[plots.Picture, plots.Claim]:
         """Enter how much Dice is lost, and show the errors in the image that has lost most."""

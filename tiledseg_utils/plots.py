@@ -247,7 +247,7 @@ def cost_chart(rows: Sequence[Mapping]) -> Figure:
 def cost_intervals(rows: Sequence[Mapping]) -> Figure:
     """What mistakes cost, with 95 % intervals, as `gallery.Gallery.rows` lists them: those of a kind of unit together.
 
-    The kind is the first word of the unit. A mistake whose interval reaches zero is shown as an empty circle.
+    The kind is the first word of the unit. A mistake whose interval reaches below zero is shown as an empty circle.
     """
     kinds = {}
     for row in rows:
@@ -259,15 +259,15 @@ def cost_intervals(rows: Sequence[Mapping]) -> Figure:
         for place, row in enumerate(found):
             low, high = (row["cost"] if row[end] is None else row[end] for end in ("low", "high"))
             ax.plot([low, high], [place, place], color=TILED, linewidth=2)
-            ax.plot(row["cost"], place, "o", color=TILED, markerfacecolor=TILED if low > 0 else "white")
+            ax.plot(row["cost"], place, "o", color=TILED, markerfacecolor=TILED if low >= 0 else "white")
             place_of_text = max(high, row["cost"]), place
             text = f"{row['cost']:.2g} {row['unit']}"
             ax.annotate(text, place_of_text, xytext=(7, 0), textcoords="offset points", va="center", fontsize=8)
         ax.axvline(0, color="0.7", linewidth=1)
         ax.set(yticks=range(len(found)), yticklabels=[row["pitfall"] for row in found], ylim=(len(found) - 0.4, -0.6))
         ax.set(xlabel=f"cost, {kind}")
-        ax.margins(x=0.4)
-        ax.set_xlim(left=min(0, ax.dataLim.x0))
+        first, last = min(0, ax.dataLim.x0), ax.dataLim.x1
+        ax.set_xlim(first - 0.02 * (last - first), last + 0.45 * (last - first))
     return figure
 
 
