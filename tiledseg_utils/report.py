@@ -39,7 +39,7 @@ from .training import TrainingSetting
 WAY_METRICS = ("dice", "iou", "seconds", "megapixels_per_second")
 NOTEBOOK_FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 
-ON_REQUEST = {"06_architectures": "models", "07_counting_nuclei": "counting", "08_pitfalls": "pitfalls"}
+ON_REQUEST = {"06_architectures": "models", "07_counting_nuclei": "counting", "08_pitfalls": "part_side"}
 """Notebooks that are run if the preset sets a parameter, and which."""
 
 TABLES = {
@@ -121,6 +121,10 @@ def check_parameters(parameters: Mapping) -> None:
         check_type(f"model_settings: {name}", settings.get(name, {}), {})
         check_settings(name, settings.get(name, {}))
     check_settings("unet", merged["counting_model"])
+    if merged["part_side"] < 1:
+        raise UserError(
+            f"part_side {merged['part_side']}", "is no size", "Give the side of a part of an image, in pixels"
+        )
     check_arguments("prediction", predict_tiled, merged["prediction"])
     # Found out now, not after the training: tiles that do not suit the network. Any large image will do.
     network = build_model(merged["model"], settings.get(merged["model"]))
