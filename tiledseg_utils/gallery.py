@@ -123,7 +123,7 @@ class Gallery:
         pictures = plots.error_pictures(stem, *self.parts[stem], masks, scores)
         caption = f"{pitfall}: the image that has lost most Dice, and the errors without and with the mistake."
         claim = self.cost(pitfall, "Dice lost", before, after, mend)
-        return self.grid(pitfall, caption, pictures, side=3, errors=True), claim
+        return self.grid(pitfall, caption, pictures, side=2.6, errors=True), claim
 
     def changes(
         self,
@@ -146,4 +146,4 @@ class Gallery:
         caption = f"{pitfall}: a probability map, and how far tiles differ from it, from a millionth (black) to 1."
         less, more = (self.changed(*both) for both in found.values())
         claim = self.cost(pitfall, "% of the foreground changed", more, less, mend)
-        return self.grid(pitfall, caption, pictures, side=3), claim
+        return self.grid(pitfall, caption, pictures, side=2.6), claim
