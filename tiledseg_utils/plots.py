@@ -239,6 +239,8 @@ def cost_chart(rows: Sequence[Mapping]) -> Figure:
         ax.scatter(*place, s=row["parameters"] ** 0.5 / 8 + 15, facecolors=filled, edgecolors=TILED, alpha=0.8)
         ax.annotate(row["model"], place, xytext=(9, 4), textcoords="offset points", fontsize=9)
     ax.set(xscale="log", xlabel="seconds per training step", ylabel="mean Dice of the test images, tiled")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("{x:g}")
     ax.set_title("filled: exact tiles are possible; area grows with the number of parameters", fontsize=9)
     ax.margins(x=0.25, y=0.2)
     return figure
