@@ -16,6 +16,7 @@ from tiledseg_utils.instance_training import (
     instance_loss,
     instance_targets,
     label_tiles,
+    smallest_area,
     train_instances,
 )
 from tiledseg_utils.receptive_field import required_halo
@@ -129,6 +130,8 @@ def test_tiles_of_images_that_show_a_nucleus(tmp_path):
     pairs = find_pairs(tmp_path)
     images, labels = label_tiles(pairs, 32)
     assert images.shape == (8, 32, 32, 3) and labels.shape == (8, 32, 32) and labels.max() == 1
-    with pytest.raises(UserError, match="show no nucleus"):
-        label_tiles(pairs[1:], 32)
+    assert smallest_area(pairs) == 200  # half of 20 x 20
+    for call in (lambda: label_tiles(pairs[1:], 32), lambda: smallest_area(pairs[1:])):
+        with pytest.raises(UserError, match="show no nucleus"):
+            call()
     assert instance_training.RIM == 2
