@@ -43,7 +43,7 @@ ON_REQUEST = {"06_architectures": "models", "07_counting_nuclei": "counting", "0
 """Notebooks that are run if the preset sets a parameter, and which."""
 
 TABLES = {
-    "Seven architectures, trained alike (notebook 6)": ("06_architectures.json", None),
+    "Architectures, trained alike (notebook 6)": ("06_architectures.json", None),
     "Counting nuclei that touch (notebook 7)": ("07_counting.json", "scores"),
     "Pitfalls (notebook 8)": ("08_pitfalls.json", None),
 }
