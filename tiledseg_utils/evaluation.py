@@ -124,6 +124,17 @@ def summarize(counts: Mapping[str, Counts]) -> dict:
     return summary
 
 
+def bootstrap_interval(values: np.ndarray, statistic: Callable, seed: int) -> list:
+    """95 % confidence interval [low, high] of a statistic of one value per image, [None, None] for fewer than two.
+
+    A percentile bootstrap of 9,999 resamplings of the images (Efron 1979).
+    """
+    if len(values) < 2:
+        return [None, None]
+    bootstrap = stats.bootstrap((values,), statistic, n_resamples=9999, method="percentile", rng=seed)
+    return [float(limit) for limit in bootstrap.confidence_interval]
+
+
 def paired_difference(first: Mapping[str, float], second: Mapping[str, float], seed: int = 0) -> dict:
     """Mean of `first - second` over the images, with a 95 % bootstrap confidence interval (Efron 1979).
 
@@ -143,11 +154,7 @@ def paired_difference(first: Mapping[str, float], second: Mapping[str, float], s
     if set(first) != set(second):
         raise ValueError(f"not the same images: {sorted(set(first) ^ set(second))}.")
     differences = np.array([first[stem] - second[stem] for stem in sorted(first)])
-    interval = [None, None]
-    if len(differences) > 1:
-        bootstrap = stats.bootstrap((differences,), np.mean, n_resamples=9999, method="percentile", rng=seed)
-        interval = [float(limit) for limit in bootstrap.confidence_interval]
-    return {"mean": float(differences.mean()), "ci95": interval}
+    return {"mean": float(differences.mean()), "ci95": bootstrap_interval(differences, np.mean, seed)}
 
 
 class Meter(threading.Thread):

@@ -7,13 +7,13 @@ a slide of 100,000 nuclei needs no matrix of all by all.
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import sparse
 
-from .evaluation import paired_difference
+from .evaluation import bootstrap_interval, paired_difference
 from .files import check_names
 
 SCORES = ("f1", "precision", "recall", "average_precision", "panoptic_quality")
@@ -282,15 +282,6 @@ def mean_average_precision(sweep: Sequence[Matches]) -> float:
     return float(np.mean([matches.average_precision for matches in sweep]))
 
 
-def _estimate(values: np.ndarray, statistic: Callable, seed: int) -> tuple[float, list]:
-    """A statistic of one value per image, and its 95 % bootstrap interval, [None, None] for fewer than two images."""
-    interval = [None, None]
-    if len(values) > 1:
-        bootstrap = stats.bootstrap((values,), statistic, n_resamples=9999, method="percentile", rng=seed)
-        interval = [float(limit) for limit in bootstrap.confidence_interval]
-    return float(statistic(values)) if len(values) else math.nan, interval
-
-
 def summarize_matches(matches: Mapping[str, Matches], seed: int = 0) -> dict:
     """Mean and median over images, pooled over all objects, and each image, for every one of `SCORES`.
 
@@ -312,9 +303,10 @@ def summarize_matches(matches: Mapping[str, Matches], seed: int = 0) -> dict:
     for score in SCORES:
         per_image = {stem: getattr(match, score) for stem, match in matches.items()}
         values = np.array([value for value in per_image.values() if not math.isnan(value)])
-        mean, mean_interval = _estimate(values, np.mean, seed)
-        median, median_interval = _estimate(values, np.median, seed)
-        summary[score] = {"mean": mean, "mean_ci95": mean_interval, "median": median, "median_ci95": median_interval}
+        summary[score] = {}
+        for name, statistic in (("mean", np.mean), ("median", np.median)):
+            summary[score][name] = float(statistic(values)) if len(values) else math.nan
+            summary[score][f"{name}_ci95"] = bootstrap_interval(values, statistic, seed)
         summary[score] |= {"pooled": getattr(pooled, score), "images": len(values), "per_image": per_image}
     return summary
 

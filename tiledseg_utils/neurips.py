@@ -389,8 +389,8 @@ def convert_archive(
             raise images.all_in_one(archive, problems, f"Leave them out with --keep-going. {BY_HAND}")
         write_json(folder / "source.json", recipe)
         done = _read_journal(journal)
-        todo = [stem for stem in stems if stem in pictures and stem in labels and stem not in done]
-        for stem in todo if rule else progress(todo, unit="image"):  # a rule prints a line for each
+        remaining = [stem for stem in stems if stem in pictures and stem in labels and stem not in done]
+        for stem in remaining if rule else progress(remaining, unit="image"):  # a rule prints a line for each
             try:
                 picture, label, row = _read_pair(archive, zipped, pictures[stem], labels[stem])
             except UserError as error:
