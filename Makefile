@@ -1,13 +1,14 @@
 # Two commands do everything on a machine with Python 3.11+, git and make:
 #   make report   run the notebooks and write a report    (DATA=folder PRESET=name RUN=folder OVERWRITE=1)
-#   make test     run every test
-PYTHON ?= python3
-VENV   := .venv
-BIN    := $(VENV)/bin
+#   make test     run every test                          (WORKERS=number of tests at a time)
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
 
-PRESET ?= quick
-BENCH  ?= inference
-RUN    ?= runs/$(basename $(notdir $(PRESET)))
+PRESET  ?= quick
+BENCH   ?= inference
+WORKERS ?= 2
+RUN     ?= runs/$(basename $(notdir $(PRESET)))
 
 .PHONY: report test lint lab bench lock clean
 
@@ -15,7 +16,7 @@ report: $(VENV)/installed
 	$(BIN)/python -m tiledseg_utils report --preset "$(PRESET)" --run "$(RUN)" $(if $(DATA),--data "$(DATA)") $(if $(OVERWRITE),--overwrite)
 
 test: lint
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest --cov --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

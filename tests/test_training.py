@@ -19,7 +19,7 @@ from tiledseg_utils.training import TrainingSetting
 QUICK = TrainingSetting(epochs=5, steps_per_epoch=3, validation_steps=2, batch_size=2, learning_rate=0.01)
 
 
-NETWORK = {"base_filters": 4, "levels": 3, "dropout": 0.2, "normalization": "batch"}
+NETWORK = {"base_filters": 4, "levels": 2, "dropout": 0.2, "normalization": "batch"}
 
 
 def train_in(run, tile_set, setting=QUICK, network=NETWORK, preview=None):

@@ -124,10 +124,10 @@ def test_exact_tiles_equal_the_whole_image_and_others_do_not(run):
 
 def test_architectures_are_compared_on_the_page(run):
     rows = read_json(run / "results" / "06_architectures.json")
-    assert [row["model"] for row in rows] == ["unet", "swin_unet"]
+    assert [row["model"] for row in rows] == ["unet", "attention_unet"]
     assert all(row["exact"] == "yes" and row["largest difference"] <= 1e-5 for row in rows)
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
-    assert page.index("<h2>Architectures") < page.index(">swin_unet<") < page.index("<h2>Figures")
+    assert page.index("<h2>Architectures") < page.index(">attention_unet<") < page.index("<h2>Figures")
 
 
 def test_nuclei_are_counted_on_the_page(run):
