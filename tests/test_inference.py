@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 
@@ -238,7 +239,7 @@ def test_a_file_holds_what_the_array_holds(network, rng, tmp_path, mode, suffix,
 
 @pytest.mark.parametrize("mode", ["exact", "blend"])
 @pytest.mark.parametrize("bands", [1, 3])
-def test_an_interrupted_file_goes_on_and_ends_the_same(network, rng, tmp_path, monkeypatch, mode, bands):
+def test_an_interrupted_file_goes_on_and_ends_the_same(network, rng, tmp_path, monkeypatch, capsys, mode, bands):
     image = noise(rng, 230, 100)
     how = {"mode": mode, "tile_size": 64, "overlap": 24}
     inference.predict_file(network, image, tmp_path / "whole.tif", **how)
@@ -255,7 +256,10 @@ def test_an_interrupted_file_goes_on_and_ends_the_same(network, rng, tmp_path, m
         inference.predict_file(network, image, tmp_path / "out.tif", **how)
     assert not (tmp_path / "out.tif").exists()
     monkeypatch.setattr(inference.BandWriter, "write", write)
+    capsys.readouterr()
     report = inference.predict_file(network, image, tmp_path / "out.tif", **how)
+    rates = re.findall(r"([-\d.]+)Mpx/s", capsys.readouterr().out)
+    assert rates and all(float(rate) >= 0 for rate in rates)  # what was done before does not count
     assert report["resumed_at_row"] == sum(calls) > 0
     assert (tmp_path / "out.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
 

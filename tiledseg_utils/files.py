@@ -93,7 +93,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 def progress(items: Iterable | None = None, unit: str = "", **more) -> tqdm:
     """Show how far a loop over `items` has come: live in a terminal, every ten seconds in a notebook or a log file.
 
-    Without `items`, give tqdm's `total` (and `initial`, `unit_scale`), and call `update` with the amount done.
+    Without `items`, give tqdm's `total` (and `initial`), and call `update` with the amount done.
     """
     if items is None:
         more["bar_format"] = (

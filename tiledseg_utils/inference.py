@@ -433,14 +433,14 @@ def _stream(model, source, plan, writer, symmetries, batch_size, threshold, skip
 
     ignore = is_background if skip_contrast else None
     maps = predict_maps(model, source, plan, symmetries, batch_size, first_row, ignore)
-    started, width = time.perf_counter(), source.shape[1]
-    with progress(total=source.shape[0] * width, initial=done * width, unit="Mpx", unit_scale=1e-6) as bar:
+    started, row_mpx = time.perf_counter(), source.shape[1] / 1e6
+    with progress(total=source.shape[0] * row_mpx, initial=done * row_mpx, unit="Mpx") as bar:
         for start, band in stitch_rows(maps, plan, source.shape, first_row) if first_row < len(ends) else ():
             band = band[max(0, done - start) :]
             writer.write(band if threshold is None else np.uint8(255) * (band >= threshold))
-            bar.update(len(band) * width)
+            bar.update(len(band) * row_mpx)
     writer.finish()
-    seconds, megapixels = time.perf_counter() - started, (source.shape[0] - done) * width / 1e6
+    seconds, megapixels = time.perf_counter() - started, (source.shape[0] - done) * row_mpx
     return {
         "tiles": plan.count,
         "skipped": skipped,
