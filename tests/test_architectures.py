@@ -316,7 +316,8 @@ def test_shifted_windows_connect_neighbours_but_not_opposite_borders(rng):
         ("efficient_unet", {"weights": "coco"}, "must be 'none' or 'imagenet'"),
         ("deeplab_v3_plus", {"filters": 0}, "at least 1"),
         ("deeplab_v3_plus", {"encoder": "VGG16"}, "one of ResNet50, MobileNetV2"),
-        ("swin_unet", {"window": 1}, "at least 2"),
+        ("swin_unet", {"levels": 0}, "levels must be at least 1"),
+        ("swin_unet", {"window": 1}, "window at least 2"),
         ("swin_unet", {"base_filters": 80}, "multiple of 32"),
     ],
 )

@@ -53,7 +53,7 @@ def swin_unet(base_filters: int = 32, levels: int = 3, window: int = 4, seed: in
 
     Args:
         base_filters: channels of the first level, a multiple of 32 or less than 64; they double with each level.
-        levels: resolutions, at least 2, each with two blocks.
+        levels: resolutions, each with two blocks on the way down and two on the way up, the coarsest with two in all.
         window: side of the windows in patches, at least 2; the shift is half of it.
         seed: of the initial weights.
 
@@ -63,9 +63,9 @@ def swin_unet(base_filters: int = 32, levels: int = 3, window: int = 4, seed: in
     Departs from the paper: no pre-training, which its authors find very important, and no stochastic depth. The
     paper's size is base_filters=96, levels=4, window=7.
     """
-    if levels < 2 or window < 2 or base_filters < 1 or base_filters % HEAD * (base_filters >= 2 * HEAD):
+    if levels < 1 or window < 2 or base_filters < 1 or base_filters % HEAD * (base_filters >= 2 * HEAD):
         raise ValueError(
-            "levels and window must be at least 2, base_filters positive and, from 64 on, a multiple of 32."
+            "levels must be at least 1, window at least 2, base_filters positive and, from 64 on, a multiple of 32."
         )
     inputs = keras.Input((None, None, 3), dtype="uint8", name="image")
     x = ImageNetInput("tf")(inputs)
