@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from .evaluation import Meter, Predict, count_pixels
-from .inference import predict_batches, predict_maps, predict_plan, predict_reduced, predict_whole
+from .inference import as_trained, predict_batches, predict_maps, predict_plan, predict_reduced, predict_whole
 from .planning import Plan, blended_plan, make_plan
 from .receptive_field import receptive_field
 from .streaming import open_source
@@ -168,6 +168,8 @@ def influence_map(model: keras.Model, image: np.ndarray, row: int, column: int, 
     ]
     starts = [start // alignment * alignment for start in starts]
     window = tuple(slice(start, start + size) for start in starts)
+
+    image = as_trained(model, image)
 
     def covered() -> Iterator[np.ndarray]:
         yield image[window]

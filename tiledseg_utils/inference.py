@@ -19,10 +19,12 @@ import numpy as np
 from . import losses, models  # noqa: F401 - registers the layers and losses of saved models
 from .files import UserError, progress
 from .memory import little_memory
+from .models.inputs import expects_white_balance
 from .planning import Plan, blended_plan, exact_plan
 from .receptive_field import receptive_field, required_halo
 from .streaming import BandWriter, Source, open_source
 from .tiling import pad_to, reduce_image
+from .white_balance import BalancedSource, balance_white
 
 MODES = ("exact", "blend", "auto")
 
@@ -156,6 +158,11 @@ def _batches(tiles: Iterable[np.ndarray | None], batch_size: int) -> Iterator[li
         yield batch
 
 
+def as_trained(model: keras.Model, image: np.ndarray) -> np.ndarray:
+    """A whole uint8 RGB image in the colours that the network knows: balanced if the images it learnt from were."""
+    return balance_white(image) if image.dtype == np.uint8 and expects_white_balance(model) else image
+
+
 def predict_whole(model: keras.Model, image: np.ndarray, symmetries: bool = False) -> np.ndarray:
     """Predict the whole image at native size in one piece: what tiled prediction is measured against.
 
@@ -171,7 +178,7 @@ def predict_whole(model: keras.Model, image: np.ndarray, symmetries: bool = Fals
         (H, W) float32 probability.
     """
     alignment = receptive_field(model).alignment
-    padded = pad_to(image, *(-(-length // alignment) * alignment for length in image.shape[:2]))
+    padded = pad_to(as_trained(model, image), *(-(-length // alignment) * alignment for length in image.shape[:2]))
     forward = with_symmetries(model.predict_on_batch) if symmetries else model.predict_on_batch
     return _maps(forward(padded[None]))[0, : image.shape[0], : image.shape[1]]
 
@@ -189,7 +196,8 @@ def predict_reduced(model: keras.Model, image: np.ndarray, size: int) -> np.ndar
     Returns:
         (H, W) float32 probability.
     """
-    probability = np.asarray(model.predict_on_batch(reduce_image(image, size)[None]), np.float32)[0, ..., 0]
+    reduced = reduce_image(as_trained(model, image), size)
+    probability = np.asarray(model.predict_on_batch(reduced[None]), np.float32)[0, ..., 0]
     return cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
@@ -299,6 +307,7 @@ def predict_maps(
     if source.dtype != np.uint8 and np.dtype(model.input.dtype).kind in "iu":
         problem = f"holds decimal numbers ({np.dtype(source.dtype)}), and the model takes {model.input.dtype}"
         raise UserError(source.name, problem, "Scale it to 0-255 as the training images were, and convert it to uint8")
+    source = BalancedSource(source) if expects_white_balance(model) else source
     forward = with_symmetries(_forward_pass(model)) if symmetries else _forward_pass(model)
     tiles = _read_tiles(source, plan, first_row, is_background)
     yield from predict_batches(forward, tiles, batch_size * _device_count())
@@ -311,7 +320,10 @@ def _mirrored(pixels: np.ndarray, length: int) -> np.ndarray:
 
 
 def _read_tiles(
-    source: Source, plan: Plan, first_row: int, is_background: Callable[[np.ndarray], bool] | None
+    source: Source | BalancedSource,
+    plan: Plan,
+    first_row: int,
+    is_background: Callable[[np.ndarray], bool] | None,
 ) -> Iterator[np.ndarray | None]:
     columns = _mirrored(np.arange(plan.columns.length), source.shape[1])
     for origin in plan.rows.origins[first_row:]:

@@ -111,10 +111,14 @@ class Source:
             rows = images.scale_to_uint8(rows, *self._limits)
         return cv2.cvtColor(rows, cv2.COLOR_GRAY2RGB) if rows.shape[2] == 1 else np.ascontiguousarray(rows)
 
+    def chunks(self) -> Iterator[tuple[int, int]]:
+        """Ranges of rows, (start, stop), with which a pass over the image needs little memory."""
+        return _chunks(self.shape)
+
     def _find_limits(self) -> tuple[float, float]:
         """Return the values that become 0 and 255 by the rules of `images.read_image`."""
         first, counts = int(np.iinfo(self._stored).min), np.zeros(2 ** (8 * self._stored.itemsize), np.int64)
-        for start, stop in _chunks(self.shape):
+        for start, stop in self.chunks():
             counts += np.bincount(self._read(start, stop).ravel().astype(np.intp) - first, minlength=counts.size)
         low, high = (percentile_of_counts(counts, percent, first) for percent in images.PERCENTILES)
         if low == high:

@@ -14,6 +14,7 @@ import numpy as np
 
 from .files import UserError, progress, read_csv, write_csv
 from .images import SPLITS, Pair, read_image, read_mask, read_pair, write_image
+from .white_balance import balance_white
 
 MANIFEST = "manifest.csv"
 
@@ -142,6 +143,8 @@ class TileSetting:
         empty_weight: sampling weight of an empty tile relative to one with foreground, in (0, 1].
         balance: give every image the same weight in all, however many tiles it has; else those with the most decide.
         reduced: also keep each whole image, reduced to one tile: the published experiment's "mixed" set.
+        white_balance: give the ground of all images the same colour (`white_balance.balance_white`). A network that
+            learns from such tiles remembers it, and images are balanced before it predicts them.
     """
 
     tile_size: int = 512
@@ -151,6 +154,7 @@ class TileSetting:
     empty_weight: float = 0.25
     balance: bool = False
     reduced: bool = True
+    white_balance: bool = False
 
     def __post_init__(self):
         for name, valid in (("fit", ("pad", "enlarge")), ("empty", ("keep", "drop", "down-weight"))):
@@ -167,6 +171,7 @@ class TileSetting:
 def _tiles_of(pair: Pair, setting: TileSetting):
     """Yield (name, image tile, mask tile, row, column, scale) of one source image."""
     image, mask = read_pair(pair)
+    image = balance_white(image) if setting.white_balance else image
     size = setting.tile_size
     if setting.reduced:
         scale = size / float(np.sqrt(image.shape[0] * image.shape[1]))
@@ -195,7 +200,8 @@ def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: 
 
     Returns:
         the manifest's rows: tile, source, split, row, column (pixels in the scaled image), scale (tile pixels per
-        source pixel), foreground (share of mask pixels, 0..1), weight (for sampling in training).
+        source pixel), foreground (share of mask pixels, 0..1), weight (for sampling in training), white_balance (1 if
+        the source was balanced).
     """
     rows = []
     sources = [(name, pair) for name, pairs in splits.items() for pair in pairs]
@@ -216,6 +222,7 @@ def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: 
                     "scale": round(scale, 6),
                     "foreground": round(float(mask.mean()), 8),
                     "weight": setting.empty_weight if empty and setting.empty == "down-weight" else 1.0,
+                    "white_balance": int(setting.white_balance),
                 }
             )
     if setting.balance:
@@ -238,6 +245,7 @@ def read_manifest(folder: Path) -> list[dict]:
     if not path.exists():
         raise UserError(path, "the tiles are missing", "Run notebook 01_data_and_tiling for this run folder first")
     kinds = {"row": int, "column": int, "scale": float, "foreground": float, "weight": float}
+    kinds |= {"white_balance": int}
     return [{key: kinds.get(key, str)(value) for key, value in row.items()} for row in read_csv(path)]
 
 

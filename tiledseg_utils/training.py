@@ -24,7 +24,7 @@ from .inference import predict_reduced, predict_tiled
 from .memory import release_freed_memory
 from .models import build_model
 from .receptive_field import receptive_field
-from .tiling import MANIFEST
+from .tiling import MANIFEST, read_manifest
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,8 @@ def train(
     state = run_state.state
     keras.config.set_dtype_policy(setting.precision)
     try:
-        network = build_model(model, {**model_settings, "seed": seed})
+        balanced = any(row.get("white_balance") for row in read_manifest(tiles))
+        network = build_model(model, {**model_settings, "seed": seed}, balanced)
     finally:
         keras.config.set_dtype_policy("float32")
     if state["epoch"]:

@@ -8,6 +8,7 @@ from ..files import UserError, check_arguments, check_names
 from .attention_unet import attention_unet
 from .deeplab_v3_plus import deeplab_v3_plus
 from .efficient_unet import efficient_unet
+from .inputs import remember_white_balance
 from .instance_unet import instance_unet  # noqa: F401 - of six maps, for `instances`; no choice of `build_model`
 from .multires_unet import multires_unet
 from .swin_unet import swin_unet
@@ -28,8 +29,12 @@ def check_settings(name: str, settings: Mapping) -> None:
     check_arguments("model_settings", MODELS[name], settings)
 
 
-def build_model(name: str, settings: Mapping | None = None) -> keras.Model:
+def build_model(name: str, settings: Mapping | None = None, white_balance: bool = False) -> keras.Model:
     """Build the architecture `name` with its own `settings` (see the function's docstring).
+
+    Args:
+        white_balance: the model will learn from images that `white_balance.balance_white` went over. It remembers that,
+            and the functions of `inference` balance what they give it.
 
     Raises:
         UserError: unknown name or setting, or a value out of range.
@@ -37,6 +42,9 @@ def build_model(name: str, settings: Mapping | None = None) -> keras.Model:
     settings = dict(settings or {})
     check_settings(name, settings)
     try:
-        return MODELS[name](**settings)
+        model = MODELS[name](**settings)
+        if white_balance:
+            remember_white_balance(model)
     except ValueError as error:
         raise UserError("model_settings", str(error).rstrip("."), f"See help(tiledseg_utils.models.{name})") from error
+    return model

@@ -1,10 +1,23 @@
-"""What models do first with their pixels, so that no caller can feed a trained model the wrong colours."""
+"""What models do first with their pixels, so that no caller can feed a trained model the wrong colours.
+
+Balancing the white is not among it, as a model sees tiles and the white belongs to the whole image. But models remember
+whether their training images were balanced (`expects_white_balance`), and `inference` does it for those.
+"""
 
 import keras
 from keras import layers, ops
 
 
 class _Input(layers.Layer):
+    """`white_balance`: whether the pixels come from images that `white_balance.balance_white` went over."""
+
+    def __init__(self, white_balance: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.white_balance = white_balance
+
+    def get_config(self):
+        return {**super().get_config(), "white_balance": self.white_balance}
+
     def compute_output_spec(self, inputs):
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
 
@@ -56,3 +69,21 @@ class ImageNetInput(_Input):
 
     def get_config(self):
         return {**super().get_config(), "mode": self.mode}
+
+
+def expects_white_balance(model: keras.Model) -> bool:
+    """Whether a model was trained on balanced images."""
+    return any(getattr(layer, "white_balance", False) for layer in model.layers)
+
+
+def remember_white_balance(model: keras.Model) -> None:
+    """Have a model expect balanced images, also once it is saved and loaded.
+
+    Raises:
+        ValueError: it begins with another layer than those of this module, and so has no place for it.
+    """
+    inputs = [layer for layer in model.layers if isinstance(layer, _Input)]
+    if not inputs:
+        raise ValueError("white_balance: the network does not begin with ColorInput or ImageNetInput.")
+    for layer in inputs:
+        layer.white_balance = True
