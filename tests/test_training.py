@@ -149,7 +149,7 @@ def test_other_tiles_in_the_same_run_are_refused(uninterrupted, tile_set, tmp_pa
     run, _ = uninterrupted
     shutil.copytree(run, tmp_path / "run")
     manifest = tmp_path / "run" / "tiles" / "manifest.csv"
-    manifest.write_text(manifest.read_text().replace("1.0\n", "0.5\n"))
+    manifest.write_text(manifest.read_text().replace("1.0,0\n", "0.5,0\n"))
     with pytest.raises(UserError, match="other settings or tiles"):
         train_in(tmp_path / "run", tile_set)
 
@@ -171,8 +171,8 @@ def test_a_checkpoint_of_another_model_or_damaged_or_missing_is_refused(uninterr
 
 
 def test_a_loss_that_is_not_a_number_stops_and_says_where(tile_set, tmp_path, monkeypatch):
-    def ruined(name, settings):
-        model = models.build_model(name, settings)
+    def ruined(*arguments):
+        model = models.build_model(*arguments)
         model.layers[-1].bias.assign([float("nan")])
         return model
 
