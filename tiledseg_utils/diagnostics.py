@@ -168,7 +168,6 @@ def influence_map(model: keras.Model, image: np.ndarray, row: int, column: int, 
     ]
     starts = [start // alignment * alignment for start in starts]
     window = tuple(slice(start, start + size) for start in starts)
-
     image = as_trained(model, image)
 
     def covered() -> Iterator[np.ndarray]:

@@ -244,8 +244,8 @@ def read_manifest(folder: Path) -> list[dict]:
     path = Path(folder) / MANIFEST
     if not path.exists():
         raise UserError(path, "the tiles are missing", "Run notebook 01_data_and_tiling for this run folder first")
-    kinds = {"row": int, "column": int, "scale": float, "foreground": float, "weight": float}
-    kinds |= {"white_balance": int}
+    kinds = dict.fromkeys(("row", "column", "white_balance"), int)
+    kinds |= dict.fromkeys(("scale", "foreground", "weight"), float)
     return [{key: kinds.get(key, str)(value) for key, value in row.items()} for row in read_csv(path)]
 
 

@@ -301,9 +301,9 @@ def train(
     request = json.loads(json.dumps(request))  # As it will be read back.
     run_state = RunState(run / "training", batches, counting, max(1, setting.average_epochs), request)
     state = run_state.state
+    balanced = any(row.get("white_balance") for row in read_manifest(tiles))
     keras.config.set_dtype_policy(setting.precision)
     try:
-        balanced = any(row.get("white_balance") for row in read_manifest(tiles))
         network = build_model(model, {**model_settings, "seed": seed}, balanced)
     finally:
         keras.config.set_dtype_policy("float32")

@@ -9,7 +9,7 @@ The colour is one for the whole image, found in one pass over its rows: what eac
 from tile to tile, and so would the predictions.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -68,9 +68,6 @@ class BalancedSource:
     def read_rows(self, start: int, stop: int) -> np.ndarray:
         """As `Source.read_rows`."""
         if not self._searched:
-            self._ground, self._searched = ground_color(self._bands()), True
+            self._ground = ground_color(self._source.read_rows(*rows) for rows in self._source.chunks())
+            self._searched = True
         return apply_balance(self._source.read_rows(start, stop), self._ground)
-
-    def _bands(self) -> Iterator[np.ndarray]:
-        for start, stop in self._source.chunks():
-            yield self._source.read_rows(start, stop)
