@@ -6,7 +6,7 @@ import pytest
 from tiledseg_utils.augmentation import Augmentation
 from tiledseg_utils.batches import TrainingBatches, ValidationBatches
 from tiledseg_utils.files import UserError, write_csv
-from tiledseg_utils.tiling import MANIFEST, TileSetting, read_manifest, read_tiles, write_tile_set
+from tiledseg_utils.tiling import ADDED, MANIFEST, TileSetting, read_manifest, read_tiles, write_tile_set
 
 AUGMENTATION = Augmentation(hflip=0.5, rotation=0.5, color=0.5)
 
@@ -62,6 +62,27 @@ def test_tiles_are_drawn_by_weight(splits, tmp_path):
     expected = weights[[row["foreground"] == 0 for row in rows]].sum() / weights.sum()
     assert 0.02 < expected < 0.5
     assert empty == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 600))
+
+
+def test_added_tiles_are_drawn_alone_first_and_then_by_their_share(splits, tmp_path):
+    write_tile_set({"train": splits["train"][1:], ADDED: splits["train"][:1]}, tmp_path, TileSetting(tile_size=64))
+    batches = TrainingBatches(tmp_path, 1, 1, 0, Augmentation(), pretraining_epochs=2, added_share=0.25)
+    added = {
+        tile.tobytes()
+        for tile in read_tiles(tmp_path, [row for row in read_manifest(tmp_path) if row["split"] == ADDED])[0]
+    }
+
+    def share(epoch):
+        return np.mean([batches.sample(epoch, index)[0].tobytes() in added for index in range(400)])
+
+    assert share(0) == share(1) == 1
+    assert share(2) == pytest.approx(0.25, abs=0.09) and share(3) == pytest.approx(0.25, abs=0.09)  # 4 deviations
+
+
+def test_without_added_tiles_every_epoch_draws_the_same_way(tile_set):
+    plain, staged = (TrainingBatches(tile_set[0], 4, 3, 1, AUGMENTATION, epochs) for epochs in (0, 2))
+    for epoch in (0, 2):
+        np.testing.assert_array_equal(staged.batch(epoch, 0)[0], plain.batch(epoch, 0)[0])
 
 
 def test_validation_is_fixed_spread_and_untouched(tile_set):

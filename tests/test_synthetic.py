@@ -1,6 +1,7 @@
 """The drawn smears: reproducible, exactly labelled, and as hard as the real ones."""
 
 import csv
+import math
 
 import cv2
 import numpy as np
@@ -189,6 +190,32 @@ def test_smears_that_learn_along_with_others_are_none_of_those_that_are_tested_o
     tested = [read_image(path) for path in (tmp_path / "data" / "images").iterdir()]
     assert not any(np.array_equal(read_image(pair.image), image) for pair in pairs for image in tested)
     assert training_pairs(tmp_path / "none", 3, 0) == []
+
+
+def test_varied_slides_differ_more_from_each_other():
+    generators = [np.random.default_rng(seed) for seed in range(300)]
+    usual = [synthetic._draw_slide(rng) for rng in generators]
+    varied = [synthetic._vary(rng, slide) for rng, slide in zip(generators, usual, strict=True)]
+
+    def spread(slides, value):
+        return np.std([math.log(value(slide)) for slide in slides])
+
+    for value in (
+        lambda slide: slide.white_diameter,
+        lambda slide: slide.red_diameter,
+        lambda slide: slide.stains[synthetic.CHROMATIN, 1],
+    ):
+        assert spread(varied, value) > 1.3 * spread(usual, value)
+    ratios = {
+        round(after.white_diameter / before.white_diameter, 6) for before, after in zip(usual, varied, strict=True)
+    }
+    assert 0.8 <= min(ratios) < 0.85 and 1.35 < max(ratios) <= 1.4
+
+
+def test_varied_smears_are_recorded(tmp_path):
+    write_dataset(tmp_path, 3, {"train": 1}, size=256, varied=True)
+    with pytest.raises(UserError, match="would not write the same"):
+        write_dataset(tmp_path, 3, {"train": 1}, size=256)
 
 
 def test_touching_smears_are_crowded_and_recorded(tmp_path):

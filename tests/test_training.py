@@ -253,9 +253,25 @@ def test_long_epochs_report_in_between(capsys):
         ({"precision": "float16"}, "Choose one of float32, mixed_bfloat16"),
         ({"epochs": 0}, "epochs 0: is not positive"),
         ({"epochs": 3, "average_epochs": 4}, "Give 0 to 3"),
+        ({"epochs": 3, "pretraining_epochs": 4}, "Give 0 to 3"),
+        ({"added_share": 1.5}, "Give a share from 0 to 1"),
         ({"learning_rate": float("nan")}, "is not positive"),
     ],
 )
 def test_settings_out_of_range(values, message):
     with pytest.raises(UserError, match=message):
         TrainingSetting(**values)
+
+
+def test_the_cosine_rises_and_falls_in_each_stage():
+    setting = replace(QUICK, epochs=7, steps_per_epoch=10, pretraining_epochs=3, schedule="cosine", learning_rate=0.01)
+    optimizer = training.make_optimizer(setting)
+    copy = type(optimizer).from_config(optimizer.get_config())  # as a model file does
+    schedule = training.Cosine.from_config(training.Cosine(0.01, 10, [3, 4]).get_config())
+    rates = [float(schedule(step)) for step in range(70)]
+    assert np.argmax(rates[:30]) == 10 and np.argmax(rates[30:]) == 10  # behind an epoch of rising
+    assert max(rates) == pytest.approx(0.01) and rates[0] == rates[30] == pytest.approx(0.001)
+    assert max(rates[29], rates[69]) < 1e-4
+    for each in (optimizer, copy):
+        each.iterations.assign(35)
+        assert float(each.learning_rate) == pytest.approx(rates[35])

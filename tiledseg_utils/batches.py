@@ -10,7 +10,7 @@ import numpy as np
 
 from .augmentation import Augmentation, augment
 from .files import UserError
-from .tiling import read_manifest, read_tiles
+from .tiling import ADDED, read_manifest, read_tiles
 
 
 def _rows(folder: Path, split: str) -> list[dict]:
@@ -60,7 +60,7 @@ class AugmentedBatches(keras.utils.PyDataset):
     ):
         super().__init__()
         self.images, self.masks, self.target = images, masks, target
-        self._cumulative = np.cumsum(weights) / np.sum(weights)
+        self.weights = np.asarray(weights, float)
         self.batch_size, self.steps, self.seed, self.augmentation = batch_size, steps, seed, augmentation
         self.epoch, self.waited = 0, 0.0
         self._thread, self._ahead = ThreadPoolExecutor(1), {}
@@ -69,11 +69,16 @@ class AugmentedBatches(keras.utils.PyDataset):
     def num_batches(self) -> int:
         return self.steps
 
+    def weights_in(self, epoch: int) -> np.ndarray:
+        """The weights, (M,), by which an epoch draws: the same in each."""
+        return self.weights
+
     def sample(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Sample `index` of an epoch: image (T, T, 3) uint8 and mask (T, T), both augmented."""
         # One more number than `augment` seeds with keeps this stream apart from its stream.
         draw = np.random.default_rng((self.seed, epoch, index, 0)).random()
-        tile = int(np.searchsorted(self._cumulative, draw, side="right"))
+        cumulative = np.cumsum(self.weights_in(epoch))
+        tile = int(np.searchsorted(cumulative, draw * cumulative[-1], side="right"))
         return augment(self.images[tile], self.masks[tile], self.augmentation, self.seed, epoch, index)
 
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,19 +98,47 @@ class AugmentedBatches(keras.utils.PyDataset):
 
 
 class TrainingBatches(AugmentedBatches):
-    """`AugmentedBatches` of the training tiles that `tiling.write_tile_set` wrote to `folder`, drawn by their weight.
+    """`AugmentedBatches` of the tiles that `tiling.write_tile_set` wrote to `folder`, drawn by their weight.
+
+    Where there are generated images to learn along, the first epochs draw from these alone, and the later ones mix.
+
+    Args:
+        folder: the tile set; its splits train and `ADDED` are drawn from.
+        batch_size, steps, seed, augmentation: see `AugmentedBatches`.
+        pretraining_epochs: how many epochs draw added tiles only, if there are any.
+        added_share: of the samples of a later epoch, those that are drawn from added tiles, 0 to 1.
 
     Raises:
         UserError: there are no training tiles, or none of them holds foreground.
     """
 
-    def __init__(self, folder: Path, batch_size: int, steps: int, seed: int, augmentation: Augmentation):
+    def __init__(
+        self,
+        folder: Path,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        augmentation: Augmentation,
+        pretraining_epochs: int = 0,
+        added_share: float = 0.4,
+    ):
         rows = _rows(folder, "train")
         if not any(row["foreground"] for row in rows):
             remedy = "Look at the masks of the training images: is foreground another value than 0 in them?"
             raise UserError(folder, f"none of the {len(rows)} training tiles holds foreground", remedy)
-        weights = np.array([row["weight"] for row in rows], float)
-        super().__init__(*read_tiles(folder, rows), weights, batch_size, steps, seed, augmentation)
+        added = [row for row in read_manifest(folder) if row["split"] == ADDED]
+        weights = np.array([row["weight"] for row in rows + added])
+        super().__init__(*read_tiles(folder, rows + added), weights, batch_size, steps, seed, augmentation)
+        self._is_added = np.arange(len(weights)) >= len(rows)
+        self._pretraining_epochs, self._added_share = pretraining_epochs, added_share
+
+    def weights_in(self, epoch: int) -> np.ndarray:
+        """The weights, (M,), by which an epoch draws."""
+        if not self._is_added.any():
+            return self.weights
+        share = 1.0 if epoch < self._pretraining_epochs else self._added_share
+        own, added = (np.where(chosen, self.weights, 0) for chosen in (~self._is_added, self._is_added))
+        return own / own.sum() * (1 - share) + added / added.sum() * share
 
 
 class ValidationBatches(keras.utils.PyDataset):

@@ -13,9 +13,8 @@ from matplotlib.patches import Patch, Rectangle
 
 from .evaluation import Counts
 from .files import atomic_path, write_json
-from .images import SPLITS
 from .planning import Plan
-from .tiling import reduce_image
+from .tiling import reduce_image, splits_in
 
 MISSED = (0, 114, 178)  # blue
 INVENTED = (213, 94, 0)  # vermilion
@@ -105,10 +104,11 @@ def tile_chart(manifest: Sequence[Mapping]) -> Figure:
     """Tiles by split, with and without foreground, and a histogram of the foreground where there is any."""
     figure = Figure(figsize=(9, 3), layout="constrained")
     bars, histogram = figure.subplots(1, 2)
-    filled = [sum(row["split"] == name and row["foreground"] > 0 for row in manifest) for name in SPLITS]
-    empty = [sum(row["split"] == name and row["foreground"] == 0 for row in manifest) for name in SPLITS]
-    bars.bar(SPLITS, filled, color=TILED, label="with foreground")
-    bars.bar(SPLITS, empty, bottom=filled, color="0.8", label="empty")
+    names = splits_in(manifest)
+    filled = [sum(row["split"] == name and row["foreground"] > 0 for row in manifest) for name in names]
+    empty = [sum(row["split"] == name and row["foreground"] == 0 for row in manifest) for name in names]
+    bars.bar(names, filled, color=TILED, label="with foreground")
+    bars.bar(names, empty, bottom=filled, color="0.8", label="empty")
     bars.set(ylabel="tiles", ylim=(0, 1.3 * max(map(sum, zip(filled, empty, strict=True)))))
     bars.legend(frameon=False, ncols=2, loc="upper center")
     histogram.hist([100 * row["foreground"] for row in manifest if row["foreground"] > 0], bins=30, color=TILED)

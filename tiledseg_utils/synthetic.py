@@ -57,6 +57,7 @@ class Slide:
     blur: float  # sigma of the defocus
     sharpening: float  # of the camera; leaves a bright halo around dark cells
     noise: float  # standard deviation in gray levels
+    clumps: float = 0.3  # of stain, large ones, to be expected
 
 
 def _draw_slide(rng: np.random.Generator) -> Slide:
@@ -90,6 +91,20 @@ def _draw_slide(rng: np.random.Generator) -> Slide:
         blur=rng.uniform(0.8, 1.3),
         sharpening=rng.uniform(0.1, 0.7),
         noise=rng.uniform(1.8, 4) if coarse else rng.uniform(0.8, 1.6),
+    )
+
+
+def _vary(rng: np.random.Generator, slide: Slide) -> Slide:
+    """The same slide under another lens, with more or less dye, and with more clumps of it."""
+    magnification = np.exp(rng.uniform(np.log(0.8), np.log(1.4)))
+    stains = slide.stains.copy()
+    stains[[HAEMOGLOBIN, CHROMATIN]] *= np.exp(rng.uniform(np.log(0.8), np.log(1.4), (2, 1)))
+    return replace(
+        slide,
+        stains=stains,
+        red_diameter=magnification * slide.red_diameter,
+        white_diameter=magnification * slide.white_diameter,
+        clumps=1.0,
     )
 
 
@@ -445,7 +460,7 @@ def _photograph(rng, slide: Slide, planes: np.ndarray) -> np.ndarray:
 
 
 def draw_smear(
-    seed: int, index: int, size: int | None = None, touching: float | None = None
+    seed: int, index: int, size: int | None = None, touching: float | None = None, varied: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw image number `index` of the endless series `seed`.
 
@@ -454,6 +469,9 @@ def draw_smear(
         size: height and width in pixels, at least 256. None draws both from 1024 to 2096, not always square.
         touching: share of the white cells that are laid beside another one, 0-1, in an image as full of them as
             `FOREGROUND` allows: for counting. None draws smears as they are, in which few touch.
+        varied: let magnification, dye and its clumps differ more from image to image than in one data set. A network
+            that learns from such images takes a real one for one more variation (domain randomization: Tobin et al.,
+            IROS 2017, arXiv:1703.06907).
 
     Returns:
         image: (H, W, 3) uint8, RGB.
@@ -469,6 +487,8 @@ def draw_smear(
     height, width = rng.choice([1024, 1536, 2048, 2096], 2, p=[0.3, 0.2, 0.2, 0.3])
     shape = (size, size) if size else (int(height), int(height if rng.random() < 0.8 else width))
     slide = _draw_slide(rng)
+    if varied:
+        slide = _vary(rng, slide)
     if touching is not None:
         slide = replace(slide, touching=touching, foreground=0.9 * FOREGROUND[1])
     noise = _noise(rng)
@@ -492,7 +512,7 @@ def draw_smear(
         _burst_cell(rng, planes, noise)
     for _ in range(rng.poisson(2)):
         _precipitate(rng, planes, noise, rng.uniform(6, 30))
-    for _ in range(rng.poisson(0.3)):
+    for _ in range(rng.poisson(slide.clumps)):
         _precipitate(rng, planes, noise, rng.uniform(0.2, 1) * min(150, 0.12 * min(shape)))
     _dust_and_fibres(rng, planes)
     if rng.random() < 0.06:
@@ -507,6 +527,7 @@ def write_dataset(
     size: int | None = None,
     jpeg_quality: int | None = None,
     touching: float | None = None,
+    varied: bool = False,
 ) -> list[str]:
     """Write drawn smears as a data set: `images/`, `masks/`, `split.csv`, and the recipe in `synthetic.json`.
 
@@ -519,7 +540,7 @@ def write_dataset(
         images: how many images each split gets, as in {"train": 10, "valid": 3, "test": 5}.
         size: see draw_smear.
         jpeg_quality: 1-100 for JPEG images; None for PNG. The masks are lossless in any case.
-        touching: see draw_smear.
+        touching, varied: see draw_smear.
 
     Returns:
         the stems of all images, in the order of the splits.
@@ -535,6 +556,7 @@ def write_dataset(
     stems = [f"smear_{index:04d}" for index in range(len(splits))]
     recipe = {"drawing": DRAWING, "seed": seed, "images": dict(images), "size": size, "jpeg_quality": jpeg_quality}
     recipe |= {} if touching is None else {"touching": touching}
+    recipe |= {"varied": True} if varied else {}
     expected = {f"images/{stem}{suffix}" for stem in stems} | {f"masks/{stem}.png" for stem in stems}
     present = {
         file.relative_to(folder).as_posix()
@@ -551,7 +573,7 @@ def write_dataset(
         image, mask = folder / "images" / f"{stem}{suffix}", folder / "masks" / f"{stem}.png"
         if image.exists() and mask.exists():
             continue
-        picture, labels = draw_smear(seed, index, size, touching)
+        picture, labels = draw_smear(seed, index, size, touching, varied)
         write_image(mask, labels)
         if jpeg_quality is None:
             write_image(image, picture)
@@ -564,11 +586,11 @@ def write_dataset(
 
 
 def training_pairs(folder: str | Path, seed: int, count: int, size: int | None = None) -> list[Pair]:
-    """Draw smears that learn along with real images, and return them, marked as `added_...`; `count` may be 0.
+    """Draw varied smears that learn along with real images, marked as `added_...`; `count` may be 0.
 
     They come from a series of their own, so that none of them is also a test image of a generated data set.
     """
     if not count:
         return []
-    write_dataset(folder, seed + ADDED_SERIES, {"train": count}, size)
+    write_dataset(folder, seed + ADDED_SERIES, {"train": count}, size, varied=True)
     return [replace(pair, stem=f"added_{pair.stem}") for pair in find_pairs(folder)]

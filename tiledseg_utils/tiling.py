@@ -17,6 +17,7 @@ from .images import SPLITS, Pair, read_image, read_mask, read_pair, write_image
 from .white_balance import balance_white
 
 MANIFEST = "manifest.csv"
+ADDED = "added"  # beside the three splits: tiles of generated images that learn along with real ones
 
 
 def tile_origins(length: int, tile: int, stride: int) -> np.ndarray:
@@ -188,13 +189,13 @@ def _tiles_of(pair: Pair, setting: TileSetting):
 
 
 def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: TileSetting) -> list[dict]:
-    """Write `folder/{train,valid,test}/{images,masks}/<tile>.png` and `folder/manifest.csv`.
+    """Write `folder/<split>/{images,masks}/<tile>.png` and `folder/manifest.csv`.
 
     Tiles inherit the split of their source image, so no image has tiles in two splits. Masks are lossless. The manifest
     comes last: with it, the set is complete.
 
     Args:
-        splits: source images by split.
+        splits: source images by split: train, valid, test, and perhaps `ADDED`.
         folder: of the tile set.
         setting: how to tile.
 
@@ -256,10 +257,15 @@ def read_tiles(folder: Path, rows: Sequence[Mapping]) -> tuple[np.ndarray, np.nd
     return images, np.stack([read_mask(place / "masks" / name) for place, name in places])
 
 
+def splits_in(rows: Sequence[Mapping]) -> list[str]:
+    """The names of the splits of a manifest: the three, and `ADDED` if it has any."""
+    return [*SPLITS, ADDED] if any(row["split"] == ADDED for row in rows) else list(SPLITS)
+
+
 def tile_statistics(rows: Sequence[Mapping]) -> list[dict]:
     """Per split: sources, tiles, reduced whole images among them, empty tiles and mean foreground in percent."""
     table = []
-    for name in SPLITS:
+    for name in splits_in(rows):
         chosen = [row for row in rows if row["split"] == name]
         foreground = np.array([row["foreground"] for row in chosen])
         table.append(

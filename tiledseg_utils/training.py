@@ -41,9 +41,12 @@ class TrainingSetting:
         clip_value: each gradient component is clipped to +-this; 0 switches clipping off.
         schedule: "plateau" multiplies the rate by `reduce_factor` when the validation loss has not improved for
             `reduce_patience` epochs; "cosine" raises it through the first epoch and lets it fall to zero over the
-            others (Loshchilov & Hutter 2017).
+            others, once more from the start behind `pretraining_epochs` (Loshchilov & Hutter 2017).
         reduce_factor, reduce_patience: see schedule.
         patience: stop after this many epochs without a better validation loss; 0 never stops early.
+        pretraining_epochs: the first so many epochs learn from the added generated images alone, if there are any. They
+            teach what is common to all smears, so that few real ones are enough for the rest.
+        added_share: of the samples of the later epochs, those from added images, 0 to 1.
         average_epochs: the final model has the mean of the weights after the last so many epochs, which lies in a wider
             minimum than each of them (Izmailov et al., UAI 2018, arXiv:1803.05407); 0 takes the epoch of the lowest
             validation loss instead.
@@ -62,6 +65,8 @@ class TrainingSetting:
     reduce_factor: float = 0.3
     reduce_patience: int = 4
     patience: int = 10
+    pretraining_epochs: int = 0
+    added_share: float = 0.4
     average_epochs: int = 0
     precision: str = "float32"
 
@@ -77,21 +82,50 @@ class TrainingSetting:
         for name in ("epochs", "steps_per_epoch", "validation_steps", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} {getattr(self, name)}", "is not positive", "Give a value above 0")
-        if not 0 <= self.average_epochs <= self.epochs:
-            raise UserError(
-                f"average_epochs {self.average_epochs}", "out of range", f"Give 0 to {self.epochs}, the epochs"
+        for name in ("average_epochs", "pretraining_epochs"):
+            if not 0 <= getattr(self, name) <= self.epochs:
+                raise UserError(f"{name} {getattr(self, name)}", "out of range", f"Give 0 to {self.epochs}, the epochs")
+        if not 0 <= self.added_share <= 1:
+            raise UserError(f"added_share {self.added_share}", "out of range", "Give a share from 0 to 1")
+
+
+@keras.saving.register_keras_serializable("tiledseg")
+class Cosine(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that rises through the first epoch of each stage and falls to zero over its others, along a cosine.
+
+    It rises first because full steps from random weights throw batch statistics about.
+
+    Args:
+        rate: the highest.
+        steps: per epoch.
+        stages: epochs of each.
+    """
+
+    def __init__(self, rate: float, steps: int, stages: Sequence[int]):
+        self.rate, self.steps, self.stages = rate, steps, list(stages)
+
+    def __call__(self, step):
+        begin, rate = 0, 0.0
+        for epochs in self.stages:
+            fall = (epochs - 1) * self.steps
+            stage = keras.optimizers.schedules.CosineDecay(
+                self.rate / 10, fall, warmup_target=self.rate, warmup_steps=self.steps
             )
+            rate = keras.ops.where(step < begin, rate, stage(keras.ops.maximum(step - begin, 0)))
+            begin += epochs * self.steps
+        return rate
+
+    def get_config(self) -> dict:
+        """The arguments, for the file of the model."""
+        return {"rate": self.rate, "steps": self.steps, "stages": self.stages}
 
 
 def make_optimizer(setting: TrainingSetting) -> keras.optimizers.Optimizer:
     """The optimiser with its learning rate or schedule."""
     rate = setting.learning_rate
     if setting.schedule == "cosine":
-        # It rises through the first epoch: full steps from random weights throw batch statistics about.
-        warmup, steps = setting.steps_per_epoch, setting.epochs * setting.steps_per_epoch
-        rate = keras.optimizers.schedules.CosineDecay(
-            rate / 10, steps - warmup, warmup_target=rate, warmup_steps=warmup
-        )
+        stages = (setting.pretraining_epochs, setting.epochs - setting.pretraining_epochs)
+        rate = Cosine(rate, setting.steps_per_epoch, [epochs for epochs in stages if epochs])
     optimizer = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[setting.optimizer]
     return optimizer(rate, clipvalue=setting.clip_value or None)
 
@@ -288,7 +322,13 @@ def train(
     run = Path(run)
     tiles = Path(tiles or run / "tiles")
     batches = TrainingBatches(
-        tiles, setting.batch_size, setting.steps_per_epoch, seed, Augmentation.from_dict(augmentation)
+        tiles,
+        setting.batch_size,
+        setting.steps_per_epoch,
+        seed,
+        Augmentation.from_dict(augmentation),
+        setting.pretraining_epochs,
+        setting.added_share,
     )
     counting = []
     if setting.patience:

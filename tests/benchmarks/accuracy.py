@@ -30,10 +30,14 @@ def train(run: Path, data: Path, parameters: Mapping, seed: int) -> list[dict]:
     """Train below `run`, or go on there, and keep `<run>/snapshots/<epoch>.keras`; returns a row per epoch."""
     splits = images.split_pairs(images.find_pairs(data), data, parameters["seed"])
     if not (run / "tiles" / tiling.MANIFEST).exists():
-        splits["train"] += synthetic.training_pairs(
+        added = synthetic.training_pairs(
             run / "added", parameters["seed"], parameters["added_images"], parameters["image_size"] or None
         )
-        tiling.write_tile_set(splits, run / "tiles", setting_from(tiling.TileSetting, parameters["tiles"], "tiles"))
+        tiling.write_tile_set(
+            splits | {tiling.ADDED: added},
+            run / "tiles",
+            setting_from(tiling.TileSetting, parameters["tiles"], "tiles"),
+        )
     (run / "snapshots").mkdir(exist_ok=True)
 
     def keep(model: keras.Model, epoch: int) -> None:
