@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 
 import cv2
 import keras
@@ -130,11 +131,12 @@ def test_symmetries_are_undone(network, rng):
     plain = inference.predict_tiled(network, image, tile_size=80)
     assert np.abs(plain - once).max() > 1e-3
     square = image[:88, :88]  # turned and mirrored input gives turned and mirrored output
-    expected = inference.predict_tiled(network, square, tile_size=80, symmetries=True)
-    for turned in (np.rot90, np.fliplr, np.flipud, np.transpose):
-        view = np.stack([turned(square[..., channel]) for channel in range(3)], axis=-1)
-        result = inference.predict_tiled(network, view, tile_size=80, symmetries=True)
-        np.testing.assert_allclose(result, turned(expected), atol=1e-5)
+    tiled = partial(inference.predict_tiled, network, tile_size=80, symmetries=True)
+    reduced = partial(inference.predict_reduced, network, size=44, symmetries=True)
+    for predict in (tiled, reduced):
+        for turned in (np.rot90, np.fliplr, np.flipud, np.transpose):
+            view = np.stack([turned(square[..., channel]) for channel in range(3)], axis=-1)
+            np.testing.assert_allclose(predict(view), turned(predict(square)), atol=1e-5)
 
 
 def test_one_shape_is_predicted_whatever_the_number_of_tiles(rng):

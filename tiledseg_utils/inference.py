@@ -179,11 +179,16 @@ def predict_whole(model: keras.Model, image: np.ndarray, symmetries: bool = Fals
     """
     alignment = receptive_field(model).alignment
     padded = pad_to(as_trained(model, image), *(-(-length // alignment) * alignment for length in image.shape[:2]))
+    return _predict_one(model, padded, symmetries)[: image.shape[0], : image.shape[1]]
+
+
+def _predict_one(model: keras.Model, image: np.ndarray, symmetries: bool) -> np.ndarray:
+    """What a model predicts for one image of a size that it takes."""
     forward = with_symmetries(model.predict_on_batch) if symmetries else model.predict_on_batch
-    return _maps(forward(padded[None]))[0, : image.shape[0], : image.shape[1]]
+    return _maps(forward(image[None]))[0]
 
 
-def predict_reduced(model: keras.Model, image: np.ndarray, size: int) -> np.ndarray:
+def predict_reduced(model: keras.Model, image: np.ndarray, size: int, symmetries: bool = False) -> np.ndarray:
     """Non-tiled prediction: reduce the image to the size the network was trained at, predict, enlarge the result.
 
     This is how the published experiment predicts without tiles, but with the training colours, which the model file
@@ -192,12 +197,12 @@ def predict_reduced(model: keras.Model, image: np.ndarray, size: int) -> np.ndar
     Args:
         image: (H, W, 3) uint8 RGB.
         size: side of the square that the network sees, pixels.
+        symmetries: average over the eight symmetries of the square (`with_symmetries`).
 
     Returns:
         (H, W) float32 probability.
     """
-    reduced = reduce_image(as_trained(model, image), size)
-    probability = np.asarray(model.predict_on_batch(reduced[None]), np.float32)[0, ..., 0]
+    probability = _predict_one(model, reduce_image(as_trained(model, image), size), symmetries)
     return cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 

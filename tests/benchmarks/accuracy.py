@@ -77,9 +77,11 @@ def benchmark(data: Path, preset: str, seeds: list[int], out: Path) -> None:
         run = out.parent / f"accuracy_{Path(preset).stem}" / f"seed_{seed}"
         history = train(run, data, parameters, seed)
         minutes, curve = 0.0, []
+        # One view of each image: eight of every epoch would take longer than the training.
+        once = parameters | {"prediction": {**parameters["prediction"], "symmetries": False}}
         for row in progress(history, unit="epoch"):
             minutes += row["seconds"] / 60
-            counts = score(run / "snapshots" / f"{row['epoch']:03d}.keras", pairs, parameters)
+            counts = score(run / "snapshots" / f"{row['epoch']:03d}.keras", pairs, once)
             curve.append({"minutes": minutes, "dice": evaluation.summarize(counts)["dice"]["mean"]})
         waited = sum(row["waited"] for row in history) / sum(row["seconds"] for row in history)
         final = evaluation.summarize(score(run / "model.keras", pairs, parameters))
