@@ -1,14 +1,16 @@
 import subprocess
 import sys
 
+import jax
 import keras
 import numpy as np
 import pytest
 
 from tiledseg_utils import models
 from tiledseg_utils.files import UserError
+from tiledseg_utils.models.depthwise import DepthwiseConvolution
 from tiledseg_utils.models.inputs import ColorInput
-from tiledseg_utils.models.layers import DepthToSpace, DepthwiseConvolution, MaxPooling, SpaceToDepth, UpConvolution
+from tiledseg_utils.models.layers import DepthToSpace, MaxPooling, SpaceToDepth, UpConvolution
 
 ORIGINAL = {"base_filters": 16, "levels": 8, "first_kernel": 7, "dropout": 0.05, "color_space": "hsv"}
 SMALL = {"base_filters": 4, "levels": 3}
@@ -75,8 +77,20 @@ def test_max_pooling_equals_the_layer_that_it_replaces_and_passes_gradients_to_t
     np.testing.assert_allclose(1 - model.layers[0].get_weights()[0], pooled.sum((0, 1, 2)), rtol=1e-4)
 
 
+def outputs_and_gradients(layer, image) -> list[np.ndarray]:
+    """What a layer gives, and the gradients of the sum of its squares by the image, the kernel and the bias."""
+    weights = [weight.value for weight in layer.trainable_weights]
+
+    def squares(image, weights):
+        outputs = layer.stateless_call(weights, [], image)[0]
+        return (outputs**2).sum(), outputs
+
+    gradients, outputs = jax.grad(squares, argnums=(0, 1), has_aux=True)(image, weights)
+    return [np.asarray(array) for array in (outputs, *jax.tree.leaves(gradients))]
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2), (2, 2)])
 @pytest.mark.parametrize("shape", [(12, 17), (11, 8)])
 def test_depthwise_convolution_equals_the_layer_that_it_replaces(kernel, stride, padding, shape, rng):
     image = rng.standard_normal((2, *shape, 5)).astype(np.float32)
@@ -86,8 +100,11 @@ def test_depthwise_convolution_equals_the_layer_that_it_replaces(kernel, stride,
     ours.build(image.shape)
     ours.set_weights([theirs.get_weights()[0], rng.standard_normal(5)])
     theirs.set_weights(ours.get_weights())
-    expected = np.asarray(theirs(image))
-    np.testing.assert_allclose(np.asarray(ours(image)), expected, atol=1e-5)
+    expected, *expected_gradients = outputs_and_gradients(theirs, image)
+    outputs, *gradients = outputs_and_gradients(ours, image)
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    for actual, wanted in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(actual, wanted, atol=1e-4)
 
 
 def test_blocks_are_folded_into_channels_and_back(rng):

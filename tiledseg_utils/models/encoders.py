@@ -8,9 +8,9 @@ import numpy as np
 from keras import layers
 
 from ..files import UserError
+from .depthwise import DepthwiseConvolution
 from .initializers import HeNormal, dropout_seed, layer_seed
 from .inputs import ImageNetInput
-from .layers import DepthwiseConvolution
 
 WEIGHTS = ("none", "imagenet")
 
