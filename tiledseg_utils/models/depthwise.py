@@ -25,7 +25,8 @@ class DepthwiseConvolution(layers.DepthwiseConv2D):
 
         @ops.custom_gradient
         def convolve(images, kernel):
-            def gradients(upstream):
+            def gradients(*args, upstream=None):  # JAX and TensorFlow give it by place, PyTorch by name.
+                upstream = args[0] if upstream is None else upstream
                 return _image_gradient(images, kernel, upstream, step), _kernel_gradient(images, kernel, upstream, step)
 
             rows, columns = ((length - kernel.shape[0]) // step + 1 for length in ops.shape(images)[1:3])
