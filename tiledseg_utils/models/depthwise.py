@@ -61,15 +61,15 @@ def _image_gradient(images, kernel, upstream, step: int):
 
 
 def _kernel_gradient(images, kernel, upstream, step: int):
-    """Of a depth-wise convolution, row by row, so that what all weights meet stays in the cache."""
+    """Of a depth-wise convolution, row by row, so that what all weights meet stays in the cache; summed in float32."""
     n, rows, columns, channels = ops.shape(upstream)
     band = (n, kernel.shape[0], ops.shape(images)[2], channels)
 
     def add_row(row, total):
         seen = ops.slice(images, (0, row * step, 0, 0), band)
-        error = ops.slice(upstream, (0, row, 0, 0), (n, 1, columns, channels))
+        error = ops.cast(ops.slice(upstream, (0, row, 0, 0), (n, 1, columns, channels)), "float32")
         sums = [ops.sum(_shifted(seen, tap, 1, columns, step) * error, (0, 1, 2)) for tap in _taps(kernel)]
         return total + ops.stack(sums)
 
-    total = ops.fori_loop(0, rows, add_row, ops.zeros((len(_taps(kernel)), channels), upstream.dtype))
-    return ops.reshape(total, kernel.shape)
+    total = ops.fori_loop(0, rows, add_row, ops.zeros((len(_taps(kernel)), channels), "float32"))
+    return ops.cast(ops.reshape(total, kernel.shape), kernel.dtype)
