@@ -28,8 +28,7 @@ def test_tiles_of_one_are_exact_and_of_the_other_not(trained, data_folder):
     run, results = trained
     test = images.find_pairs(data_folder)[:2]
     tiles = tiling.read_tiles(run / "tiles", tiling.read_manifest(run / "tiles")[:2])[0]
-    prediction = {"mode": "auto", "tile_size": 64}
-    rows, masks = comparison.measure(run, results, test, tiles, prediction, threshold=0.5, side=120)
+    rows, masks = comparison.measure(run, results, test, tiles, threshold=0.5)
     unet, deeplab = rows
     assert (unet["exact"], unet["grid"], unet["halo"]) == ("yes", 4, 24) and unet["largest difference"] <= 1e-5
     assert deeplab["exact"] == "ImageMean" and deeplab["largest difference"] > 1e-4

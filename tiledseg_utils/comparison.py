@@ -39,35 +39,31 @@ def train_each(
 
 
 def tiles_per_second(model: keras.Model, tiles: np.ndarray) -> float:
-    """How many tiles of a batch (N, T, T, 3) a network predicts in a second: the fastest of three, once compiled."""
-    model.predict_on_batch(tiles)
+    """How many of some tiles (N, T, T, 3) a network predicts in a second, one by one: the best of three rounds."""
     seconds = []
-    for _ in range(3):
+    for _ in range(4):  # The first compiles.
         started = time.perf_counter()
-        model.predict_on_batch(tiles)
+        for tile in tiles:
+            model.predict_on_batch(tile[None])
         seconds.append(time.perf_counter() - started)
     return len(tiles) / min(seconds)
 
 
 def measure(
-    run: Path,
-    trained: Mapping[str, Mapping],
-    test: Sequence[images.Pair],
-    tiles: np.ndarray,
-    prediction: Mapping,
-    threshold: float,
-    side: int,
+    run: Path, trained: Mapping[str, Mapping], test: Sequence[images.Pair], tiles: np.ndarray, threshold: float
 ) -> tuple[list[dict], dict[str, dict[str, np.ndarray]]]:
     """What each architecture is worth and costs.
+
+    All predict in tiles of 4 T, exact where the architecture allows it, so that memory can be compared. What tiles
+    change is measured on the first 4 x 4 tiles of the first test image: tiles of 2 T, or so large that those that can
+    be exact are, against a prediction of the whole.
 
     Args:
         run: run folder, where `train_each` trained.
         trained: what it returned.
         test: images to score whole.
-        tiles: a batch (N, T, T, 3) uint8 to time; images are reduced to T for the non-tiled prediction.
-        prediction: arguments of `inference.predict_tiled`; mode "auto" suits all.
+        tiles: some (N, T, T, 3) uint8 to time; images are reduced to T for the non-tiled prediction.
         threshold: of the probability.
-        side: of the part of the first test image in which tiles are compared with the whole, pixels.
 
     Returns:
         a row for each: `parameters`, `seconds per step` of training (the median epoch, with its validation),
@@ -76,20 +72,19 @@ def measure(
         tiles from the whole;
         masks (H, W) bool by architecture and stem.
     """
-    rows, masks = [], {}
-    part = images.read_image(test[0].image)[:side, :side]
+    rows, masks, side = [], {}, tiles.shape[1]
+    part = images.read_image(test[0].image)[: 4 * side, : 4 * side]
     for name, result in trained.items():
         model = inference.load_model(Path(run) / "architectures" / name / "model.keras")
         field, epochs = receptive_field(model), result["history"]
         ways = {
-            "tiled": partial(inference.predict_tiled, model, **prediction),
-            "non_tiled": partial(inference.predict_reduced, model, size=tiles.shape[1]),
+            "tiled": partial(inference.predict_tiled, model, mode="auto", tile_size=4 * side),
+            "non_tiled": partial(inference.predict_reduced, model, size=side),
         }
         scores, found = evaluation.compare(ways, test, threshold)
         masks[name] = found["tiled"]
-        # Tiles at least so large that those that can be exact are.
-        size = max(prediction.get("tile_size", 0), 2 * (field.halo + field.alignment) * (not field.obstacles))
-        in_tiles = inference.predict_tiled(model, part, **{**prediction, "tile_size": size})
+        size = max(2 * side, 2 * (field.halo + field.alignment) * (not field.obstacles))
+        in_tiles = inference.predict_tiled(model, part, mode="auto", tile_size=size)
         steps = result["steps"] / len(epochs)
         rows.append(
             {

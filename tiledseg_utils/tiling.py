@@ -6,6 +6,7 @@ set that notebook 01 makes. Row before column, pixels as unit, throughout.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -253,8 +254,10 @@ def read_manifest(folder: Path) -> list[dict]:
 def read_tiles(folder: Path, rows: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
     """Load tiles of a manifest: images (N, T, T, 3) uint8 and masks (N, T, T) bool."""
     places = [(Path(folder) / row["split"], f"{row['tile']}.png") for row in rows]
-    images = np.stack([read_image(place / "images" / name) for place, name in places])
-    return images, np.stack([read_mask(place / "masks" / name) for place, name in places])
+    with ThreadPoolExecutor() as pool:
+        images = pool.map(read_image, [place / "images" / name for place, name in places])
+        masks = pool.map(read_mask, [place / "masks" / name for place, name in places])
+        return np.stack(list(images)), np.stack(list(masks))
 
 
 def splits_in(rows: Sequence[Mapping]) -> list[str]:
