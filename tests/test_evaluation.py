@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -86,6 +88,13 @@ def test_meter_sees_time_and_memory():
     assert 0.1 < meter.seconds < 5
     assert 40 < meter.added_mb < 200
     assert meter.peak_mb > meter.added_mb
+
+
+@pytest.mark.parametrize("children", [False, True])
+def test_meter_counts_children_only_if_asked(children):
+    with evaluation.Meter(children) as meter:
+        subprocess.run([sys.executable, "-c", "import time; block = bytearray(10**8); time.sleep(0.7)"], check=True)
+    assert (meter.added_mb > 90) == children
 
 
 @pytest.fixture

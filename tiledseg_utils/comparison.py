@@ -81,7 +81,7 @@ def measure(
             "tiled": partial(inference.predict_tiled, model, mode="auto", tile_size=4 * side),
             "non_tiled": partial(inference.predict_reduced, model, size=side),
         }
-        scores, found = evaluation.compare(ways, test, threshold)
+        scores, found = evaluation.compare(ways, test, threshold, warm_up=part)
         masks[name] = found["tiled"]
         size = max(2 * side, 2 * (field.halo + field.alignment) * (not field.obstacles))
         in_tiles = inference.predict_tiled(model, part, mode="auto", tile_size=size)

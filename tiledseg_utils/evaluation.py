@@ -158,18 +158,23 @@ def paired_difference(first: Mapping[str, float], second: Mapping[str, float], s
 
 
 class Meter(threading.Thread):
-    """Measures a `with` block: `seconds`, and the memory of this process and its children, sampled 50 times a second.
+    """Measures a `with` block: `seconds`, and the memory of this process, sampled 50 times a second.
 
     `peak_mb` is the largest resident memory in MiB, `added_mb` what of it the block added to what was there before.
+
+    Args:
+        children: add the memory of child processes, and sample 5 times a second only: looking for them takes so long
+            that 50 times would slow the block down by a tenth.
     """
 
-    def __init__(self):
+    def __init__(self, children: bool = False):
         super().__init__(daemon=True)
+        self.children = children
         self.seconds, self.peak_mb, self._stopped_event = 0.0, 0.0, threading.Event()
 
     def _sample(self) -> float:
         process, total = psutil.Process(), 0
-        for member in [process, *process.children(recursive=True)]:
+        for member in [process, *(process.children(recursive=True) if self.children else ())]:
             try:
                 total += member.memory_info().rss
             except psutil.NoSuchProcess:
@@ -178,7 +183,7 @@ class Meter(threading.Thread):
         return total / 2**20
 
     def run(self):
-        while not self._stopped_event.wait(0.02):
+        while not self._stopped_event.wait(0.2 if self.children else 0.02):
             self._sample()
 
     def __enter__(self):
@@ -221,10 +226,16 @@ def sweep_images(predict: Predict, pairs: Sequence[Pair], thresholds: Sequence[f
     return totals
 
 
-def compare(ways: Mapping[str, Predict], pairs: Sequence[Pair], threshold: float, seed: int = 0) -> tuple[dict, dict]:
+def compare(
+    ways: Mapping[str, Predict],
+    pairs: Sequence[Pair],
+    threshold: float,
+    seed: int = 0,
+    warm_up: np.ndarray | None = None,
+) -> tuple[dict, dict]:
     """Predict the same images in two ways, with the same threshold.
 
-    The first image is predicted once beforehand, so that compiling is not timed; reading is not timed either.
+    Each way first predicts `warm_up`, or the first image, so that compiling is not timed; reading is not timed either.
 
     Returns:
         results by way: `dice` and `iou` as in `summarize`, `seconds` of predicting, `megapixels_per_second`, and
@@ -234,7 +245,7 @@ def compare(ways: Mapping[str, Predict], pairs: Sequence[Pair], threshold: float
     """
     results, masks = {}, {}
     for way, predict in ways.items():
-        predict(read_pair(pairs[0])[0])
+        predict(read_pair(pairs[0])[0] if warm_up is None else warm_up)
         meters = []
 
         def metered(image, predict=predict, meters=meters):

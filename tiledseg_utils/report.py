@@ -172,7 +172,7 @@ def execute(notebook: Path, run: Path, parameters: Mapping) -> dict:
     partial.parent.mkdir(parents=True, exist_ok=True)
     own = notebook_parameters(notebook)
     try:
-        with Meter() as meter:
+        with Meter(children=True) as meter:
             result = papermill.execute_notebook(
                 notebook,
                 partial,

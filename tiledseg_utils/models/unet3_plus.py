@@ -13,7 +13,7 @@ def _enlarged(x, factor: int):
 
 
 def unet3_plus(
-    base_filters: int = 12, levels: int = 4, deep_supervision: bool = False, stem: int = 2, seed: int = 0
+    base_filters: int = 8, levels: int = 4, deep_supervision: bool = False, stem: int = 2, seed: int = 0
 ) -> keras.Model:
     """Build a UNet 3+: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability out.
 
