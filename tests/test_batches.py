@@ -35,21 +35,26 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(train, tile_set):
     assert len({batch.tobytes() for batch in expected}) == 3
 
 
-def test_the_next_batch_is_made_while_the_network_learns(tile_set):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_next_batches_are_made_while_the_network_learns(tile_set, threads):
     made = []
 
     class Watched(TrainingBatches):
+        THREADS = threads
+
         def batch(self, epoch, step):
             made.append((epoch, step, threading.current_thread() is threading.main_thread()))
             return super().batch(epoch, step)
 
-    batches = Watched(tile_set[0], 4, 3, seed=1, augmentation=AUGMENTATION)
+    batches = Watched(tile_set[0], 4, 5, seed=1, augmentation=AUGMENTATION)
     for epoch in (0, 1):
         batches.epoch = epoch
-        for step in range(3):
-            batches[step]
-    # Each once, in a thread, and none of an epoch that has not begun.
-    assert made == [(epoch, step, False) for epoch in (0, 1) for step in range(3)]
+        images = [batches[step][0] for step in range(5)]
+        assert len(made) == 5 * (epoch + 1)  # None of an epoch that has not begun.
+        assert all((image == batches.batch(epoch, step)[0]).all() for step, image in enumerate(images))
+        del made[5 * (epoch + 1) :]
+    # Each once, and in a thread.
+    assert sorted(made) == [(epoch, step, False) for epoch in (0, 1) for step in range(5)]
     assert batches.waited > 0
 
 

@@ -173,15 +173,16 @@ def test_the_augmentation_benchmark_uses_every_geometric_transform(rng):
         assert not np.array_equal(augment(image, mask, fewer, 0, 0, 0)[0], changed), name
 
 
-def test_training_benchmark(monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize(("ways", "options"), [("WAYS", []), ("GPU_WAYS", ["--gpu"])])
+def test_training_benchmark(monkeypatch, tmp_path, capsys, ways, options):
     """All of it but the peers and the processes."""
     monkeypatch.setattr(training, "require", lambda *names: None)
     monkeypatch.setattr(training, "versions", lambda *names: {})
     monkeypatch.setattr(training, "NETWORKS", {"course": ({"base_filters": 2, "levels": 2}, 2, 16)})
-    monkeypatch.setattr(training, "WAYS", {"ours": "jax", "again": "jax"})
+    monkeypatch.setattr(training, ways, {"ours": "jax", "again": "jax"})
     monkeypatch.setattr(timing, "ProcessPoolExecutor", lambda count, context: ThreadPoolExecutor(count))
     out = tmp_path / "out.json"
-    assert command_line.main(["training", "--networks", "course", "--steps", "2", "--out", str(out)]) == 0
+    assert command_line.main(["training", "--networks", "course", "--steps", "2", "--out", str(out), *options]) == 0
     ours, again = json.loads(out.read_text())["results"]
     assert ours["ours_takes"] == 1 and len(ours["rounds"]) == 5 and ours["seconds_per_step"] > 0
     assert again["ours_takes"] == pytest.approx(ours["seconds_per_step"] / again["seconds_per_step"])

@@ -143,11 +143,10 @@ def test_same_seed_same_weights():
 
 
 def test_mixed_precision_still_gives_float32_probabilities(rng):
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        model = models.build_model("unet", SMALL)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    model = models.build_model("unet", SMALL, precision="mixed_bfloat16")
+    with pytest.raises(UserError):
+        models.build_model("unet", {"levels": 0}, precision="mixed_bfloat16")
+    assert keras.config.dtype_policy().name == "float32"  # as before
     assert model.layers[2].compute_dtype == "bfloat16"
     assert str(model(rng.integers(0, 256, (1, 8, 8, 3)).astype(np.uint8)).dtype) == "float32"
 

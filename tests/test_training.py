@@ -83,6 +83,16 @@ def test_the_final_model_can_be_the_mean_of_the_last_epochs(tile_set, tmp_path):
     assert not np.array_equal(final_weights(tmp_path)[0], weights[5][0])
 
 
+def test_what_learnt_in_bfloat16_predicts_in_float32(tile_set, tmp_path, rng):
+    train_in(tmp_path, tile_set, replace(QUICK, epochs=2, precision="mixed_bfloat16"))
+    learnt = keras.models.load_model(tmp_path / "training" / "epoch_002.keras", compile=False)
+    final = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    assert {layer.compute_dtype for layer in learnt.layers} > {"bfloat16"}
+    assert {layer.compute_dtype for layer in final.layers} == {"float32"}
+    image = rng.integers(0, 256, (1, 64, 64, 3), np.uint8)
+    np.testing.assert_allclose(final.predict(image, verbose=0), learnt.predict(image, verbose=0), atol=0.02)
+
+
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
@@ -275,3 +285,9 @@ def test_the_cosine_rises_and_falls_in_each_stage():
     for each in (optimizer, copy):
         each.iterations.assign(35)
         assert float(each.learning_rate) == pytest.approx(rates[35])
+
+
+def test_a_stage_of_one_epoch_only_rises():
+    rates = [float(training.Cosine(0.01, 10, [1, 2])(step)) for step in range(30)]
+    assert np.all(np.diff(rates[:10]) > 0) and rates[9] == pytest.approx(0.0091)
+    assert np.argmax(rates[10:]) == 10 and rates[10] == pytest.approx(0.001)

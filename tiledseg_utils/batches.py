@@ -1,5 +1,6 @@
 """Batches of tiles for `model.fit`: drawn and augmented for training, fixed and untouched for validation."""
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -43,9 +44,11 @@ class AugmentedBatches(keras.utils.PyDataset):
     `epoch` is set by the training loop before each epoch; it is not counted here, so that a resumed run continues
     with the very samples an uninterrupted one would have seen.
 
-    While the network learns from a batch, a thread makes the next one. `waited` counts the seconds for which the
-    network had to wait all the same.
+    While the network learns from a batch, `THREADS` threads make the next ones. `waited` counts the seconds for which
+    the network had to wait all the same.
     """
+
+    THREADS = max(1, (os.cpu_count() or 1) // 2)  # Where the network learns on the CPU, it needs the others.
 
     def __init__(
         self,
@@ -63,7 +66,7 @@ class AugmentedBatches(keras.utils.PyDataset):
         self.weights = np.asarray(weights, float)
         self.batch_size, self.steps, self.seed, self.augmentation = batch_size, steps, seed, augmentation
         self.epoch, self.waited = 0, 0.0
-        self._thread, self._ahead = ThreadPoolExecutor(1), {}
+        self._threads, self._ahead = ThreadPoolExecutor(self.THREADS), {}
 
     @property
     def num_batches(self) -> int:
@@ -88,11 +91,10 @@ class AugmentedBatches(keras.utils.PyDataset):
         return np.stack(images), np.stack([self.target(mask) for mask in masks])
 
     def __getitem__(self, step: int):
-        wanted, following = (self.epoch, step), (self.epoch, step + 1)
-        batch = self._ahead.pop(wanted, None) or self._thread.submit(self.batch, *wanted)
-        self._ahead = {following: self._thread.submit(self.batch, *following)} if step + 1 < self.steps else {}
+        wanted = [(self.epoch, later) for later in range(step, min(step + 1 + self.THREADS, self.steps))]
+        self._ahead = {key: self._ahead.get(key) or self._threads.submit(self.batch, *key) for key in wanted}
         start = time.perf_counter()
-        arrays = batch.result()
+        arrays = self._ahead.pop(wanted[0]).result()
         self.waited += time.perf_counter() - start
         return arrays
 

@@ -107,7 +107,7 @@ class Cosine(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         begin, rate = 0, 0.0
         for epochs in self.stages:
-            fall = (epochs - 1) * self.steps
+            fall = max(1, (epochs - 1) * self.steps)  # Of a stage of one epoch, nothing is left but the rise.
             stage = keras.optimizers.schedules.CosineDecay(
                 self.rate / 10, fall, warmup_target=self.rate, warmup_steps=self.steps
             )
@@ -282,12 +282,10 @@ def _load_checkpoint(path: Path, network: keras.Model) -> keras.Model:
     return saved
 
 
-def mean_model(paths: Sequence[Path]) -> keras.Model:
-    """The first of some models of one training, with the mean of all their weights and batch statistics."""
-    models = [keras.models.load_model(path, compile=False) for path in paths]
-    weights = zip(*(model.get_weights() for model in models), strict=True)
-    models[0].set_weights([np.mean(values, axis=0) for values in weights])
-    return models[0]
+def mean_weights(paths: Sequence[Path]) -> list[np.ndarray]:
+    """The mean of all weights and batch statistics of some models of one training."""
+    models = [keras.models.load_model(path, compile=False).get_weights() for path in paths]
+    return [np.mean(values, axis=0) for values in zip(*models, strict=True)]
 
 
 def train(
@@ -342,11 +340,8 @@ def train(
     run_state = RunState(run / "training", batches, counting, max(1, setting.average_epochs), request)
     state = run_state.state
     balanced = any(row.get("white_balance") for row in read_manifest(tiles))
-    keras.config.set_dtype_policy(setting.precision)
-    try:
-        network = build_model(model, {**model_settings, "seed": seed}, balanced)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    settings = {**model_settings, "seed": seed}
+    network = build_model(model, settings, balanced, setting.precision)
     if state["epoch"]:
         print(f"resuming after epoch {state['epoch']}", flush=True)
         network = _load_checkpoint(run_state.model_path(state["epoch"]), network)
@@ -373,8 +368,11 @@ def train(
         )
     release_freed_memory()
     final = run_state.last_paths() if setting.average_epochs else [run_state.model_path(state["best_epoch"])]
+    # For prediction, in float32: bfloat16 is slow on CPUs, and too coarse for tiles to agree in.
+    predictor = build_model(model, settings, balanced)
+    predictor.set_weights(mean_weights(final))
     with atomic_path(run / "model.keras") as temporary:
-        mean_model(final).save(temporary)
+        predictor.save(temporary)
     return {
         "steps": setting.steps_per_epoch * state["epoch"],
         "seconds": round(sum(row["seconds"] for row in state["history"]), 1),

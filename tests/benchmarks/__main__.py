@@ -36,7 +36,7 @@ def augmentation(arguments) -> None:
 def training(arguments) -> None:
     from .training import benchmark
 
-    benchmark(arguments.networks, arguments.steps, arguments.rounds, arguments.out)
+    benchmark(arguments.networks, arguments.steps, arguments.rounds, arguments.gpu, arguments.out)
 
 
 def accuracy(arguments) -> None:
@@ -83,10 +83,11 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(function=augmentation)
 
     command = commands.add_parser("training", help="a training step beside TensorFlow and PyTorch", **defaults)
-    networks = {"choices": ["course", "original"], "default": ["course", "original"]}
+    networks = {"choices": ["course", "gpu", "original"], "default": ["course", "original"]}
     command.add_argument("--networks", nargs="+", help="whose step is timed", **networks)
     command.add_argument("--steps", type=number(1), default=3, help="steps per round")
     command.add_argument("--rounds", type=number(1), default=5, help="how often each way is timed")
+    command.add_argument("--gpu", action="store_true", help="on a GPU, in bfloat16, beside PyTorch's compiled network")
     command.add_argument("--out", type=Path, default="runs/benchmarks/training.json")
     command.set_defaults(function=training)
 

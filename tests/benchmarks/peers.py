@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from torch import nn
 
 torch.set_num_threads(os.cpu_count() or 1)  # PyTorch would count physical cores only.
@@ -73,6 +72,9 @@ class Monai:
     """
 
     def __init__(self, network: nn.Module, channels_last: bool):
+        from monai.inferers import sliding_window_inference  # Not needed for training.
+
+        self.slide = sliding_window_inference
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)
 
@@ -88,24 +90,30 @@ class Monai:
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        result = sliding_window_inference(self.batch(image), (512, 512), 2, self.network, overlap=0.25, mode="gaussian")
+        result = self.slide(self.batch(image), (512, 512), 2, self.network, overlap=0.25, mode="gaussian")
         return result[0, 0].numpy()
 
 
 def torch_training_step(network: nn.Module, images: np.ndarray, masks: np.ndarray) -> Callable[[], float]:
     """A step of Adam on BCE-Dice, gradients clipped by value, as `training.compile_model` sets it up; returns the loss.
 
+    On a GPU, the network is compiled, and its layers compute in bfloat16.
+
     Args:
         network: see `UNet`.
         images, masks: (N, H, W, 3) uint8 and (N, H, W, 1) float32.
     """
-    network = network.train().to(memory_format=torch.channels_last)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = network.train().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    pixels, truth = (torch.from_numpy(array).permute(0, 3, 1, 2).float() for array in (images, masks))
+    forward = torch.compile(network) if device == "cuda" else network
 
     def step() -> float:
+        pixels, truth = (torch.from_numpy(array).to(device).permute(0, 3, 1, 2).float() for array in (images, masks))
         optimizer.zero_grad()
-        probability = network(pixels)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            probability = forward(pixels)
+        probability = probability.float()
         entropy = nn.functional.binary_cross_entropy(probability, truth)
         dice = (2 * (truth * probability).sum() + 1) / (truth.sum() + probability.sum() + 1)
         loss = (entropy + 1 - dice) / 2

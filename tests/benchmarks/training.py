@@ -3,6 +3,8 @@
 Forward, gradient and Adam on one batch, with the same layers. TensorFlow trains the very graph of Keras, compiled;
 PyTorch its own modules, with activations kept in the order of channels that CPUs prefer. As in the benchmark of
 inference, each way works in a process of its own, in turns.
+
+With `--gpu`, on larger batches and with layers in bfloat16: ours beside PyTorch's compiled modules.
 """
 
 import functools
@@ -20,14 +22,21 @@ from .timing import in_processes, interleave, require, versions
 
 OURS = "ours"
 WAYS = {OURS: "jax", "TensorFlow": "tensorflow", "PyTorch, channels_last": "torch"}
-PEERS = ("tensorflow", "torch")
+PEERS = {"tensorflow": "tensorflow-cpu", "torch": "torch"}  # What is imported, and what is installed for that.
+GPU_WAYS = {OURS: "jax", "PyTorch, compiled, channels_last": "torch"}
 NETWORKS = {  # Settings, tiles in a batch, side of a tile.
     "course": ({"base_filters": 16, "levels": 5}, 8, 256),
+    "gpu": ({"base_filters": 32, "levels": 5}, 16, 256),
     "original": ({"base_filters": 16, "levels": 8, "first_kernel": 7, "dropout": 0.05, "color_space": "hsv"}, 2, 512),
 }
 
 Step = Callable[[], float]
 """Train on the batch once; returns the loss."""
+
+
+def environment(backend: str) -> dict[str, str]:
+    """Of a process that trains with `backend`; JAX leaves memory of a GPU to the other process."""
+    return {"KERAS_BACKEND": backend, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def batch(tiles: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -37,12 +46,12 @@ def batch(tiles: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return images, (generator.random((tiles, size, size, 1)) < 0.5).astype(np.float32)
 
 
-def keras_step(settings: dict, images: np.ndarray, masks: np.ndarray) -> Step:
+def keras_step(settings: dict, images: np.ndarray, masks: np.ndarray, precision: str) -> Step:
     """A step of `training.train`, on the backend of this process."""
     from tiledseg_utils.models import build_model
     from tiledseg_utils.training import TrainingSetting, compile_model
 
-    model = build_model("unet", settings)
+    model = build_model("unet", settings, precision=precision)
     compile_model(model, TrainingSetting())
     return lambda: float(model.train_on_batch(images, masks, return_dict=True)["loss"])
 
@@ -56,31 +65,35 @@ def torch_step(settings: dict, images: np.ndarray, masks: np.ndarray) -> Step:
 
 
 @functools.cache  # In the process of a way, once for each network.
-def prepare(way: str, network: str) -> Step:
+def prepare(way: str, network: str, gpu: bool) -> Step:
     """The step to be timed."""
     settings, tiles, size = NETWORKS[network]
-    return (torch_step if WAYS[way] == "torch" else keras_step)(settings, *batch(tiles, size))
+    if (WAYS | GPU_WAYS)[way] == "torch":
+        return torch_step(settings, *batch(tiles, size))
+    return keras_step(settings, *batch(tiles, size), "mixed_bfloat16" if gpu else "float32")
 
 
-def run(way: str, network: str, steps: int) -> tuple[float, float]:
+def run(way: str, network: str, steps: int, gpu: bool) -> tuple[float, float]:
     """Train for some steps: seconds per step, and the last loss."""
-    step = prepare(way, network)
+    step = prepare(way, network, gpu)
     start = time.perf_counter()
     losses = [step() for _ in range(steps)]
     return (time.perf_counter() - start) / steps, losses[-1]
 
 
-def benchmark(networks: list[str], steps: int, rounds: int, out: Path) -> None:
+def benchmark(networks: list[str], steps: int, rounds: int, gpu: bool, out: Path) -> None:
     """Time the steps of all ways; print and write the results.
 
     Raises:
         UserError: TensorFlow or PyTorch is missing.
     """
-    require(*PEERS)
+    ways = GPU_WAYS if gpu else WAYS
+    peers = {name: package for name, package in PEERS.items() if name in ways.values()}
+    require(*peers)
     results = []
     for network in networks:
-        step = functools.partial(run, network=network, steps=steps)
-        with in_processes(step, {way: {"KERAS_BACKEND": backend} for way, backend in WAYS.items()}) as runs:
+        step = functools.partial(run, network=network, steps=steps, gpu=gpu)
+        with in_processes(step, {way: environment(backend) for way, backend in ways.items()}) as runs:
             seconds, losses = interleave(runs, rounds)
         median = {way: statistics.median(times) for way, times in seconds.items()}
         results += [
@@ -98,12 +111,12 @@ def benchmark(networks: list[str], steps: int, rounds: int, out: Path) -> None:
         {
             "network": result["network"],
             "way": result["way"],
-            "s per step": f"{result['seconds_per_step']:.2f}",
+            "s per step": f"{result['seconds_per_step']:.3g}",
             "ours takes": f"{result['ours_takes']:.2f} x as long",
             "loss": f"{result['loss']:.3f}",
         }
         for result in results
     ]
     print_table(rows)
-    write_json(out, {"networks": NETWORKS, "versions": versions("tensorflow-cpu", "torch"), "results": results})
+    write_json(out, {"networks": NETWORKS, "versions": versions(*peers.values()), "results": results})
     print(out)

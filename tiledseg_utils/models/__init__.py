@@ -29,22 +29,29 @@ def check_settings(name: str, settings: Mapping) -> None:
     check_arguments("model_settings", MODELS[name], settings)
 
 
-def build_model(name: str, settings: Mapping | None = None, white_balance: bool = False) -> keras.Model:
+def build_model(
+    name: str, settings: Mapping | None = None, white_balance: bool = False, precision: str = "float32"
+) -> keras.Model:
     """Build the architecture `name` with its own `settings` (see the function's docstring).
 
     Args:
         white_balance: the model will learn from images that `white_balance.balance_white` went over. It remembers that,
             and the functions of `inference` balance what they give it.
+        precision: of the layers, as Keras names dtype policies; weights and probabilities are float32 in any case.
 
     Raises:
         UserError: unknown name or setting, or a value out of range.
     """
     settings = dict(settings or {})
     check_settings(name, settings)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
     try:
         model = MODELS[name](**settings)
         if white_balance:
             remember_white_balance(model)
     except ValueError as error:
         raise UserError("model_settings", str(error).rstrip("."), f"See help(tiledseg_utils.models.{name})") from error
+    finally:
+        keras.config.set_dtype_policy(before)
     return model
