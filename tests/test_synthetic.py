@@ -212,24 +212,8 @@ def test_varied_slides_differ_more_from_each_other():
     assert 0.8 <= min(ratios) < 0.85 and 1.35 < max(ratios) <= 1.4
 
 
-def test_a_frayed_cell_keeps_its_body_and_loses_stain_at_one_end():
-    rng = np.random.default_rng(5)
-    radius = 40
-    rho = synthetic._radius_map(rng, radius, {2: 0.05}, stretch=1.8)
-    left = synthetic._frayed(rng, rho, radius, synthetic._noise(rng))
-    assert left.shape == rho.shape and left.min() >= 0 and left.max() <= 1.1
-    inside = np.argwhere(rho < 1) - np.array(rho.shape) // 2
-    along = inside @ np.linalg.svd(inside - inside.mean(0), full_matrices=False)[2][0]
-    ends = [left[rho < 1][side * along > 0.6 * radius].mean() for side in (-1, 1)]
-    assert max(ends) == 1 and min(ends) < 0.6
-
-
-def test_of_varied_smears_every_other_is_and_that_is_recorded(tmp_path):
-    write_dataset(tmp_path, 3, {"train": 2}, size=256, varied=True)
-    for index, varied in enumerate((True, False)):
-        expected = draw_smear(3, index, 256, varied=varied)[0]
-        assert np.array_equal(read_image(tmp_path / "images" / f"smear_{index:04d}.png"), expected)
-        assert not np.array_equal(draw_smear(3, index, 256, varied=not varied)[0], expected)
+def test_varied_smears_are_recorded(tmp_path):
+    write_dataset(tmp_path, 3, {"train": 1}, size=256, varied=True)
     with pytest.raises(UserError, match="would not write the same"):
         write_dataset(tmp_path, 3, {"train": 1}, size=256)
 

@@ -58,9 +58,6 @@ class Slide:
     sharpening: float  # of the camera; leaves a bright halo around dark cells
     noise: float  # standard deviation in gray levels
     clumps: float = 0.3  # of stain, large ones, to be expected
-    haze: float = 0.3  # concentration of stain between the grains of a clump, at most
-    clump_blur: float = 0.0  # sigma of their defocus, at most: clumps lie above the plane of the cells
-    frayed: float = 0.0  # share of the smudge cells that end in threads
 
 
 def _draw_slide(rng: np.random.Generator) -> Slide:
@@ -98,20 +95,16 @@ def _draw_slide(rng: np.random.Generator) -> Slide:
 
 
 def _vary(rng: np.random.Generator, slide: Slide) -> Slide:
-    """The same slide under another lens, with more or less dye, more clumps of it, and frayed smudge cells."""
+    """The same slide under another lens, with more or less dye, and with more clumps of it."""
     magnification = np.exp(rng.uniform(np.log(0.8), np.log(1.4)))
     stains = slide.stains.copy()
-    stains[HAEMOGLOBIN] *= np.exp(rng.uniform(np.log(0.5), np.log(1.4)))
-    stains[CHROMATIN] *= np.exp(rng.uniform(np.log(0.8), np.log(1.4)))
+    stains[[HAEMOGLOBIN, CHROMATIN]] *= np.exp(rng.uniform(np.log(0.8), np.log(1.4), (2, 1)))
     return replace(
         slide,
         stains=stains,
         red_diameter=magnification * slide.red_diameter,
         white_diameter=magnification * slide.white_diameter,
         clumps=1.0,
-        haze=0.6,
-        clump_blur=2.5,
-        frayed=0.6,
     )
 
 
@@ -314,22 +307,7 @@ def _white_cell(rng, slide: Slide, noise, largest: float) -> tuple[np.ndarray, n
     stain[HAEMOGLOBIN] *= 1 - nucleus
     if rng.random() < {"monocyte": 0.5, "smudge": 0.4}.get(kind, 0.06):  # vacuoles
         stain *= 1 - 0.85 * np.clip((noise(shape, 2) - 1.5) * 2, 0, 1) * (rho < 0.9)
-    if kind == "smudge" and slide.frayed and rng.random() < slide.frayed:
-        stain *= _frayed(rng, rho, radius, noise)
     return cover, stain * cover
-
-
-def _frayed(rng, rho: np.ndarray, radius: float, noise) -> np.ndarray:
-    """How much stain is left of a cell that was dragged along, and whose longer end came apart into threads."""
-    middle = np.array(rho.shape) // 2
-    y, x = (np.indices(rho.shape) - middle[:, None, None]) / radius
-    tip = np.unravel_index(np.argmax(np.hypot(y, x) * (rho < 1)), rho.shape) - middle
-    along = (tip[0] * y + tip[1] * x) / math.hypot(*tip)
-    threads = cv2.blur(noise(rho.shape, 1), (31, 1))
-    turn = cv2.getRotationMatrix2D(middle[::-1].tolist(), -math.degrees(math.atan2(*tip)) + rng.normal(0, 8), 1)
-    threads = cv2.warpAffine(threads / threads.std(), turn, rho.shape[::-1], borderMode=cv2.BORDER_REFLECT)
-    apart = np.clip((along - rng.uniform(-0.2, 0.5)) / rng.uniform(0.2, 0.6), 0, 1)
-    return 1 - apart + apart * rng.uniform(0.3, 0.8) * np.clip(0.3 + 0.5 * threads, 0, 1.3)
 
 
 def _place_white_cells(rng, slide: Slide, noise, red: np.ndarray, shape) -> tuple[np.ndarray, list]:
@@ -390,16 +368,13 @@ def _platelets(rng, planes, slide: Slide, noise) -> None:
             _add(planes[BLUE], centre, rng.uniform(0.2, 1) * body)
 
 
-def _precipitate(rng, planes, noise, radius: float, most_haze: float = 0.3, most_blur: float = 0.0) -> None:
-    """A clump of dried stain: grains, nearly black, that thin out towards a ragged edge; perhaps out of focus."""
+def _precipitate(rng, planes, noise, radius: float) -> None:
+    """A clump of dried stain: grains, nearly black, that thin out towards a ragged edge."""
     rho = _radius_map(rng, radius, {2: 0.2, 3: 0.15, 5: 0.1, 8: 0.06}, rng.uniform(1, 1.8))
     fine, medium, broad = (noise(rho.shape, sigma) for sigma in (1, 2, 5))
     filled = rng.uniform(-0.6, 1.7) - 3.5 * np.maximum(rho - 0.7, 0)
     grains = np.clip(0.9 * fine + 0.5 * medium + 0.4 * broad + filled, 0, 2.5) * (rho < 1.2)
-    haze = rng.uniform(0, most_haze) * _cover(rho, radius, 0.5 * radius) * np.clip(1 + 0.4 * broad, 0, None)
-    if most_blur:
-        grains = rng.uniform(0.4, 1) * cv2.GaussianBlur(grains, (0, 0), rng.uniform(0.1, most_blur))
-        haze *= np.clip(cv2.blur(grains, (9, 9)), 0, 1)
+    haze = rng.uniform(0, 0.3) * _cover(rho, radius, 0.5 * radius) * np.clip(1 + 0.4 * broad, 0, None)
     centre = rng.uniform(0, 1, 2) * planes.shape[1:]
     _add(planes[CHROMATIN], centre, rng.uniform(0.6, 1.1) * grains + haze)
     _add(planes[OPAQUE], centre, rng.uniform(0.08, 0.2) * grains)
@@ -494,9 +469,9 @@ def draw_smear(
         size: height and width in pixels, at least 256. None draws both from 1024 to 2096, not always square.
         touching: share of the white cells that are laid beside another one, 0-1, in an image as full of them as
             `FOREGROUND` allows: for counting. None draws smears as they are, in which few touch.
-        varied: let magnification, dye and its clumps differ more from image to image than in one data set, and fray
-            smudge cells. A network that learns from such images takes a real one for one more variation (domain
-            randomization: Tobin et al., IROS 2017, arXiv:1703.06907).
+        varied: let magnification, dye and its clumps differ more from image to image than in one data set. A network
+            that learns from such images takes a real one for one more variation (domain randomization: Tobin et al.,
+            IROS 2017, arXiv:1703.06907).
 
     Returns:
         image: (H, W, 3) uint8, RGB.
@@ -538,8 +513,7 @@ def draw_smear(
     for _ in range(rng.poisson(2)):
         _precipitate(rng, planes, noise, rng.uniform(6, 30))
     for _ in range(rng.poisson(slide.clumps)):
-        radius = rng.uniform(0.2, 1) * min(150, 0.12 * min(shape))
-        _precipitate(rng, planes, noise, radius, slide.haze, slide.clump_blur)
+        _precipitate(rng, planes, noise, rng.uniform(0.2, 1) * min(150, 0.12 * min(shape)))
     _dust_and_fibres(rng, planes)
     if rng.random() < 0.06:
         _scratch(rng, planes, labels)
@@ -566,8 +540,7 @@ def write_dataset(
         images: how many images each split gets, as in {"train": 10, "valid": 3, "test": 5}.
         size: see draw_smear.
         jpeg_quality: 1-100 for JPEG images; None for PNG. The masks are lossless in any case.
-        touching: see draw_smear.
-        varied: draw every other image as draw_smear does with `varied`, the others as usual.
+        touching, varied: see draw_smear.
 
     Returns:
         the stems of all images, in the order of the splits.
@@ -583,7 +556,7 @@ def write_dataset(
     stems = [f"smear_{index:04d}" for index in range(len(splits))]
     recipe = {"drawing": DRAWING, "seed": seed, "images": dict(images), "size": size, "jpeg_quality": jpeg_quality}
     recipe |= {} if touching is None else {"touching": touching}
-    recipe |= {"varied": "every other"} if varied else {}
+    recipe |= {"varied": True} if varied else {}
     expected = {f"images/{stem}{suffix}" for stem in stems} | {f"masks/{stem}.png" for stem in stems}
     present = {
         file.relative_to(folder).as_posix()
@@ -600,7 +573,7 @@ def write_dataset(
         image, mask = folder / "images" / f"{stem}{suffix}", folder / "masks" / f"{stem}.png"
         if image.exists() and mask.exists():
             continue
-        picture, labels = draw_smear(seed, index, size, touching, varied and index % 2 == 0)
+        picture, labels = draw_smear(seed, index, size, touching, varied)
         write_image(mask, labels)
         if jpeg_quality is None:
             write_image(image, picture)
@@ -613,7 +586,7 @@ def write_dataset(
 
 
 def training_pairs(folder: str | Path, seed: int, count: int, size: int | None = None) -> list[Pair]:
-    """Draw smears, half of them varied, that learn along with real images, marked as `added_...`; `count` may be 0.
+    """Draw varied smears that learn along with real images, marked as `added_...`; `count` may be 0.
 
     They come from a series of their own, so that none of them is also a test image of a generated data set.
     """
