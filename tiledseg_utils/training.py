@@ -282,10 +282,12 @@ def _load_checkpoint(path: Path, network: keras.Model) -> keras.Model:
     return saved
 
 
-def mean_weights(paths: Sequence[Path]) -> list[np.ndarray]:
-    """The mean of all weights and batch statistics of some models of one training."""
-    models = [keras.models.load_model(path, compile=False).get_weights() for path in paths]
-    return [np.mean(values, axis=0) for values in zip(*models, strict=True)]
+def mean_model(paths: Sequence[Path]) -> keras.Model:
+    """The first of some models of one training, with the mean of all their weights and batch statistics."""
+    models = [keras.models.load_model(path, compile=False) for path in paths]
+    weights = zip(*(model.get_weights() for model in models), strict=True)
+    models[0].set_weights([np.mean(values, axis=0) for values in weights])
+    return models[0]
 
 
 def train(
@@ -368,9 +370,10 @@ def train(
         )
     release_freed_memory()
     final = run_state.last_paths() if setting.average_epochs else [run_state.model_path(state["best_epoch"])]
-    # For prediction, in float32: bfloat16 is slow on CPUs, and too coarse for tiles to agree in.
-    predictor = build_model(model, settings, balanced)
-    predictor.set_weights(mean_weights(final))
+    predictor = mean_model(final)
+    if setting.precision != "float32":  # bfloat16 is slow on CPUs, and too coarse for tiles to agree in.
+        weights, predictor = predictor.get_weights(), build_model(model, settings, balanced)
+        predictor.set_weights(weights)
     with atomic_path(run / "model.keras") as temporary:
         predictor.save(temporary)
     return {
