@@ -34,9 +34,10 @@ Step = Callable[[], float]
 """Train on the batch once; returns the loss."""
 
 
-def environment(backend: str) -> dict[str, str]:
-    """Of a process that trains with `backend`; JAX leaves memory of a GPU to the other process."""
-    return {"KERAS_BACKEND": backend, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+def environment(backend: str, gpu: bool) -> dict[str, str]:
+    """Of a process that trains with `backend`: sees no GPU, or lets JAX leave memory of it to PyTorch."""
+    device = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if gpu else {"CUDA_VISIBLE_DEVICES": ""}
+    return {"KERAS_BACKEND": backend} | device
 
 
 def batch(tiles: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +94,7 @@ def benchmark(networks: list[str], steps: int, rounds: int, gpu: bool, out: Path
     results = []
     for network in networks:
         step = functools.partial(run, network=network, steps=steps, gpu=gpu)
-        with in_processes(step, {way: environment(backend) for way, backend in ways.items()}) as runs:
+        with in_processes(step, {way: environment(backend, gpu) for way, backend in ways.items()}) as runs:
             seconds, losses = interleave(runs, rounds)
         median = {way: statistics.median(times) for way, times in seconds.items()}
         results += [
