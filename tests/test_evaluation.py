@@ -114,6 +114,21 @@ def test_images_are_scored_whole_and_by_stem(pairs):
         assert counted[pair.stem] == evaluation.count_pixels(brightness(image) >= 0.5, reference)
 
 
+def test_small_pieces_are_dropped_before_counting(pairs):
+    mask = np.zeros((6, 9), bool)
+    mask[0, 0] = mask[1, 1] = mask[2, 2] = True  # one piece, over corners
+    mask[4:, 5:7] = True
+    for min_area, left in ((0, 7), (1, 7), (3, 7), (4, 4), (5, 0)):
+        assert evaluation.drop_small(mask, min_area).sum() == left
+    masks, counted = evaluation.score_images(brightness, pairs, 0.5, min_area=50)
+    for pair in pairs:
+        whole = brightness(images.read_image(pair.image)) >= 0.5
+        np.testing.assert_array_equal(masks[pair.stem], evaluation.drop_small(whole, 50))
+    assert counted != evaluation.score_images(brightness, pairs, 0.5)[1]
+    same = evaluation.compare({"one": brightness, "other": brightness}, pairs, 0.5, min_area=50)[0]
+    assert same["one"]["dice"] == same["other"]["dice"] == evaluation.summarize(counted)["dice"]
+
+
 def test_a_sweep_over_images_adds_their_pixels(pairs):
     totals = evaluation.sweep_images(brightness, pairs, [0.4, 0.6])
     for threshold, total in zip([0.4, 0.6], totals, strict=True):

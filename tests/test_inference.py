@@ -139,6 +139,30 @@ def test_symmetries_are_undone(network, rng):
             np.testing.assert_allclose(predict(view), turned(predict(square)), atol=1e-5)
 
 
+def test_predictions_at_other_scales_come_back_in_place():
+    image = np.zeros((60, 90, 3), np.uint8)
+    image[20:40, 30:70] = 200
+    seen = []
+
+    def brightness(view):
+        seen.append(view.shape)
+        return view[..., 0].astype(np.float32) / 255
+
+    np.testing.assert_array_equal(inference.at_scales(brightness, [1])(image), brightness(image))
+    probability = inference.at_scales(brightness, [0.5, 1, 1.5])(image)
+    assert seen[-3:] == [(30, 45, 3), (60, 90, 3), (90, 135, 3)]
+    assert probability.dtype == np.float32 and probability.shape == image.shape[:2]
+    np.testing.assert_array_equal(probability > 100 / 255, image[..., 0] > 0)
+    shares = {scale: inference.at_scales(brightness, [scale])(image) for scale in (0.5, 1, 1.5)}
+    np.testing.assert_allclose(probability, sum(shares.values()) / 3, atol=1e-6)
+
+
+@pytest.mark.parametrize("scales", [[], [0], [1, 5], [-1], [float("nan")]])
+def test_scales_out_of_range_are_refused(scales):
+    with pytest.raises(UserError, match="out of range"):
+        inference.at_scales(lambda image: image, scales)
+
+
 def test_one_shape_is_predicted_whatever_the_number_of_tiles(rng):
     shapes = []
 

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import tifffile
 
 from tiledseg_utils import __main__ as command_line
 from tiledseg_utils import models
+from tiledseg_utils.evaluation import drop_small
 from tiledseg_utils.images import read_image, read_mask, write_image
-from tiledseg_utils.inference import load_model, predict_tiled
+from tiledseg_utils.inference import at_scales, load_model, predict_tiled
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,19 @@ def test_predict_writes_masks_of_the_size_of_the_images(model_path, tmp_path, rn
     assert read_image(tmp_path / "out" / "a b_overlay.png").shape == (90, 130, 3)
 
 
+def test_predict_takes_scales_and_drops_small_pieces(model_path, tmp_path, rng):
+    image = rng.integers(0, 256, (90, 130, 3)).astype(np.uint8)
+    write_image(tmp_path / "a.png", image)
+    once = partial(predict_tiled, load_model(model_path), tile_size=64)
+    probability = at_scales(once, [0.8, 1])(image)
+    threshold = float(np.quantile(probability, 0.8))
+    options = ("--tile-size", 64, "--threshold", threshold, "--scales", 0.8, 1, "--min-area", 6)
+    assert exit_code("predict", model_path, tmp_path / "a.png", "--out", tmp_path / "out", *options) == 0
+    expected = drop_small(probability >= threshold, 6)
+    assert 0 < expected.sum() < (probability >= threshold).sum()
+    np.testing.assert_array_equal(read_mask(tmp_path / "out" / "a.png"), expected)
+
+
 def test_predict_fails_with_a_remedy_and_writes_nothing(model_path, tmp_path, capsys):
     (tmp_path / "broken.png").write_text("no image")
     assert exit_code("predict", model_path, tmp_path / "broken.png", "--out", tmp_path / "out") == 1
@@ -157,7 +172,10 @@ def test_evaluate_scores_a_split_of_a_data_folder(model_path, data_folder, capsy
         (["--tile-size", 48], "Use at least 52 pixels"),
         (["--mode", "blend", "--tile-size", 64, "--overlap", 40], "overlap 40: does not fit tiles of 64 px"),
         (["--probability"], "--format png: holds a mask"),
-        (["--format", "tif", "--overlay"], "--overlay: is drawn for --format png only"),
+        (["--format", "tif", "--overlay"], "--overlay: needs the whole image in memory"),
+        (["--format", "tif", "--scales", "0.5", "1"], "--scales: needs the whole image in memory"),
+        (["--format", "npy", "--min-area", "9"], "--min-area: needs the whole image in memory"),
+        (["--scales", "0"], "scales [0.0]: are none, or out of range"),
     ],
 )
 def test_predict_refuses_what_does_not_go_together(model_path, tmp_path, capsys, options, message):

@@ -4,6 +4,7 @@ Exit codes: 0 success, 1 failure (one line says what and how to mend it), 2 wron
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
@@ -65,14 +66,22 @@ def data_neurips(arguments) -> None:
 
 
 def tiles(arguments) -> dict:
-    """How to predict, of the arguments that `add_prediction_arguments` added."""
+    """How to predict in tiles, of the arguments that `add_prediction_arguments` added."""
     names = ("mode", "tile_size", "overlap", "symmetries", "memory_mb")
     return {name: getattr(arguments, name) for name in names}
 
 
+def predictor(model, arguments):
+    """What predicts a whole image as the arguments of `add_prediction_arguments` say."""
+    from .inference import at_scales, predict_tiled
+
+    return at_scales(functools.partial(predict_tiled, model, **tiles(arguments)), arguments.scales)
+
+
 def predict(arguments) -> None:
+    from .evaluation import drop_small
     from .images import read_image, write_image
-    from .inference import load_model, predict_file, predict_tiled
+    from .inference import load_model, predict_file
     from .plots import PIL_GREEN, overlay
 
     outputs = {path: arguments.out / f"{path.stem}.{arguments.format}" for path in arguments.images}
@@ -88,8 +97,13 @@ def predict(arguments) -> None:
         raise UserError(existing[0], f"exists already{more}", remedy)
     if arguments.format == "png" and (arguments.probability or arguments.skip_contrast):
         raise UserError("--format png", "holds a mask that is predicted in memory", "Choose --format tif or npy")
-    if arguments.format != "png" and arguments.overlay:
-        raise UserError("--overlay", "is drawn for --format png only", "Leave one of the two out")
+    for option, given in (
+        ("--overlay", arguments.overlay),
+        ("--scales", arguments.scales != [1]),
+        ("--min-area", arguments.min_area > 0),
+    ):
+        if given and arguments.format != "png":
+            raise UserError(option, "needs the whole image in memory", "Choose --format png, or leave it out")
     model = load_model(arguments.model)
     if arguments.format != "png":
         threshold = None if arguments.probability else arguments.threshold
@@ -99,9 +113,10 @@ def predict(arguments) -> None:
             rows.append({"image": path.name, **predict_file(model, path, out, **tiles(arguments), **streaming)})
         print_table(rows)
     else:
+        segment = predictor(model, arguments)
         for path, out in progress(outputs.items(), unit="image"):
             image = read_image(path)
-            mask = predict_tiled(model, image, **tiles(arguments)) >= arguments.threshold
+            mask = drop_small(segment(image) >= arguments.threshold, arguments.min_area)
             write_image(out, mask)
             if arguments.overlay:
                 write_image(out.with_name(f"{out.stem}_overlay.png"), overlay(image, mask, PIL_GREEN))
@@ -126,7 +141,7 @@ def label_instances(arguments) -> None:
 def evaluate(arguments) -> None:
     from .evaluation import score_images, score_rows, summarize
     from .images import find_pairs, split_pairs
-    from .inference import load_model, predict_tiled
+    from .inference import load_model
 
     pairs = find_pairs(arguments.data)
     if arguments.split != "all":
@@ -135,9 +150,7 @@ def evaluate(arguments) -> None:
         raise UserError(arguments.data, f"has no images in the split {arguments.split}", "Choose another --split")
     model = load_model(arguments.model)
     _, counts = score_images(
-        lambda image: predict_tiled(model, image, **tiles(arguments)),
-        progress(pairs, unit="image"),
-        arguments.threshold,
+        predictor(model, arguments), progress(pairs, unit="image"), arguments.threshold, arguments.min_area
     )
     print_table(score_rows(counts))
     dice = summarize(counts)["dice"]
@@ -178,8 +191,12 @@ def add_prediction_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--overlap", type=number(0), default=64, help="pixels that tiles share in mode blend")
     command.add_argument("--symmetries", action="store_true", help="mean of 8 turned and mirrored predictions")
+    command.add_argument(
+        "--scales", type=float, nargs="+", default=[1], metavar="S", help="mean over sizes of the image, 1 its own"
+    )
     command.add_argument("--memory-mb", type=number(1), default=700, help="for the activations of a tile")
     command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is foreground")
+    command.add_argument("--min-area", type=number(0), default=0, help="pixels; smaller pieces are dropped")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 from scipy import stats
+from skimage.morphology import remove_small_objects
 
 from .images import Pair, read_pair
 from .memory import release_freed_memory
@@ -204,14 +205,19 @@ class Meter(threading.Thread):
         return self.peak_mb - self.before_mb
 
 
+def drop_small(mask: np.ndarray, min_area: int) -> np.ndarray:
+    """A mask (H, W) bool without its pieces, connected also over corners, of fewer than `min_area` pixels."""
+    return remove_small_objects(mask, max_size=min_area - 1, connectivity=2) if min_area > 1 else mask
+
+
 def score_images(
-    predict: Predict, pairs: Sequence[Pair], threshold: float
+    predict: Predict, pairs: Sequence[Pair], threshold: float, min_area: int = 0
 ) -> tuple[dict[str, np.ndarray], dict[str, Counts]]:
-    """Predict images and count their pixels: masks (H, W) bool and counts, both by stem."""
+    """Predict images, drop pieces of fewer than `min_area` pixels, and count: masks (H, W) bool and counts, by stem."""
     masks, counts = {}, {}
     for pair in pairs:
         image, reference = read_pair(pair)
-        masks[pair.stem] = predict(image) >= threshold
+        masks[pair.stem] = drop_small(predict(image) >= threshold, min_area)
         counts[pair.stem] = count_pixels(masks[pair.stem], reference)
     return masks, counts
 
@@ -230,10 +236,11 @@ def compare(
     ways: Mapping[str, Predict],
     pairs: Sequence[Pair],
     threshold: float,
+    min_area: int = 0,
     seed: int = 0,
     warm_up: np.ndarray | None = None,
 ) -> tuple[dict, dict]:
-    """Predict the same images in two ways, with the same threshold.
+    """Predict the same images in two ways, with the same threshold and `min_area` (`drop_small`).
 
     Each way first predicts `warm_up`, or the first image, so that compiling is not timed; reading is not timed either.
 
@@ -254,7 +261,7 @@ def compare(
             meters.append(meter)
             return probability
 
-        masks[way], counts = score_images(metered, pairs, threshold)
+        masks[way], counts = score_images(metered, pairs, threshold, min_area)
         summary, seconds = summarize(counts), sum(meter.seconds for meter in meters)
         pixels = sum(mask.size for mask in masks[way].values())
         results[way] = {

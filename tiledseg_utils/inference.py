@@ -8,7 +8,7 @@ that no more than one row of tiles is ever in memory, whether the image comes fr
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -103,6 +103,38 @@ def with_symmetries(forward: Forward) -> Forward:
                 view = np.rot90(batch, turns, axes=(1, 2))[:, :, ::step]
                 total += np.rot90(np.asarray(forward(np.ascontiguousarray(view)))[:, :, ::step], -turns, axes=(1, 2))
         return total / 8
+
+    return averaged
+
+
+def at_scales(predict: Callable[[np.ndarray], np.ndarray], scales: Sequence[float]) -> Callable:
+    """The mean of what is predicted for an image in several sizes, each prediction brought back to the image's own.
+
+    A network looks as many pixels far as its layers let it. Reduced, a cell shows more of what is around it and looks
+    like a smaller one; in full size it shows its outline (multi-scale testing: Simonyan & Zisserman, ICLR 2015,
+    arXiv:1409.1556, section 3.2).
+
+    Args:
+        predict: from an image (H, W, 3) uint8 RGB to its probability (H, W) float32, for any H and W.
+        scales: of the sides of the image, 0.1 to 4; 1 is the image itself.
+
+    Raises:
+        UserError: there is no scale, or one is out of range.
+    """
+    if not scales or not all(0.1 <= scale <= 4 for scale in scales):
+        raise UserError(f"scales {list(scales)}", "are none, or out of range", "Give numbers from 0.1 to 4, 1 for none")
+
+    def averaged(image: np.ndarray) -> np.ndarray:
+        total = 0.0
+        for scale in scales:
+            if scale == 1:
+                total += predict(image)
+            else:
+                size = [max(1, round(scale * length)) for length in image.shape[1::-1]]
+                method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+                probability = predict(cv2.resize(image, size, interpolation=method))
+                total += cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        return total / np.float32(len(scales))
 
     return averaged
 

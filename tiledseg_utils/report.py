@@ -30,7 +30,7 @@ from .augmentation import Augmentation
 from .evaluation import Meter
 from .files import UserError, atomic_path, check_arguments, check_names, check_type, read_json, setting_from, write_json
 from .images import SPLITS, find_pairs, require_sound, split_pairs
-from .inference import plan_prediction, predict_tiled
+from .inference import at_scales, plan_prediction, predict_tiled
 from .models import MODELS, build_model, check_settings
 from .plots import Table
 from .tiling import TileSetting
@@ -109,8 +109,9 @@ def check_parameters(parameters: Mapping) -> None:
     if not all(merged["generated_images"].get(name, 0) > 0 for name in SPLITS):
         problem = "leaves a split without images"
         raise UserError("generated_images", problem, f"Give each of {', '.join(SPLITS)} at least one")
-    if merged["added_images"] < 0:
-        raise UserError(f"added_images {merged['added_images']}", "is below 0", "Give 0 or a number of images")
+    for name in ("added_images", "min_area"):
+        if merged[name] < 0:
+            raise UserError(f"{name} {merged[name]}", "is below 0", "Give 0 or more")
     setting_from(TileSetting, merged["tiles"], "tiles")
     for name in ("training", "comparison", "counting"):
         setting_from(TrainingSetting, merged[name], name)
@@ -126,6 +127,9 @@ def check_parameters(parameters: Mapping) -> None:
             f"part_side {merged['part_side']}", "is no size", "Give the side of a part of an image, in pixels"
         )
     check_arguments("prediction", predict_tiled, merged["prediction"])
+    for scale in merged["scales"]:
+        check_type("scales", scale, 1.0)
+    at_scales(predict_tiled, merged["scales"])  # Refuses those out of range.
     # Found out now, not after the training: tiles that do not suit the network. Any large image will do.
     network = build_model(merged["model"], settings.get(merged["model"]))
     plan_prediction(network, (8192, 8192), **{k: v for k, v in merged["prediction"].items() if k != "symmetries"})

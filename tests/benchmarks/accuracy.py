@@ -4,12 +4,12 @@ Trains as notebook 3 does, once for each seed, keeps the model of every epoch, a
 test images, by which nothing is chosen. The clock counts training and validation, not what is done to keep the models.
 """
 
+import functools
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from tiledseg_utils import evaluation, images, inference, report, synthetic, tiling, training
 from tiledseg_utils.__main__ import print_table
@@ -50,12 +50,9 @@ def train(run: Path, data: Path, parameters: Mapping, seed: int) -> list[dict]:
 
 def score(path: Path, pairs: list[images.Pair], parameters: Mapping) -> dict[str, evaluation.Counts]:
     """Pixel counts of whole test images, by stem."""
-    model = inference.load_model(path)
-
-    def predict(image: np.ndarray) -> np.ndarray:
-        return inference.predict_tiled(model, image, **parameters["prediction"])
-
-    return evaluation.score_images(predict, pairs, parameters["threshold"])[1]
+    predict = functools.partial(inference.predict_tiled, inference.load_model(path), **parameters["prediction"])
+    predict = inference.at_scales(predict, parameters["scales"])
+    return evaluation.score_images(predict, pairs, parameters["threshold"], parameters["min_area"])[1]
 
 
 def minutes_until(dice: float, curve: list[dict]) -> str:
@@ -77,8 +74,8 @@ def benchmark(data: Path, preset: str, seeds: list[int], out: Path) -> None:
         run = out.parent / f"accuracy_{Path(preset).stem}" / f"seed_{seed}"
         history = train(run, data, parameters, seed)
         minutes, curve = 0.0, []
-        # One view of each image: eight of every epoch would take longer than the training.
-        once = parameters | {"prediction": {**parameters["prediction"], "symmetries": False}}
+        # One view of each image: all of them, of every epoch, would take longer than the training.
+        once = parameters | {"prediction": {**parameters["prediction"], "symmetries": False}, "scales": [1]}
         for row in progress(history, unit="epoch"):
             minutes += row["seconds"] / 60
             counts = score(run / "snapshots" / f"{row['epoch']:03d}.keras", pairs, once)
