@@ -122,7 +122,8 @@ def at_scales(predict: Callable[[np.ndarray], np.ndarray], scales: Sequence[floa
         UserError: there is no scale, or one is out of range.
     """
     if not scales or not all(0.1 <= scale <= 4 for scale in scales):
-        raise UserError(f"scales {list(scales)}", "are none, or out of range", "Give numbers from 0.1 to 4, 1 for none")
+        remedy = "Give numbers from 0.1 to 4; 1 is the image in its own size"
+        raise UserError(f"scales {list(scales)}", "are none, or out of range", remedy)
 
     def averaged(image: np.ndarray) -> np.ndarray:
         total = 0.0
