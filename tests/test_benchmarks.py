@@ -203,7 +203,7 @@ def test_accuracy_benchmark(data_folder, tmp_path, capsys, monkeypatch):
     )
     out = tmp_path / "out.json"
     command = ["accuracy", str(data_folder), "--preset", str(preset), "--seeds", "1", "2", "--out", str(out)]
-    assert command_line.main(command) == 0
+    assert command_line.main([*command, "--every", "1"]) == 0
     content = json.loads(out.read_text())
     first, second = content["results"]
     assert first["seed"] == 1 and len(first["curve"]) == 2
@@ -215,7 +215,9 @@ def test_accuracy_benchmark(data_folder, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(keras.Model, "fit", None)
     assert command_line.main(command) == 0
-    assert [result["dice"] for result in json.loads(out.read_text())["results"]] == [first["dice"], second["dice"]]
+    again = json.loads(out.read_text())["results"]
+    assert [result["dice"] for result in again] == [first["dice"], second["dice"]]
+    assert [result["curve"] for result in again] == [first["curve"][1:], second["curve"][1:]]  # Always the last one.
 
 
 def test_minutes_until_a_score_was_reached():

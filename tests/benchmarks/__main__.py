@@ -42,7 +42,7 @@ def training(arguments) -> None:
 def accuracy(arguments) -> None:
     from .accuracy import benchmark
 
-    benchmark(arguments.data, arguments.preset, arguments.seeds, arguments.out)
+    benchmark(arguments.data, arguments.preset, arguments.seeds, arguments.every, arguments.out)
 
 
 def matching(arguments) -> None:
@@ -95,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("data", type=Path, help="folder of images and masks")
     command.add_argument("--preset", default="standard", help="name, or path of a YAML file")
     command.add_argument("--seeds", type=number(0), nargs="+", default=[1, 2, 3], help="one training for each")
+    command.add_argument("--every", type=number(1), default=7, help="the model of every so many epochs is scored")
     command.add_argument("--out", type=Path, default="runs/benchmarks/accuracy.json")
     command.set_defaults(function=accuracy)
 

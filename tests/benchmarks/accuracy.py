@@ -1,7 +1,8 @@
 """How well does a preset learn, and how fast? `python -m tests.benchmarks accuracy DATA`
 
-Trains as notebook 3 does, once for each seed, keeps the model of every epoch, and scores them all afterwards on whole
-test images, by which nothing is chosen. The clock counts training and validation, not what is done to keep the models.
+Trains as notebook 3 does, once for each seed, and keeps the model of every epoch. Afterwards the final model and those
+of some epochs predict whole test images as the preset says, and are scored; nothing is chosen by that. The clock counts
+training and validation, not what is done to keep the models.
 """
 
 import functools
@@ -60,8 +61,10 @@ def minutes_until(dice: float, curve: list[dict]) -> str:
     return next((f"{point['minutes']:.1f}" for point in curve if point["dice"] >= dice), "never")
 
 
-def benchmark(data: Path, preset: str, seeds: list[int], out: Path) -> None:
-    """Train and score; print and write the results. What an interrupted call has trained is not trained again.
+def benchmark(data: Path, preset: str, seeds: list[int], every: int, out: Path) -> None:
+    """Train and score the final model and that of every so many epochs; print and write the results.
+
+    What an interrupted call has trained is not trained again.
 
     Raises:
         UserError: the preset or the data are not usable.
@@ -74,12 +77,12 @@ def benchmark(data: Path, preset: str, seeds: list[int], out: Path) -> None:
         run = out.parent / f"accuracy_{Path(preset).stem}" / f"seed_{seed}"
         history = train(run, data, parameters, seed)
         minutes, curve = 0.0, []
-        # One view of each image: all of them, of every epoch, would take longer than the training.
-        once = parameters | {"prediction": {**parameters["prediction"], "symmetries": False}, "scales": [1]}
         for row in progress(history, unit="epoch"):
             minutes += row["seconds"] / 60
-            counts = score(run / "snapshots" / f"{row['epoch']:03d}.keras", pairs, once)
-            curve.append({"minutes": minutes, "dice": evaluation.summarize(counts)["dice"]["mean"]})
+            if row["epoch"] % every == 0 or row is history[-1]:
+                counts = score(run / "snapshots" / f"{row['epoch']:03d}.keras", pairs, parameters)
+                dice = evaluation.summarize(counts)["dice"]
+                curve.append({"epoch": row["epoch"], "minutes": minutes, "dice": dice["mean"]} | dice["per_image"])
         waited = sum(row["waited"] for row in history) / sum(row["seconds"] for row in history)
         final = evaluation.summarize(score(run / "model.keras", pairs, parameters))
         results.append(
@@ -96,6 +99,7 @@ def benchmark(data: Path, preset: str, seeds: list[int], out: Path) -> None:
             for result in results
         ]
     )
+    print_table([{"seed": result["seed"]} | point for result in results for point in result["curve"]])
     published = {row["stem"]: row["tiled"] for row in read_csv(PUBLISHED)}
     print_table(
         [
