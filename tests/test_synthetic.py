@@ -1,6 +1,7 @@
 """The drawn smears: reproducible, exactly labelled, and as hard as the real ones."""
 
 import csv
+import dataclasses
 import math
 
 import cv2
@@ -194,7 +195,7 @@ def test_smears_that_learn_along_with_others_are_none_of_those_that_are_tested_o
 
 def test_varied_slides_differ_more_from_each_other():
     generators = [np.random.default_rng(seed) for seed in range(300)]
-    usual = [synthetic._draw_slide(rng) for rng in generators]
+    usual = [synthetic._draw_slide(rng, coarse_share=0.25) for rng in generators]
     varied = [synthetic._vary(rng, slide) for rng, slide in zip(generators, usual, strict=True)]
 
     def spread(slides, value):
@@ -210,6 +211,34 @@ def test_varied_slides_differ_more_from_each_other():
         round(after.white_diameter / before.white_diameter, 6) for before, after in zip(usual, varied, strict=True)
     }
     assert 0.8 <= min(ratios) < 0.85 and 1.35 < max(ratios) <= 1.4
+    coarse, fine = ([after.naked > 0 for after in varied if after.coarse == side] for side in (True, False))
+    assert np.mean(coarse) > 2 * np.mean(fine) > 0
+
+
+def test_naked_nuclei_are_smaller_and_darker_than_other_cells_and_have_no_cytoplasm():
+    sizes, palest = {}, {}
+    for naked in (0, 1):
+        rng = np.random.default_rng(2)
+        slide = dataclasses.replace(synthetic._draw_slide(rng, coarse_share=1), naked=naked)
+        cells = [synthetic._white_cell(rng, slide, synthetic._noise(rng), 300) for _ in range(40)]
+        sizes[naked] = np.median([cover.sum() for cover, _ in cells])
+        palest[naked] = np.median([np.quantile(stain[synthetic.CHROMATIN][cover == 1], 0.2) for cover, stain in cells])
+    assert sizes[1] < 0.7 * sizes[0]
+    assert palest[1] > 0.8 > 2 * palest[0]
+
+
+def test_platelets_stick_to_the_outside_of_white_cells():
+    rng = np.random.default_rng(4)
+    slide = synthetic._draw_slide(rng, coarse_share=1)
+    cells = [(np.array([y, x]), 20.0) for y in (60, 180) for x in (60, 180)]
+    y, x = np.mgrid[:240, :240]
+    distance = np.min([np.hypot(y - cy, x - cx) for (cy, cx), _ in cells], axis=0)
+    ring, inside, away = (distance > 20) & (distance < 30), distance < 12, distance > 34
+    planes = np.zeros((4, 240, 240), np.float32)
+    for _ in range(10):
+        synthetic._platelets(rng, planes, dataclasses.replace(slide, sticking=3), synthetic._noise(rng), cells)
+    stain = planes[synthetic.CHROMATIN]
+    assert stain[ring].mean() > 5 * max(stain[inside].mean(), stain[away].mean())
 
 
 def test_varied_smears_are_recorded(tmp_path):

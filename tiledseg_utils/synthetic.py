@@ -34,7 +34,7 @@ KINDS = ("segmented", "band", "lymphocyte", "monocyte", "smudge")
 FOREGROUND = (0.003, 0.08)  # white cells cover this share of every image, as in real smears
 SMALLEST = 256  # pixels; less cannot hold one white cell within FOREGROUND
 ADDED_SERIES = 1_000_000_000  # added to the seed of smears that learn along with real images
-DRAWING = 1  # count up when the same seed starts to give other pixels: write_dataset then refuses older folders
+DRAWING = 2  # count up when the same seed starts to give other pixels: write_dataset then refuses older folders
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,19 @@ class Slide:
     blur: float  # sigma of the defocus
     sharpening: float  # of the camera; leaves a bright halo around dark cells
     noise: float  # standard deviation in gray levels
+    coarse: bool  # through a lens that shows less: smaller white cells, more noise, deeper nuclei
     clumps: float = 0.3  # of stain, large ones, to be expected
+    naked: float = 0.0  # share of the white cells that are small, nearly black nuclei without cytoplasm
+    sticking: float = 0.0  # platelets that stick to a white cell, to be expected
 
 
-def _draw_slide(rng: np.random.Generator) -> Slide:
+def _draw_slide(rng: np.random.Generator, coarse_share: float) -> Slide:
     pick, crowded = rng.random(2)
     layout = "loose" if pick < 0.42 else "rouleaux" if pick < 0.7 else "packed"
     lamp = rng.normal(223, 2) if rng.random() < 0.7 else rng.uniform(214, 242)
     stains = np.array(list(STAINS.values()), np.float32)
     stains[HAEMOGLOBIN] *= rng.uniform(0.72, 1.25) * np.array([rng.uniform(0.85, 1.35), 1, rng.uniform(0.85, 1.25)])
-    coarse = rng.random() < 0.25  # a lens that shows less: smaller white cells, more noise, deeper nuclei
+    coarse = rng.random() < coarse_share
     stains[CHROMATIN] *= np.array([1.25, 1.1, 1.4] if coarse else [1, 1, 1]) * rng.uniform(0.75, 1.05)
     stains[CHROMATIN] *= rng.uniform([0.92, 0.95, 0.8], [1.12, 1.05, 1.2])
     washed_out = rng.random() < 0.08
@@ -91,11 +94,12 @@ def _draw_slide(rng: np.random.Generator) -> Slide:
         blur=rng.uniform(0.8, 1.3),
         sharpening=rng.uniform(0.1, 0.7),
         noise=rng.uniform(1.8, 4) if coarse else rng.uniform(0.8, 1.6),
+        coarse=coarse,
     )
 
 
 def _vary(rng: np.random.Generator, slide: Slide) -> Slide:
-    """The same slide under another lens, with more or less dye, and with more clumps of it."""
+    """The same slide under another lens, with more or less dye, more clumps of it, and with what is rarer elsewhere."""
     magnification = np.exp(rng.uniform(np.log(0.8), np.log(1.4)))
     stains = slide.stains.copy()
     stains[[HAEMOGLOBIN, CHROMATIN]] *= np.exp(rng.uniform(np.log(0.8), np.log(1.4), (2, 1)))
@@ -105,6 +109,8 @@ def _vary(rng: np.random.Generator, slide: Slide) -> Slide:
         red_diameter=magnification * slide.red_diameter,
         white_diameter=magnification * slide.white_diameter,
         clumps=1.0,
+        naked=rng.uniform(0.2, 0.8) if rng.random() < (0.7 if slide.coarse else 0.2) else 0.0,
+        sticking=rng.uniform(0.3, 2) if rng.random() < 0.4 else 0.0,
     )
 
 
@@ -256,6 +262,7 @@ def _nucleus(rng, kind: str, shape, radius: float) -> np.ndarray:
         "lymphocyte": (2, 0.06, rng.uniform(0.62, 0.85), 3.0),
         "monocyte": (4, 0.27, rng.uniform(0.36, 0.46), rng.uniform(2.2, 3.6)),
         "smudge": (1, 0.0, 0.9, 0.0),
+        "naked": (1, 0.0, 1.2, 0.0),
     }[kind]
     half = shape[0] // 2
     y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float32) / radius
@@ -275,7 +282,9 @@ def _nucleus(rng, kind: str, shape, radius: float) -> np.ndarray:
 def _white_cell(rng, slide: Slide, noise, largest: float) -> tuple[np.ndarray, np.ndarray]:
     """One white cell: how much of each pixel it covers (h, w), and its concentrations (4, h, w)."""
     kind = str(rng.choice(KINDS, p=slide.kinds))
-    scale = {"segmented": 1.0, "band": 1.0, "lymphocyte": 0.82, "monocyte": 1.25, "smudge": 1.05}[kind]
+    if slide.naked and rng.random() < slide.naked:
+        kind = "naked"
+    scale = {"lymphocyte": 0.82, "monocyte": 1.25, "smudge": 1.05, "naked": 0.65}.get(kind, 1.0)
     radius = min(slide.white_diameter * scale * rng.lognormal(0, 0.11), largest) / 2
     ragged = {"smudge": 0.05, "monocyte": 0.03}.get(kind, 0.008)
     waves = {2: rng.uniform(0, 0.05), 3: rng.uniform(0, 0.04), 4: ragged, 7: ragged / 2, 11: ragged / 2}
@@ -288,7 +297,7 @@ def _white_cell(rng, slide: Slide, noise, largest: float) -> tuple[np.ndarray, n
     cover = _cover(rho, radius, 2)
     nucleus = _nucleus(rng, kind, shape, radius) + rng.uniform(0.03, 0.1) * broad
     nucleus = _cover(np.maximum(nucleus, rho / 0.95), radius * 0.5, 1.2)
-    strength = {"lymphocyte": 1.0, "monocyte": 0.78, "smudge": 0.72}.get(kind, 0.95) * rng.normal(1, 0.08)
+    strength = {"lymphocyte": 1.0, "monocyte": 0.78, "smudge": 0.72, "naked": 1.1}.get(kind, 0.95) * rng.normal(1, 0.08)
     stain = np.zeros((4, *shape), np.float32)
     density = slide.cytoplasm * rng.uniform(0.6, 1.4)
     if kind in ("segmented", "band"):
@@ -296,6 +305,8 @@ def _white_cell(rng, slide: Slide, noise, largest: float) -> tuple[np.ndarray, n
         stain[CHROMATIN] = (0.13 * max(density, 0.25) * granules) + 0.06 * np.exp(-(((rho - 0.95) / 0.06) ** 2))
         stain[HAEMOGLOBIN] = rng.uniform(0, 0.3) * granules
         stain[BLUE] = rng.uniform(0, 0.2)
+    elif kind == "naked":
+        stain[OPAQUE] = rng.uniform(0, 0.1)
     elif kind == "smudge":
         stain[CHROMATIN] = strength * rng.uniform(0.3, 0.8) * np.clip(1 + 0.15 * medium + 0.2 * broad, 0, None)
     else:
@@ -348,24 +359,32 @@ def _place_white_cells(rng, slide: Slide, noise, red: np.ndarray, shape) -> tupl
 # What is not labelled
 
 
-def _platelets(rng, planes, slide: Slide, noise) -> None:
-    """Fragments of 3-12 px, alone and in heaps; some larger (to 22 px), pale and granular."""
+def _platelets(rng, planes, slide: Slide, noise, white) -> None:
+    """Fragments of 3-12 px, alone, in heaps, or at the edge of a white cell; some larger (to 22 px), pale, granular."""
     shape = planes.shape[1:]
     density = np.exp(rng.normal(-10.5, 1)) if rng.random() < 0.85 else rng.uniform(0.5, 2) * 1e-4
     typical, dark = rng.uniform(4, 9), rng.uniform(0.3, 1.0)
+
+    def draw(middle, spread: float) -> None:
+        large = rng.random() < 0.1
+        radius = min(typical * rng.lognormal(0, 0.3) * (2.8 if large else 1), 22) / 2
+        rho = _radius_map(rng, radius, {2: 0.06, 3: 0.06}, rng.uniform(1, 1.5))
+        body = _cover(rho, radius, 3.5) * np.clip(1 + 0.3 * noise(rho.shape, 1), 0, None) * (0.35 if large else 1)
+        centre = middle + rng.normal(0, spread, 2)
+        _add(planes[CHROMATIN], centre, dark * rng.uniform(0.6, 1.2) * body)
+        _add(planes[BLUE], centre, rng.uniform(0.2, 1) * body)
+
     for _ in range(rng.poisson(1 + density * shape[0] * shape[1])):
         heap = 1 if rng.random() < 0.93 else rng.integers(3, 15)
         middle = rng.uniform(0, 1, 2) * shape
         if planes[HAEMOGLOBIN][tuple(middle.astype(int))] > 0.3 and rng.random() < 0.7:
             continue  # most lie between the red cells
         for _ in range(heap):
-            large = rng.random() < 0.1
-            radius = min(typical * rng.lognormal(0, 0.3) * (2.8 if large else 1), 22) / 2
-            rho = _radius_map(rng, radius, {2: 0.06, 3: 0.06}, rng.uniform(1, 1.5))
-            body = _cover(rho, radius, 3.5) * np.clip(1 + 0.3 * noise(rho.shape, 1), 0, None) * (0.35 if large else 1)
-            centre = middle + rng.normal(0, 6 * math.sqrt(heap - 1), 2)
-            _add(planes[CHROMATIN], centre, dark * rng.uniform(0.6, 1.2) * body)
-            _add(planes[BLUE], centre, rng.uniform(0.2, 1) * body)
+            draw(middle, 6 * math.sqrt(heap - 1))
+    for centre, radius, *_ in white:
+        for _ in range(rng.poisson(slide.sticking)):
+            angle, reach = rng.uniform(0, 2 * math.pi), radius + rng.uniform(0.1, 0.6) * typical
+            draw(centre + reach * np.array([math.sin(angle), math.cos(angle)]), 0)
 
 
 def _precipitate(rng, planes, noise, radius: float) -> None:
@@ -486,7 +505,7 @@ def draw_smear(
     rng = np.random.default_rng((seed, index))
     height, width = rng.choice([1024, 1536, 2048, 2096], 2, p=[0.3, 0.2, 0.2, 0.3])
     shape = (size, size) if size else (int(height), int(height if rng.random() < 0.8 else width))
-    slide = _draw_slide(rng)
+    slide = _draw_slide(rng, coarse_share=0.4 if varied else 0.25)
     if varied:
         slide = _vary(rng, slide)
     if touching is not None:
@@ -507,7 +526,7 @@ def draw_smear(
         planes[(slice(None), *there)] *= 1 - cover
         planes[(slice(None), *there)] += stain
     _smudges(rng, planes, noise)
-    _platelets(rng, planes, slide, noise)
+    _platelets(rng, planes, slide, noise, white)
     for _ in range(rng.poisson(1.5)):
         _burst_cell(rng, planes, noise)
     for _ in range(rng.poisson(2)):
