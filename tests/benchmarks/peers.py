@@ -94,7 +94,9 @@ class Monai:
         return result[0, 0].numpy()
 
 
-def torch_training_step(network: nn.Module, images: np.ndarray, masks: np.ndarray) -> Callable[[], float]:
+def torch_training_step(
+    network: nn.Module, images: np.ndarray, masks: np.ndarray, learning_rate: float
+) -> Callable[[], float]:
     """A step of Adam on BCE-Dice, gradients clipped by value, as `training.compile_model` sets it up; returns the loss.
 
     On a GPU, the network is compiled, and its layers compute in bfloat16.
@@ -102,10 +104,11 @@ def torch_training_step(network: nn.Module, images: np.ndarray, masks: np.ndarra
     Args:
         network: see `UNet`.
         images, masks: (N, H, W, 3) uint8 and (N, H, W, 1) float32.
+        learning_rate: of Adam.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = network.train().to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), learning_rate)
     forward = torch.compile(network) if device == "cuda" else network
 
     def step() -> float:
