@@ -61,6 +61,7 @@ class Slide:
     clumps: float = 0.3  # of stain, large ones, to be expected
     naked: float = 0.0  # share of the white cells that are small, nearly black nuclei without cytoplasm
     sticking: float = 0.0  # platelets that stick to a white cell, to be expected
+    eosin: float = 0.3  # highest concentration in the granules of white cells; that of red cells is about 1
 
 
 def _draw_slide(rng: np.random.Generator, coarse_share: float) -> Slide:
@@ -111,6 +112,7 @@ def _vary(rng: np.random.Generator, slide: Slide) -> Slide:
         clumps=1.0,
         naked=rng.uniform(0.2, 0.8) if rng.random() < (0.7 if slide.coarse else 0.2) else 0.0,
         sticking=rng.uniform(0.3, 2) if rng.random() < 0.4 else 0.0,
+        eosin=rng.uniform(0.3, 1.2) if rng.random() < 0.5 else 0.3,
     )
 
 
@@ -303,7 +305,7 @@ def _white_cell(rng, slide: Slide, noise, largest: float) -> tuple[np.ndarray, n
     if kind in ("segmented", "band"):
         granules = np.clip(1 + 0.25 * fine + 0.25 * medium, 0, None)
         stain[CHROMATIN] = (0.13 * max(density, 0.25) * granules) + 0.06 * np.exp(-(((rho - 0.95) / 0.06) ** 2))
-        stain[HAEMOGLOBIN] = rng.uniform(0, 0.3) * granules
+        stain[HAEMOGLOBIN] = rng.uniform(0, slide.eosin) * granules
         stain[BLUE] = rng.uniform(0, 0.2)
     elif kind == "naked":
         stain[OPAQUE] = rng.uniform(0, 0.1)
