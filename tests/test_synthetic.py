@@ -215,16 +215,28 @@ def test_varied_slides_differ_more_from_each_other():
     assert np.mean(coarse) > 2 * np.mean(fine) > 0
 
 
+def cells_of(**settings):
+    """Forty white cells of a slide with these settings: of each, what it covers and its concentrations."""
+    rng = np.random.default_rng(2)
+    slide = dataclasses.replace(synthetic._draw_slide(rng, coarse_share=1), **settings)
+    return [synthetic._white_cell(rng, slide, synthetic._noise(rng), 300) for _ in range(40)]
+
+
 def test_naked_nuclei_are_smaller_and_darker_than_other_cells_and_have_no_cytoplasm():
-    sizes, palest = {}, {}
-    for naked in (0, 1):
-        rng = np.random.default_rng(2)
-        slide = dataclasses.replace(synthetic._draw_slide(rng, coarse_share=1), naked=naked)
-        cells = [synthetic._white_cell(rng, slide, synthetic._noise(rng), 300) for _ in range(40)]
-        sizes[naked] = np.median([cover.sum() for cover, _ in cells])
-        palest[naked] = np.median([np.quantile(stain[synthetic.CHROMATIN][cover == 1], 0.2) for cover, stain in cells])
+    usual, naked = cells_of(), cells_of(naked=1)
+    sizes = [np.median([cover.sum() for cover, _ in cells]) for cells in (usual, naked)]
     assert sizes[1] < 0.7 * sizes[0]
+    palest = [
+        np.median([np.quantile(stain[synthetic.CHROMATIN][cover == 1], 0.2) for cover, stain in cells])
+        for cells in (usual, naked)
+    ]
     assert palest[1] > 0.8 > 2 * palest[0]
+
+
+def test_granulocytes_can_be_as_red_as_red_cells():
+    for eosin, low, high in ((0.3, 0.2, 0.35), (1.2, 0.8, 1.4)):
+        red = [stain[synthetic.HAEMOGLOBIN] for _, stain in cells_of(eosin=eosin)]
+        assert low < max(np.median(plane[plane > 0.01]) for plane in red if (plane > 0.01).any()) < high
 
 
 def test_platelets_stick_to_the_outside_of_white_cells():

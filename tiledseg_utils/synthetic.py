@@ -490,9 +490,9 @@ def draw_smear(
         size: height and width in pixels, at least 256. None draws both from 1024 to 2096, not always square.
         touching: share of the white cells that are laid beside another one, 0-1, in an image as full of them as
             `FOREGROUND` allows: for counting. None draws smears as they are, in which few touch.
-        varied: let magnification, dye and its clumps differ more from image to image than in one data set. A network
-            that learns from such images takes a real one for one more variation (domain randomization: Tobin et al.,
-            IROS 2017, arXiv:1703.06907).
+        varied: let magnification, dye and its clumps differ more from image to image than in one data set, and draw
+            more of what few slides show (`_vary`). A network that learns from such images takes a real one for one more
+            variation (domain randomization: Tobin et al., IROS 2017, arXiv:1703.06907).
 
     Returns:
         image: (H, W, 3) uint8, RGB.
