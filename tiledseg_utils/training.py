@@ -1,7 +1,7 @@
 """Training through `model.fit`, so that it can be killed at any moment and goes on as if nothing had happened.
 
-After every epoch the run folder holds the whole state: `training/last_*.keras` (weights, optimiser), the best model so
-far, and `training/state.json`, which names them and is written last.
+After every epoch the run folder holds the whole state: the models of the last epochs and of the best,
+`training/epoch_*.keras` (weights, optimiser), and `training/state.json`, which counts the epochs and is written last.
 """
 
 import json
