@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from tiledseg_utils import synthetic
-from tiledseg_utils.files import UserError, read_csv
+from tiledseg_utils.files import UserError, read_csv, read_json, write_json
 from tiledseg_utils.images import read_image
 from tiledseg_utils.synthetic import draw_smear, training_pairs, write_dataset
 
@@ -257,6 +257,10 @@ def test_varied_smears_are_recorded(tmp_path):
     write_dataset(tmp_path, 3, {"train": 1}, size=256, varied=True)
     with pytest.raises(UserError, match="would not write the same"):
         write_dataset(tmp_path, 3, {"train": 1}, size=256)
+    note = tmp_path / "synthetic.json"
+    write_json(note, read_json(note) | {"varied": True})  # as the first variation was recorded
+    with pytest.raises(UserError, match="would not write the same"):
+        write_dataset(tmp_path, 3, {"train": 1}, size=256, varied=True)
 
 
 def test_touching_smears_are_crowded_and_recorded(tmp_path):

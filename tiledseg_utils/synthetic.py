@@ -34,7 +34,8 @@ KINDS = ("segmented", "band", "lymphocyte", "monocyte", "smudge")
 FOREGROUND = (0.003, 0.08)  # white cells cover this share of every image, as in real smears
 SMALLEST = 256  # pixels; less cannot hold one white cell within FOREGROUND
 ADDED_SERIES = 1_000_000_000  # added to the seed of smears that learn along with real images
-DRAWING = 2  # count up when the same seed starts to give other pixels: write_dataset then refuses older folders
+DRAWING = 1  # count up when the same seed starts to give other pixels: write_dataset then refuses older folders
+VARIATION = 2  # the same for varied smears
 
 
 @dataclass(frozen=True)
@@ -491,8 +492,9 @@ def draw_smear(
         touching: share of the white cells that are laid beside another one, 0-1, in an image as full of them as
             `FOREGROUND` allows: for counting. None draws smears as they are, in which few touch.
         varied: let magnification, dye and its clumps differ more from image to image than in one data set, and draw
-            more of what few slides show (`_vary`). A network that learns from such images takes a real one for one more
-            variation (domain randomization: Tobin et al., IROS 2017, arXiv:1703.06907).
+            more of what few slides show: coarse lenses, naked nuclei, platelets that stick to white cells, and red
+            granulocytes. A network that learns from such images takes a real one for one more variation (domain
+            randomization: Tobin et al., IROS 2017, arXiv:1703.06907).
 
     Returns:
         image: (H, W, 3) uint8, RGB.
@@ -577,7 +579,7 @@ def write_dataset(
     stems = [f"smear_{index:04d}" for index in range(len(splits))]
     recipe = {"drawing": DRAWING, "seed": seed, "images": dict(images), "size": size, "jpeg_quality": jpeg_quality}
     recipe |= {} if touching is None else {"touching": touching}
-    recipe |= {"varied": True} if varied else {}
+    recipe |= {"varied": VARIATION} if varied else {}
     expected = {f"images/{stem}{suffix}" for stem in stems} | {f"masks/{stem}.png" for stem in stems}
     present = {
         file.relative_to(folder).as_posix()
