@@ -13,7 +13,7 @@ from tiledseg_utils import augmentation
 from tiledseg_utils.augmentation import ORIGINAL, TRANSFORMS, Augmentation, augment, sampling_grid
 from tiledseg_utils.files import UserError
 
-PHOTOMETRIC = ("stain", "color", "brightening", "blur", "sharpening", "noise")
+PHOTOMETRIC = ("stain", "color", "brightening", "blur", "sharpening", "noise", "veil")
 GEOMETRIC = tuple(name for name in TRANSFORMS if name not in PHOTOMETRIC)
 MAPPED = GEOMETRIC[3:]  # all but flips and quarter turns
 SIZE = 96
@@ -289,6 +289,14 @@ def test_brightening_saturates(alpha, beta):
     assert np.abs(bright[0, :, 0] - np.clip(alpha * np.arange(256) + beta, 0, 255)).max() <= 0.5
     if beta >= 0:
         assert np.array_equal(bright, cv2.convertScaleAbs(ramp(), alpha=alpha, beta=beta))
+
+
+@pytest.mark.parametrize("share", [0, 0.2, 1])
+def test_a_veil_pales_what_is_dark_and_leaves_the_ground(share):
+    hazy, _ = augment(ramp(), np.zeros((4, 256), bool), always("veil", veil_share=(share, share)), 0, 0, 0)
+    assert np.abs(hazy[0, [0, 220], 0] - [220.0 * share, 220]).max() <= 0.5
+    assert np.abs(np.ptp(hazy) - 255 * (1 - share)) <= 1
+    assert (np.diff(hazy[0, :, 0].astype(int)) >= 0).all()
 
 
 @pytest.mark.parametrize("name", PHOTOMETRIC)

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from .files import UserError, check_names
+from .white_balance import GROUND
 
 _SHAPES = {  # of a setting's value; None stands for any length
     (): "a number",
@@ -87,6 +88,9 @@ class Augmentation:
     sharpening_k: float = _setting(1.0, 0, 10, "factor")
     noise: float = _probability("Gaussian noise, independent in each pixel and channel")
     noise_sigma: tuple = _range((2.0, 8.0), 0, 128, "grey levels")
+    veil: float = _probability("stray light, which pales most what is darkest: mix with the grey of empty ground")
+    veil_share: tuple = _range((0.0, 0.3), 0, 1, "of the stray light")
+    veil_grey: float = _setting(float(GROUND), 0, 255, "grey level of empty ground; it stays as it is")
 
     def __post_init__(self):
         for setting in dataclasses.fields(self):
@@ -286,6 +290,9 @@ def _recolor(image, settings, drawn):
     """Apply the colour transforms in the order of nature (specimen, light, lens, camera), saturating at 0 and 255."""
     if "stain" in drawn:
         image = _restain(image, settings, drawn["stain"])
+    if "veil" in drawn:
+        share = drawn["veil"].uniform(*settings.veil_share)
+        image = cv2.LUT(image, _to_grey(np.arange(256) + share * (settings.veil_grey - np.arange(256))))
     if "color" in drawn:
         image = _jitter_hsv(image, settings, drawn["color"])
     if "brightening" in drawn:
