@@ -35,7 +35,7 @@ FOREGROUND = (0.003, 0.08)  # white cells cover this share of every image, as in
 SMALLEST = 256  # pixels; less cannot hold one white cell within FOREGROUND
 ADDED_SERIES = 1_000_000_000  # added to the seed of smears that learn along with real images
 DRAWING = 1  # count up when the same seed starts to give other pixels: write_dataset then refuses older folders
-VARIATION = 2  # the same for varied smears
+VARIATION = 3  # the same for varied smears
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Slide:
     coarse: bool  # through a lens that shows less: smaller white cells, more noise, deeper nuclei
     clumps: float = 0.3  # of stain, large ones, to be expected
     naked: float = 0.0  # share of the white cells that are small, nearly black nuclei without cytoplasm
+    giant: float = 1.0  # enlarges large platelets
     sticking: float = 0.0  # platelets that stick to a white cell, to be expected
     eosin: float = 0.3  # highest concentration in the granules of white cells; that of red cells is about 1
 
@@ -110,7 +111,9 @@ def _vary(rng: np.random.Generator, slide: Slide) -> Slide:
         stains=stains,
         red_diameter=magnification * slide.red_diameter,
         white_diameter=magnification * slide.white_diameter,
-        clumps=1.0,
+        touching=rng.uniform(0, 0.5),
+        clumps=2.0,
+        giant=rng.uniform(1, 2),
         naked=rng.uniform(0.2, 0.8) if rng.random() < (0.7 if slide.coarse else 0.2) else 0.0,
         sticking=rng.uniform(0.3, 2) if rng.random() < 0.4 else 0.0,
         eosin=rng.uniform(0.3, 1.2) if rng.random() < 0.5 else 0.3,
@@ -370,7 +373,7 @@ def _platelets(rng, planes, slide: Slide, noise, white) -> None:
 
     def draw(middle, spread: float) -> None:
         large = rng.random() < 0.1
-        radius = min(typical * rng.lognormal(0, 0.3) * (2.8 if large else 1), 22) / 2
+        radius = min(typical * rng.lognormal(0, 0.3) * (2.8 if large else 1), 22) / 2 * (slide.giant if large else 1)
         rho = _radius_map(rng, radius, {2: 0.06, 3: 0.06}, rng.uniform(1, 1.5))
         body = _cover(rho, radius, 3.5) * np.clip(1 + 0.3 * noise(rho.shape, 1), 0, None) * (0.35 if large else 1)
         centre = middle + rng.normal(0, spread, 2)
