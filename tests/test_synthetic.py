@@ -239,6 +239,28 @@ def test_granulocytes_can_be_as_red_as_red_cells():
         assert low < max(np.median(plane[plane > 0.01]) for plane in red if (plane > 0.01).any()) < high
 
 
+def test_lobes_of_granulocytes_can_lie_apart():
+    segmented = np.eye(len(synthetic.KINDS))[synthetic.KINDS.index("segmented")]
+    pieces = [
+        np.mean(
+            [ndimage.label(stain[synthetic.CHROMATIN] > 0.5)[1] for _, stain in cells_of(kinds=segmented, **settings)]
+        )
+        for settings in ({}, {"apart": 1.0})
+    ]
+    assert pieces[1] > 1.3 * pieces[0]
+
+
+def test_large_platelets_can_be_giants():
+    largest = []
+    for giant in (1, 2):
+        rng = np.random.default_rng(4)
+        slide = dataclasses.replace(synthetic._draw_slide(rng, coarse_share=0), giant=giant)
+        planes = np.zeros((4, 1000, 1000), np.float32)
+        synthetic._platelets(rng, planes, slide, synthetic._noise(rng), [])
+        largest.append(np.bincount(ndimage.label(planes[synthetic.BLUE] > 0.02)[0].ravel())[1:].max())
+    assert largest[1] > 2 * largest[0]
+
+
 def test_platelets_stick_to_the_outside_of_white_cells():
     rng = np.random.default_rng(4)
     slide = synthetic._draw_slide(rng, coarse_share=1)

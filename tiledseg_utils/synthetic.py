@@ -61,6 +61,7 @@ class Slide:
     coarse: bool  # through a lens that shows less: smaller white cells, more noise, deeper nuclei
     clumps: float = 0.3  # of stain, large ones, to be expected
     naked: float = 0.0  # share of the white cells that are small, nearly black nuclei without cytoplasm
+    apart: float = 0.0  # 0-1, how far apart the lobes of nuclei may lie
     giant: float = 1.0  # enlarges large platelets
     sticking: float = 0.0  # platelets that stick to a white cell, to be expected
     eosin: float = 0.3  # highest concentration in the granules of white cells; that of red cells is about 1
@@ -113,6 +114,7 @@ def _vary(rng: np.random.Generator, slide: Slide) -> Slide:
         white_diameter=magnification * slide.white_diameter,
         touching=rng.uniform(0, 0.5),
         clumps=2.0,
+        apart=1.0,
         giant=rng.uniform(1, 2),
         naked=rng.uniform(0.2, 0.8) if rng.random() < (0.7 if slide.coarse else 0.2) else 0.0,
         sticking=rng.uniform(0.3, 2) if rng.random() < 0.4 else 0.0,
@@ -260,7 +262,7 @@ def _red_cell_positions(rng, slide: Slide, shape) -> np.ndarray:
 # White cells
 
 
-def _nucleus(rng, kind: str, shape, radius: float) -> np.ndarray:
+def _nucleus(rng, kind: str, shape, radius: float, apart: float) -> np.ndarray:
     """The radius map of a nucleus: lobes on an arc that flow together where they come close (metaballs)."""
     lobes, arc, size, span = {
         "segmented": (rng.integers(2, 6), 0.42, rng.uniform(0.3, 0.38), rng.uniform(2.6, 4.4)),
@@ -270,6 +272,9 @@ def _nucleus(rng, kind: str, shape, radius: float) -> np.ndarray:
         "smudge": (1, 0.0, 0.9, 0.0),
         "naked": (1, 0.0, 1.2, 0.0),
     }[kind]
+    if kind == "segmented" and apart:
+        apart = rng.uniform(0, apart)
+        arc, size = arc + 0.12 * apart, size * (1 - 0.35 * apart)
     half = shape[0] // 2
     y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float32) / radius
     shift = rng.normal(0, 0.06, 2)
@@ -301,7 +306,7 @@ def _white_cell(rng, slide: Slide, noise, largest: float) -> tuple[np.ndarray, n
     if kind == "smudge":
         rho = rho + 0.03 * medium
     cover = _cover(rho, radius, 2)
-    nucleus = _nucleus(rng, kind, shape, radius) + rng.uniform(0.03, 0.1) * broad
+    nucleus = _nucleus(rng, kind, shape, radius, slide.apart) + rng.uniform(0.03, 0.1) * broad
     nucleus = _cover(np.maximum(nucleus, rho / 0.95), radius * 0.5, 1.2)
     strength = {"lymphocyte": 1.0, "monocyte": 0.78, "smudge": 0.72, "naked": 1.1}.get(kind, 0.95) * rng.normal(1, 0.08)
     stain = np.zeros((4, *shape), np.float32)
