@@ -500,9 +500,10 @@ def draw_smear(
         touching: share of the white cells that are laid beside another one, 0-1, in an image as full of them as
             `FOREGROUND` allows: for counting. None draws smears as they are, in which few touch.
         varied: let magnification, dye and its clumps differ more from image to image than in one data set, and draw
-            more of what few slides show: coarse lenses, naked nuclei, platelets that stick to white cells, and red
-            granulocytes. A network that learns from such images takes a real one for one more variation (domain
-            randomization: Tobin et al., IROS 2017, arXiv:1703.06907).
+            more of what few slides show: coarse lenses, naked nuclei, white cells that touch, platelets that are giants
+            or stick to white cells, and granulocytes that are red or have lobes that lie apart. A network that learns
+            from such images takes a real one for one more variation (domain randomization: Tobin et al., IROS 2017,
+            arXiv:1703.06907).
 
     Returns:
         image: (H, W, 3) uint8, RGB.
