@@ -272,7 +272,7 @@ def _nucleus(rng, kind: str, shape, radius: float, apart: float) -> np.ndarray:
         "smudge": (1, 0.0, 0.9, 0.0),
         "naked": (1, 0.0, 1.2, 0.0),
     }[kind]
-    if kind == "segmented" and apart:
+    if kind == "segmented" and apart:  # no draw otherwise, so that usual smears stay the same
         apart = rng.uniform(0, apart)
         arc, size = arc + 0.12 * apart, size * (1 - 0.35 * apart)
     half = shape[0] // 2
@@ -371,7 +371,7 @@ def _place_white_cells(rng, slide: Slide, noise, red: np.ndarray, shape) -> tupl
 
 
 def _platelets(rng, planes, slide: Slide, noise, white) -> None:
-    """Fragments of 3-12 px, alone, in heaps, or at the edge of a white cell; some larger (to 22 px), pale, granular."""
+    """Fragments of 3-12 px, alone, in heaps, or at the edge of a white cell; some large (to 22, giants 44 px), pale."""
     shape = planes.shape[1:]
     density = np.exp(rng.normal(-10.5, 1)) if rng.random() < 0.85 else rng.uniform(0.5, 2) * 1e-4
     typical, dark = rng.uniform(4, 9), rng.uniform(0.3, 1.0)
