@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiledseg_utils import images, inference, models, tiling, training
 from tiledseg_utils.streaming import open_source
 from tiledseg_utils.synthetic import draw_smear
-from tiledseg_utils.white_balance import GROUND, BalancedSource, balance_white, ground_color
+from tiledseg_utils.white_balance import GROUND, BalancedSource, balance_white, measure_light
 
 LAVENDER = (204, 200, 216)  # the plasma of a real slide
 
@@ -25,9 +25,9 @@ def smear():
 def test_the_ground_is_the_median_of_what_is_bright():
     image = np.full((60, 50, 3), LAVENDER, np.uint8)
     image[10:20] = (150, 90, 130)
-    image[30:40, :20] = (60, 20, 120)
+    image[30:40, :20] = (60, 18, 120)
     image[50] += np.arange(50, dtype=np.uint8)[:, None] // 10  # some shines
-    assert ground_color([image]) == LAVENDER
+    assert measure_light([image]) == (LAVENDER, 0)
     balanced = balance_white(image)
     assert (balanced[25, 25] == GROUND).all() and (balanced[50, -1] > GROUND).all()
     assert (balanced[10, 0] == np.rint(np.array((150, 90, 130)) * GROUND / np.array(LAVENDER))).all()
@@ -38,18 +38,41 @@ def test_two_lamps_leave_no_difference(smear):
     assert np.abs(plain - other).max() <= 3 < np.abs(smear.astype(int) - tinted(smear)).max()
 
 
+def under_veil(share, nuclei):
+    """Red cells, nuclei of that colour on some of them, and a veil over all; (H, W, 3) uint8 RGB."""
+    image = np.full((60, 50, 3), GROUND, np.float32)
+    image[10:30] = (190, 140, 160)
+    image[15:25, :20] = nuclei
+    return np.rint(image * (1 - share) + GROUND * share).astype(np.uint8)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.15])
+def test_a_veil_is_taken_away(share):
+    clear, veiled = (under_veil(part, (30, 20, 110)) for part in (0, share))
+    light = measure_light([veiled])
+    assert light.veil == pytest.approx(share, abs=0.02)
+    assert np.abs(balance_white(veiled).astype(int) - clear).max() <= 1 < np.abs(veiled.astype(int) - clear).max()
+
+
+@pytest.mark.parametrize("nuclei", [(10, 4, 70), (130, 70, 150), (190, 140, 160)])
+def test_where_nothing_is_as_dark_as_the_palest_nuclei_or_all_as_dark_as_usual_there_is_no_veil(nuclei):
+    image = under_veil(0, nuclei)
+    assert measure_light([image]) == ((GROUND,) * 3, 0)
+    assert np.array_equal(balance_white(image), image)
+
+
 @settings(max_examples=20, deadline=None)
 @given(cuts=st.sets(st.integers(1, 39)), seed=st.integers(0, 9))
 def test_the_ground_does_not_depend_on_the_bands(cuts, seed):
     image = np.random.default_rng(seed).integers(150, 256, (40, 30, 3), dtype=np.uint8)
-    assert ground_color(np.split(image, sorted(cuts))) == ground_color([image])
+    assert measure_light(np.split(image, sorted(cuts))) == measure_light([image])
 
 
 @pytest.mark.parametrize("color", [(90, 90, 90), (255, 180, 180), (0, 0, 0)])
 def test_an_image_without_a_ground_stays_as_it_is(color):
     image = np.full((20, 20, 3), color, np.uint8)
     image[:5] //= 2
-    assert ground_color([image]) is None
+    assert measure_light([image]) is None
     assert np.array_equal(balance_white(image), image)
 
 

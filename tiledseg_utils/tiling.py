@@ -145,8 +145,9 @@ class TileSetting:
         empty_weight: sampling weight of an empty tile relative to one with foreground, in (0, 1].
         balance: give every image the same weight in all, however many tiles it has; else those with the most decide.
         reduced: also keep each whole image, reduced to one tile: the published experiment's "mixed" set.
-        white_balance: give the ground of all images the same colour (`white_balance.balance_white`). A network that
-            learns from such tiles remembers it, and images are balanced before it predicts them.
+        white_balance: give the ground of all images the same colour, and take stray light away
+            (`white_balance.balance_white`). A network that learns from such tiles remembers it, and images are
+            balanced before it predicts them.
     """
 
     tile_size: int = 512

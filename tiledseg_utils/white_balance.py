@@ -5,11 +5,16 @@ the slide, not to its cells, and show pure where there are none: on the ground. 
 takes them out, the von Kries adaptation of colour constancy with the ground as its white (Ebner, "Color Constancy",
 2007, chapter 6); histology does so before it takes stains apart (Macenko et al., ISBI 2009).
 
-The colour is one for the whole image, found in one pass over its rows: what each tile found for itself would differ
-from tile to tile, and so would the predictions.
+Some microscopes also let light to the camera that never passed through a cell (glare). Such a veil lies on all pixels
+alike and pales most what is darkest, the nuclei. It is taken away first, as dark-object subtraction does with haze
+(Chavez, Remote Sensing of Environment 24, 1988): what is left in the darkest pixels beyond what nuclei let through.
+
+Ground and veil are one for the whole image, found in one pass over its rows: what each tile found for itself would
+differ from tile to tile, and so would the predictions.
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,19 +24,32 @@ from .streaming import Source, percentile_of_counts
 
 GROUND = 220  # grey level that the ground becomes; above it is room for noise and for what shines
 DARKEST, WIDEST = 170, 40  # of a ground's channels: less light, or further from grey, and there is none in the image
+NUCLEI = 20, 60  # green of the darkest nuclei, where the ground is `GROUND`; lighter ones are none
 
 
-def ground_color(bands: Iterable[np.ndarray]) -> tuple[int, int, int] | None:
-    """Find the colour of the ground: the median, by channel, of the brighter of two classes.
+class Light(NamedTuple):
+    """What reaches the camera of an image without having passed through a cell.
+
+    Attributes:
+        ground: red, green and blue of the ground, 0-255.
+        veil: share of the ground's light that reaches every pixel; 0 where there is nothing dark to tell it by.
+    """
+
+    ground: tuple[int, int, int]
+    veil: float
+
+
+def measure_light(bands: Iterable[np.ndarray]) -> Light | None:
+    """Find the ground, the median, by channel, of the brighter of two classes, and the veil over the image.
 
     Otsu's threshold of the green channel, in which stains are darkest, parts ground and cells (IEEE Transactions on
-    Systems, Man, and Cybernetics 9, 1979).
+    Systems, Man, and Cybernetics 9, 1979). The darkest of 10,000 pixels there tells the veil.
 
     Args:
         bands: (h, W, 3) uint8 RGB, in any partition of the image's rows.
 
     Returns:
-        red, green and blue, 0-255; None where the brighter class is dark or coloured, as in an image full of cells.
+        None where the brighter class is dark or coloured, as in an image full of cells.
     """
     counts = np.zeros((3, 256, 256), np.int64)  # of pixels by channel, value of green, and own value
     for band in bands:
@@ -41,20 +59,28 @@ def ground_color(bands: Iterable[np.ndarray]) -> tuple[int, int, int] | None:
     greens = counts[1].sum(axis=1)
     threshold = int(threshold_otsu(hist=(greens, np.arange(256)))) if np.count_nonzero(greens) > 1 else -1
     color = tuple(round(percentile_of_counts(counts[channel, threshold + 1 :].sum(axis=0), 50)) for channel in range(3))
-    return color if min(color) >= DARKEST and max(color) - min(color) <= WIDEST else None
+    if min(color) < DARKEST or max(color) - min(color) > WIDEST:
+        return None
+    usual, lightest = NUCLEI
+    dark = percentile_of_counts(greens, 0.01) * GROUND / color[1]
+    return Light(color, (dark - usual) / (GROUND - usual) if usual < dark <= lightest else 0.0)
 
 
-def apply_balance(pixels: np.ndarray, ground: tuple[int, int, int] | None) -> np.ndarray:
-    """Scale the channels of (h, W, 3) uint8 RGB so that the ground becomes `GROUND`; without a ground, leave them."""
-    if ground is None:
+def apply_balance(pixels: np.ndarray, light: Light | None) -> np.ndarray:
+    """Take the veil from (h, W, 3) uint8 RGB and make its ground `GROUND`; without a ground, leave the pixels."""
+    if light is None:
         return pixels
-    levels = np.arange(256)[:, None] * (GROUND / np.array(ground)) + 0.5
+    passed = np.arange(256)[:, None] / np.array(light.ground)
+    levels = GROUND * (passed - light.veil) / (1 - light.veil) + 0.5
     return cv2.LUT(pixels, np.clip(levels, 0, 255).astype(np.uint8)[None])
 
 
 def balance_white(image: np.ndarray) -> np.ndarray:
-    """Give the ground of an image, (H, W, 3) uint8 RGB, the grey of `GROUND`; an image without a ground stays as is."""
-    return apply_balance(image, ground_color([image]))
+    """Give the ground of an image, (H, W, 3) uint8 RGB, the grey of `GROUND`, and take its veil away, if it has one.
+
+    An image without a ground stays as it is.
+    """
+    return apply_balance(image, measure_light([image]))
 
 
 class BalancedSource:
@@ -62,12 +88,12 @@ class BalancedSource:
 
     def __init__(self, source: Source):
         self.name, self.shape, self.dtype = source.name, source.shape, source.dtype
-        self._source, self._ground = source, None
+        self._source, self._light = source, None
         self._searched = source.dtype != np.uint8  # decimal numbers have no levels to count, and stay as they are
 
     def read_rows(self, start: int, stop: int) -> np.ndarray:
         """As `Source.read_rows`."""
         if not self._searched:
-            self._ground = ground_color(self._source.read_rows(*rows) for rows in self._source.chunks())
+            self._light = measure_light(self._source.read_rows(*rows) for rows in self._source.chunks())
             self._searched = True
-        return apply_balance(self._source.read_rows(start, stop), self._ground)
+        return apply_balance(self._source.read_rows(start, stop), self._light)
