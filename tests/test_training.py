@@ -62,12 +62,8 @@ def test_the_same_seed_gives_the_same_bits(uninterrupted, tile_set, tmp_path):
     assert all(np.array_equal(*pair) for pair in zip(final_weights(run), final_weights(tmp_path), strict=True))
 
 
-@pytest.mark.parametrize(
-    ("settings", "averaged"),
-    [({"average_epochs": 3}, (3, 4, 5)), ({"average_epochs": 1, "pretraining_epochs": 1, "cycles": 2}, (3, 5))],
-)
-def test_the_final_model_can_be_the_mean_of_the_last_epochs(settings, averaged, tile_set, tmp_path):
-    setting = replace(QUICK, **settings)
+def test_the_final_model_can_be_the_mean_of_the_last_epochs(tile_set, tmp_path):
+    setting = replace(QUICK, average_epochs=3)
     weights = {}
 
     def keep_weights(model, epoch):
@@ -81,8 +77,8 @@ def test_the_final_model_can_be_the_mean_of_the_last_epochs(settings, averaged, 
     with pytest.raises(KeyboardInterrupt):
         train_in(tmp_path, tile_set, setting, preview=stop_in_epoch_5)
     train_in(tmp_path, tile_set, setting, preview=keep_weights)  # goes on behind epoch 4
-    assert {path.name for path in (tmp_path / "training").glob("*.keras")} >= {f"epoch_00{n}.keras" for n in averaged}
-    for mean, *last in zip(final_weights(tmp_path), *(weights[epoch] for epoch in averaged), strict=True):
+    assert {path.name for path in (tmp_path / "training").glob("*.keras")} >= {f"epoch_00{n}.keras" for n in (3, 4, 5)}
+    for mean, *last in zip(final_weights(tmp_path), *(weights[epoch] for epoch in (3, 4, 5)), strict=True):
         np.testing.assert_allclose(mean, np.mean(last, axis=0), atol=1e-6)
     assert not np.array_equal(final_weights(tmp_path)[0], weights[5][0])
 
@@ -268,7 +264,6 @@ def test_long_epochs_report_in_between(capsys):
         ({"epochs": 0}, "epochs 0: is not positive"),
         ({"epochs": 3, "average_epochs": 4}, "Give 0 to 3"),
         ({"epochs": 3, "pretraining_epochs": 4}, "Give 0 to 3"),
-        ({"epochs": 9, "pretraining_epochs": 2, "cycles": 2}, "Give a number that divides 7"),
         ({"added_share": 1.5}, "Give a share from 0 to 1"),
         ({"learning_rate": float("nan")}, "is not positive"),
     ],
@@ -276,15 +271,6 @@ def test_long_epochs_report_in_between(capsys):
 def test_settings_out_of_range(values, message):
     with pytest.raises(UserError, match=message):
         TrainingSetting(**values)
-
-
-def test_the_epochs_of_each_cycle_are_averaged():
-    setting = TrainingSetting(epochs=14, pretraining_epochs=4, cycles=2, average_epochs=2)
-    assert setting.stages == [4, 5, 5]
-    assert setting.averaged_epochs(14) == [8, 9, 13, 14]
-    assert setting.averaged_epochs(12) == [8, 9, 11, 12]  # stopped early
-    assert setting.averaged_epochs(3) == [2, 3]
-    assert replace(setting, average_epochs=0).averaged_epochs(14) == []
 
 
 def test_the_cosine_rises_and_falls_in_each_stage():

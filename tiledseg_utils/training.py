@@ -41,16 +41,15 @@ class TrainingSetting:
         clip_value: each gradient component is clipped to +-this; 0 switches clipping off.
         schedule: "plateau" multiplies the rate by `reduce_factor` when the validation loss has not improved for
             `reduce_patience` epochs; "cosine" raises it through the first epoch and lets it fall to zero over the
-            others, and does so anew behind `pretraining_epochs` and in each of `cycles` (Loshchilov & Hutter 2017).
+            others, once more from the start behind `pretraining_epochs` (Loshchilov & Hutter 2017).
         reduce_factor, reduce_patience: see schedule.
         patience: stop after this many epochs without a better validation loss; 0 never stops early.
         pretraining_epochs: the first so many epochs learn from the added generated images alone, if there are any. They
             teach what is common to all smears, so that few real ones are enough for the rest.
         added_share: of the samples of the later epochs, those from added images, 0 to 1.
-        cycles: into how many stages of equal length the epochs behind `pretraining_epochs` are parted.
-        average_epochs: the final model has the mean of the weights after the last so many epochs of each cycle, which
-            lies in a wider minimum than each of them (Izmailov et al., UAI 2018, arXiv:1803.05407); 0 takes the epoch
-            of the lowest validation loss instead.
+        average_epochs: the final model has the mean of the weights after the last so many epochs, which lies in a wider
+            minimum than each of them (Izmailov et al., UAI 2018, arXiv:1803.05407); 0 takes the epoch of the lowest
+            validation loss instead.
         precision: "float32", or "mixed_bfloat16" on a GPU (weights stay float32).
     """
 
@@ -68,7 +67,6 @@ class TrainingSetting:
     patience: int = 10
     pretraining_epochs: int = 0
     added_share: float = 0.4
-    cycles: int = 1
     average_epochs: int = 0
     precision: str = "float32"
 
@@ -89,22 +87,6 @@ class TrainingSetting:
                 raise UserError(f"{name} {getattr(self, name)}", "out of range", f"Give 0 to {self.epochs}, the epochs")
         if not 0 <= self.added_share <= 1:
             raise UserError(f"added_share {self.added_share}", "out of range", "Give a share from 0 to 1")
-        left = self.epochs - self.pretraining_epochs
-        if self.cycles < 1 or left % self.cycles:
-            remedy = f"Give a number that divides {left}, the epochs behind the pretraining"
-            raise UserError(f"cycles {self.cycles}", "out of range", remedy)
-
-    @property
-    def stages(self) -> list[int]:
-        """The epochs of the pretraining, if there is one, and of each cycle."""
-        cycle = (self.epochs - self.pretraining_epochs) // self.cycles
-        return [epochs for epochs in (self.pretraining_epochs, *[cycle] * self.cycles) if epochs]
-
-    def averaged_epochs(self, last: int) -> list[int]:
-        """Which epochs, counted from 1, the final model is the mean of, if `last` is the last one."""
-        ends = np.cumsum(self.stages)[bool(self.pretraining_epochs) :]
-        ends = [*(end for end in ends.tolist() if end < last), last]
-        return sorted({max(1, end - before) for end in ends for before in range(self.average_epochs)})
 
 
 @keras.saving.register_keras_serializable("tiledseg")
@@ -142,7 +124,8 @@ def make_optimizer(setting: TrainingSetting) -> keras.optimizers.Optimizer:
     """The optimiser with its learning rate or schedule."""
     rate = setting.learning_rate
     if setting.schedule == "cosine":
-        rate = Cosine(rate, setting.steps_per_epoch, setting.stages)
+        stages = (setting.pretraining_epochs, setting.epochs - setting.pretraining_epochs)
+        rate = Cosine(rate, setting.steps_per_epoch, [epochs for epochs in stages if epochs])
     optimizer = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[setting.optimizer]
     return optimizer(rate, clipvalue=setting.clip_value or None)
 
@@ -163,15 +146,15 @@ class RunState(keras.callbacks.Callback):
         folder: `<run>/training`.
         batches: their `epoch` is set before each epoch.
         counting: callbacks whose attributes named in `COUNTS` are part of the state.
-        setting: names the epochs whose models are kept beside the last and the best.
+        keep: of how many epochs, the last ones, the models are kept beside the best; at least 1.
         request: what was asked for; a state that answers another request is refused.
     """
 
     COUNTS = ("best", "best_epoch", "wait", "cooldown_counter", "stopped_epoch")
 
-    def __init__(self, folder: Path, batches: TrainingBatches, counting: list, setting: TrainingSetting, request: dict):
+    def __init__(self, folder: Path, batches: TrainingBatches, counting: list, keep: int, request: dict):
         super().__init__()
-        self.folder, self.batches, self.counting, self.setting = folder, batches, counting, setting
+        self.folder, self.batches, self.counting, self.keep = folder, batches, counting, keep
         self.path = folder / "state.json"
         self.state = {"request": request, "epoch": 0, "best_epoch": 0, "finished": False, "counts": [], "history": []}
         if self.path.exists():
@@ -184,13 +167,13 @@ class RunState(keras.callbacks.Callback):
                 )
 
     def model_path(self, epoch: int) -> Path:
-        """Where the model of `epoch` (counted from 1) is kept, as long as it may be needed."""
+        """Where the model of `epoch` (counted from 1) is kept, as long as it is one of the last or the best."""
         return self.folder / f"epoch_{epoch:03d}.keras"
 
-    def final_paths(self) -> list[Path]:
-        """The models whose mean is the final one, if this was the last epoch."""
-        epochs = self.setting.averaged_epochs(self.state["epoch"]) or [self.state["best_epoch"]]
-        return [self.model_path(epoch) for epoch in epochs]
+    def last_paths(self) -> list[Path]:
+        """Where the models of the last `keep` epochs are, the last one last."""
+        epoch = self.state["epoch"]
+        return [self.model_path(number) for number in range(max(1, epoch - self.keep + 1), epoch + 1)]
 
     def on_train_begin(self, logs=None):
         # Here, because the other callbacks reset their counts when training begins.
@@ -222,7 +205,7 @@ class RunState(keras.callbacks.Callback):
             self.model.save(temporary)
         write_json(self.path, state)
         write_csv(self.folder / "history.csv", state["history"])
-        kept = {*self.final_paths(), self.model_path(epoch), self.model_path(state["best_epoch"])}
+        kept = {*self.last_paths(), self.model_path(state["best_epoch"])}
         for path in set(self.folder.glob("epoch_*.keras")) - kept:
             path.unlink()
 
@@ -356,7 +339,7 @@ def train(
     request = {"model": model, "model_settings": model_settings, "augmentation": augmentation, "seed": seed}
     request |= {"training": asdict(setting), "tiles": hash_file(tiles / MANIFEST)}
     request = json.loads(json.dumps(request))  # As it will be read back.
-    run_state = RunState(run / "training", batches, counting, setting, request)
+    run_state = RunState(run / "training", batches, counting, max(1, setting.average_epochs), request)
     state = run_state.state
     balanced = any(row.get("white_balance") for row in read_manifest(tiles))
     settings = {**model_settings, "seed": seed}
@@ -386,7 +369,8 @@ def train(
             verbose=0,
         )
     release_freed_memory()
-    predictor = mean_model(run_state.final_paths())
+    final = run_state.last_paths() if setting.average_epochs else [run_state.model_path(state["best_epoch"])]
+    predictor = mean_model(final)
     if setting.precision != "float32":  # bfloat16 is slow on CPUs, and too coarse for tiles to agree in.
         weights, predictor = predictor.get_weights(), build_model(model, settings, balanced)
         predictor.set_weights(weights)
