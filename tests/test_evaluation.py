@@ -127,6 +127,22 @@ def test_small_pieces_are_dropped_before_counting(pairs):
     assert counted != evaluation.score_images(brightness, pairs, 0.5)[1]
     same = evaluation.compare({"one": brightness, "other": brightness}, pairs, 0.5, min_area=50)[0]
     assert same["one"]["dice"] == same["other"]["dice"] == evaluation.summarize(counted)["dice"]
+    sure = evaluation.score_images(brightness, pairs, 0.5, 50, 0.7)[1]
+    same = evaluation.compare({"one": brightness, "other": brightness}, pairs, 0.5, 50, 0.7)[0]
+    assert same["one"]["dice"] == evaluation.summarize(sure)["dice"] != evaluation.summarize(counted)["dice"]
+
+
+def test_doubtful_pieces_are_dropped_whole():
+    probability = np.zeros((6, 9), np.float32)
+    probability[0, 0], probability[1, 1] = 0.9, 0.5  # one piece, over the corner, of mean 0.7
+    probability[3:, 4:] = 0.625
+    probability[4, 5] = 1
+    both, one = probability >= 0.5, np.zeros((6, 9), bool)
+    one[0, 0] = one[1, 1] = True
+    for confidence, expected in ((0, both), (0.5, both), (0.625, both), (0.69, one), (0.71, one & False)):
+        np.testing.assert_array_equal(evaluation.find_foreground(probability, 0.5, 0, confidence), expected)
+    assert not evaluation.find_foreground(probability, 0.5, 3, 0.69).any()
+    assert not evaluation.find_foreground(0 * probability, 0.5, 0, 0.7).any()
 
 
 def test_a_sweep_over_images_adds_their_pixels(pairs):

@@ -9,7 +9,7 @@ import tifffile
 
 from tiledseg_utils import __main__ as command_line
 from tiledseg_utils import models
-from tiledseg_utils.evaluation import drop_small
+from tiledseg_utils.evaluation import find_foreground
 from tiledseg_utils.images import read_image, read_mask, write_image
 from tiledseg_utils.inference import at_scales, load_model, predict_tiled
 
@@ -103,16 +103,18 @@ def test_predict_writes_masks_of_the_size_of_the_images(model_path, tmp_path, rn
     assert read_image(tmp_path / "out" / "a b_overlay.png").shape == (90, 130, 3)
 
 
-def test_predict_takes_scales_and_drops_small_pieces(model_path, tmp_path, rng):
+def test_predict_takes_scales_and_drops_small_and_doubtful_pieces(model_path, tmp_path, rng):
     image = rng.integers(0, 256, (90, 130, 3)).astype(np.uint8)
     write_image(tmp_path / "a.png", image)
     once = partial(predict_tiled, load_model(model_path), tile_size=64)
     probability = at_scales(once, [0.8, 1])(image)
     threshold = float(np.quantile(probability, 0.8))
-    options = ("--tile-size", 64, "--threshold", threshold, "--scales", 0.8, 1, "--min-area", 6)
+    confidence = float(np.quantile(probability, 0.93))
+    options = ("--tile-size", 64, "--threshold", threshold, "--scales", 0.8, 1)
+    options += ("--min-area", 6, "--min-confidence", confidence)
     assert exit_code("predict", model_path, tmp_path / "a.png", "--out", tmp_path / "out", *options) == 0
-    expected = drop_small(probability >= threshold, 6)
-    assert 0 < expected.sum() < (probability >= threshold).sum()
+    expected = find_foreground(probability, threshold, 6, confidence)
+    assert 0 < expected.sum() < find_foreground(probability, threshold, 6).sum() < (probability >= threshold).sum()
     np.testing.assert_array_equal(read_mask(tmp_path / "out" / "a.png"), expected)
 
 
@@ -175,6 +177,7 @@ def test_evaluate_scores_a_split_of_a_data_folder(model_path, data_folder, capsy
         (["--format", "tif", "--overlay"], "--overlay: needs the whole image in memory"),
         (["--format", "tif", "--scales", "0.5", "1"], "--scales: needs the whole image in memory"),
         (["--format", "npy", "--min-area", "9"], "--min-area: needs the whole image in memory"),
+        (["--format", "npy", "--min-confidence", "0.7"], "--min-confidence: needs the whole image in memory"),
         (["--scales", "0"], "scales [0.0]: are none, or out of range"),
     ],
 )

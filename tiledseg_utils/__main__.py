@@ -78,8 +78,13 @@ def predictor(model, arguments):
     return at_scales(functools.partial(predict_tiled, model, **tiles(arguments)), arguments.scales)
 
 
+def foreground(arguments) -> dict:
+    """What is foreground in a prediction, for `evaluation.find_foreground`."""
+    return {name: getattr(arguments, name) for name in ("threshold", "min_area", "min_confidence")}
+
+
 def predict(arguments) -> None:
-    from .evaluation import drop_small
+    from .evaluation import find_foreground
     from .images import read_image, write_image
     from .inference import load_model, predict_file
     from .plots import PIL_GREEN, overlay
@@ -101,6 +106,7 @@ def predict(arguments) -> None:
         ("--overlay", arguments.overlay),
         ("--scales", arguments.scales != [1]),
         ("--min-area", arguments.min_area > 0),
+        ("--min-confidence", arguments.min_confidence > 0),
     ):
         if given and arguments.format != "png":
             raise UserError(option, "needs the whole image in memory", "Choose --format png, or leave it out")
@@ -116,7 +122,7 @@ def predict(arguments) -> None:
         segment = predictor(model, arguments)
         for path, out in progress(outputs.items(), unit="image"):
             image = read_image(path)
-            mask = drop_small(segment(image) >= arguments.threshold, arguments.min_area)
+            mask = find_foreground(segment(image), **foreground(arguments))
             write_image(out, mask)
             if arguments.overlay:
                 write_image(out.with_name(f"{out.stem}_overlay.png"), overlay(image, mask, PIL_GREEN))
@@ -149,9 +155,7 @@ def evaluate(arguments) -> None:
     if not pairs:
         raise UserError(arguments.data, f"has no images in the split {arguments.split}", "Choose another --split")
     model = load_model(arguments.model)
-    _, counts = score_images(
-        predictor(model, arguments), progress(pairs, unit="image"), arguments.threshold, arguments.min_area
-    )
+    _, counts = score_images(predictor(model, arguments), progress(pairs, unit="image"), **foreground(arguments))
     print_table(score_rows(counts))
     dice = summarize(counts)["dice"]
     summary = ", ".join(f"{kind} {dice[kind]:.3f}" for kind in ("mean", "median", "pooled"))
@@ -197,6 +201,9 @@ def add_prediction_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--memory-mb", type=number(1), default=700, help="for the activations of a tile")
     command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is foreground")
     command.add_argument("--min-area", type=number(0), default=0, help="pixels; smaller pieces are dropped")
+    command.add_argument(
+        "--min-confidence", type=float, default=0, help="pieces of a lower mean probability are dropped"
+    )
 
 
 def parser() -> argparse.ArgumentParser:

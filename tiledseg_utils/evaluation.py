@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 from scipy import stats
+from skimage.measure import label
 from skimage.morphology import remove_small_objects
 
 from .images import Pair, read_pair
@@ -210,14 +211,34 @@ def drop_small(mask: np.ndarray, min_area: int) -> np.ndarray:
     return remove_small_objects(mask, max_size=min_area - 1, connectivity=2) if min_area > 1 else mask
 
 
+def find_foreground(
+    probability: np.ndarray, threshold: float, min_area: int = 0, min_confidence: float = 0.0
+) -> np.ndarray:
+    """A mask (H, W) bool of what is foreground in a probability (H, W): pixels first, then pieces of them.
+
+    Args:
+        probability: 0 to 1.
+        threshold: pixels of a lower probability are background.
+        min_area: smaller pieces are dropped (`drop_small`), pixels.
+        min_confidence: pieces of a lower mean probability are dropped. The edge of a cell may be doubtful to a network,
+            but hardly the whole cell; detectors rank what they find by such a score.
+    """
+    mask = drop_small(probability >= threshold, min_area)
+    if min_confidence <= threshold:
+        return mask
+    pieces = label(mask, connectivity=2)
+    pixels, total = (np.bincount(pieces.ravel(), weights) for weights in (None, probability.ravel()))
+    return mask & (total >= min_confidence * pixels)[pieces]
+
+
 def score_images(
-    predict: Predict, pairs: Sequence[Pair], threshold: float, min_area: int = 0
+    predict: Predict, pairs: Sequence[Pair], threshold: float, min_area: int = 0, min_confidence: float = 0.0
 ) -> tuple[dict[str, np.ndarray], dict[str, Counts]]:
-    """Predict images, drop pieces of fewer than `min_area` pixels, and count: masks (H, W) bool and counts, by stem."""
+    """Predict images, find their foreground (`find_foreground`), and count: masks (H, W) bool and counts, by stem."""
     masks, counts = {}, {}
     for pair in pairs:
         image, reference = read_pair(pair)
-        masks[pair.stem] = drop_small(predict(image) >= threshold, min_area)
+        masks[pair.stem] = find_foreground(predict(image), threshold, min_area, min_confidence)
         counts[pair.stem] = count_pixels(masks[pair.stem], reference)
     return masks, counts
 
@@ -237,10 +258,11 @@ def compare(
     pairs: Sequence[Pair],
     threshold: float,
     min_area: int = 0,
+    min_confidence: float = 0.0,
     seed: int = 0,
     warm_up: np.ndarray | None = None,
 ) -> tuple[dict, dict]:
-    """Predict the same images in two ways, with the same threshold and `min_area` (`drop_small`).
+    """Predict the same images in two ways, and find their foreground alike (`find_foreground`).
 
     Each way first predicts `warm_up`, or the first image, so that compiling is not timed; reading is not timed either.
 
@@ -261,7 +283,7 @@ def compare(
             meters.append(meter)
             return probability
 
-        masks[way], counts = score_images(metered, pairs, threshold, min_area)
+        masks[way], counts = score_images(metered, pairs, threshold, min_area, min_confidence)
         summary, seconds = summarize(counts), sum(meter.seconds for meter in meters)
         pixels = sum(mask.size for mask in masks[way].values())
         results[way] = {

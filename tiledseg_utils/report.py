@@ -109,7 +109,7 @@ def check_parameters(parameters: Mapping) -> None:
     if not all(merged["generated_images"].get(name, 0) > 0 for name in SPLITS):
         problem = "leaves a split without images"
         raise UserError("generated_images", problem, f"Give each of {', '.join(SPLITS)} at least one")
-    for name in ("added_images", "min_area"):
+    for name in ("added_images", "min_area", "min_confidence"):
         if merged[name] < 0:
             raise UserError(f"{name} {merged[name]}", "is below 0", "Give 0 or more")
     setting_from(TileSetting, merged["tiles"], "tiles")

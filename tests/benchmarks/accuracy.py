@@ -53,7 +53,8 @@ def score(path: Path, pairs: list[images.Pair], parameters: Mapping) -> dict[str
     """Pixel counts of whole test images, by stem."""
     predict = functools.partial(inference.predict_tiled, inference.load_model(path), **parameters["prediction"])
     predict = inference.at_scales(predict, parameters["scales"])
-    return evaluation.score_images(predict, pairs, parameters["threshold"], parameters["min_area"])[1]
+    kept = {name: parameters[name] for name in ("threshold", "min_area", "min_confidence")}
+    return evaluation.score_images(predict, pairs, **kept)[1]
 
 
 def minutes_until(dice: float, curve: list[dict]) -> str:
