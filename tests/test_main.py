@@ -178,6 +178,7 @@ def test_evaluate_scores_a_split_of_a_data_folder(model_path, data_folder, capsy
         (["--format", "tif", "--scales", "0.5", "1"], "--scales: needs the whole image in memory"),
         (["--format", "npy", "--min-area", "9"], "--min-area: needs the whole image in memory"),
         (["--format", "npy", "--min-confidence", "0.7"], "--min-confidence: needs the whole image in memory"),
+        (["--min-confidence", "70"], "min_confidence 70.0: is no probability"),
         (["--scales", "0"], "scales [0.0]: are none, or out of range"),
     ],
 )

@@ -68,7 +68,7 @@ def test_unusable_presets(tmp_path, content, message):
         ({"threshold": "half"}, r"parameter threshold: 'half' is of type str, not float"),
         ({"seed": 1.5}, "type float, not int"),
         ({"min_area": -1}, r"min_area -1: is below 0\. Give 0 or more"),
-        ({"min_confidence": -0.1}, r"min_confidence -0\.1: is below 0"),
+        ({"min_confidence": 70.0}, r"min_confidence 70\.0: is no probability\. Give a number from 0 to 1"),
         ({"scales": ["half"]}, r"scales: 'half' is of type str, not float"),
         ({"scales": [1, 0]}, r"scales \[1, 0\]: are none, or out of range"),
         ({"model": "unett"}, "Did you mean unet"),

@@ -84,7 +84,7 @@ def foreground(arguments) -> dict:
 
 
 def predict(arguments) -> None:
-    from .evaluation import find_foreground
+    from .evaluation import check_confidence, find_foreground
     from .images import read_image, write_image
     from .inference import load_model, predict_file
     from .plots import PIL_GREEN, overlay
@@ -110,6 +110,7 @@ def predict(arguments) -> None:
     ):
         if given and arguments.format != "png":
             raise UserError(option, "needs the whole image in memory", "Choose --format png, or leave it out")
+    check_confidence(arguments.min_confidence)
     model = load_model(arguments.model)
     if arguments.format != "png":
         threshold = None if arguments.probability else arguments.threshold

@@ -14,6 +14,7 @@ from scipy import stats
 from skimage.measure import label
 from skimage.morphology import remove_small_objects
 
+from .files import UserError
 from .images import Pair, read_pair
 from .memory import release_freed_memory
 
@@ -211,6 +212,12 @@ def drop_small(mask: np.ndarray, min_area: int) -> np.ndarray:
     return remove_small_objects(mask, max_size=min_area - 1, connectivity=2) if min_area > 1 else mask
 
 
+def check_confidence(value: float) -> None:
+    """Raise UserError if `value` is no mean probability, but per cent, say."""
+    if not 0 <= value <= 1:
+        raise UserError(f"min_confidence {value}", "is no probability", "Give a number from 0 to 1")
+
+
 def find_foreground(
     probability: np.ndarray, threshold: float, min_area: int = 0, min_confidence: float = 0.0
 ) -> np.ndarray:
@@ -222,7 +229,11 @@ def find_foreground(
         min_area: smaller pieces are dropped (`drop_small`), pixels.
         min_confidence: pieces of a lower mean probability are dropped. The edge of a cell may be doubtful to a network,
             but hardly the whole cell; detectors rank what they find by such a score.
+
+    Raises:
+        UserError: `min_confidence` is not between 0 and 1.
     """
+    check_confidence(min_confidence)
     mask = drop_small(probability >= threshold, min_area)
     if min_confidence <= threshold:
         return mask

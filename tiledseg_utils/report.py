@@ -27,7 +27,7 @@ import papermill
 import yaml
 
 from .augmentation import Augmentation
-from .evaluation import Meter
+from .evaluation import Meter, check_confidence
 from .files import UserError, atomic_path, check_arguments, check_names, check_type, read_json, setting_from, write_json
 from .images import SPLITS, find_pairs, require_sound, split_pairs
 from .inference import at_scales, plan_prediction, predict_tiled
@@ -109,9 +109,10 @@ def check_parameters(parameters: Mapping) -> None:
     if not all(merged["generated_images"].get(name, 0) > 0 for name in SPLITS):
         problem = "leaves a split without images"
         raise UserError("generated_images", problem, f"Give each of {', '.join(SPLITS)} at least one")
-    for name in ("added_images", "min_area", "min_confidence"):
+    for name in ("added_images", "min_area"):
         if merged[name] < 0:
             raise UserError(f"{name} {merged[name]}", "is below 0", "Give 0 or more")
+    check_confidence(merged["min_confidence"])
     setting_from(TileSetting, merged["tiles"], "tiles")
     for name in ("training", "comparison", "counting"):
         setting_from(TrainingSetting, merged[name], name)
