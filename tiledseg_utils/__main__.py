@@ -79,12 +79,15 @@ def predictor(model, arguments):
 
 
 def foreground(arguments) -> dict:
-    """What is foreground in a prediction, for `evaluation.find_foreground`."""
+    """What is foreground in a prediction, for `evaluation.find_foreground`; refused before anything is predicted."""
+    from .evaluation import check_confidence
+
+    check_confidence(arguments.min_confidence)
     return {name: getattr(arguments, name) for name in ("threshold", "min_area", "min_confidence")}
 
 
 def predict(arguments) -> None:
-    from .evaluation import check_confidence, find_foreground
+    from .evaluation import find_foreground
     from .images import read_image, write_image
     from .inference import load_model, predict_file
     from .plots import PIL_GREEN, overlay
@@ -110,7 +113,7 @@ def predict(arguments) -> None:
     ):
         if given and arguments.format != "png":
             raise UserError(option, "needs the whole image in memory", "Choose --format png, or leave it out")
-    check_confidence(arguments.min_confidence)
+    kept = foreground(arguments)
     model = load_model(arguments.model)
     if arguments.format != "png":
         threshold = None if arguments.probability else arguments.threshold
@@ -123,7 +126,7 @@ def predict(arguments) -> None:
         segment = predictor(model, arguments)
         for path, out in progress(outputs.items(), unit="image"):
             image = read_image(path)
-            mask = find_foreground(segment(image), **foreground(arguments))
+            mask = find_foreground(segment(image), **kept)
             write_image(out, mask)
             if arguments.overlay:
                 write_image(out.with_name(f"{out.stem}_overlay.png"), overlay(image, mask, PIL_GREEN))
