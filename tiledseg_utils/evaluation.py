@@ -12,7 +12,6 @@ import numpy as np
 import psutil
 from scipy import stats
 from skimage.measure import label
-from skimage.morphology import remove_small_objects
 
 from .files import UserError
 from .images import Pair, read_pair
@@ -207,11 +206,6 @@ class Meter(threading.Thread):
         return self.peak_mb - self.before_mb
 
 
-def drop_small(mask: np.ndarray, min_area: int) -> np.ndarray:
-    """A mask (H, W) bool without its pieces, connected also over corners, of fewer than `min_area` pixels."""
-    return remove_small_objects(mask, max_size=min_area - 1, connectivity=2) if min_area > 1 else mask
-
-
 def check_confidence(value: float) -> None:
     """Raise UserError if `value` is no mean probability, but per cent, say."""
     if not 0 <= value <= 1:
@@ -226,7 +220,7 @@ def find_foreground(
     Args:
         probability: 0 to 1.
         threshold: pixels of a lower probability are background.
-        min_area: smaller pieces are dropped (`drop_small`), pixels.
+        min_area: smaller pieces, connected also over corners, are dropped, pixels.
         min_confidence: pieces of a lower mean probability are dropped. The edge of a cell may be doubtful to a network,
             but hardly the whole cell; detectors rank what they find by such a score.
 
@@ -234,12 +228,12 @@ def find_foreground(
         UserError: `min_confidence` is not between 0 and 1.
     """
     check_confidence(min_confidence)
-    mask = drop_small(probability >= threshold, min_area)
-    if min_confidence <= threshold:
+    mask = probability >= threshold
+    if min_area <= 1 and min_confidence <= threshold:
         return mask
     pieces = label(mask, connectivity=2)
     pixels, total = (np.bincount(pieces.ravel(), weights) for weights in (None, probability.ravel()))
-    return mask & (total >= min_confidence * pixels)[pieces]
+    return mask & ((pixels >= min_area) & (total >= min_confidence * pixels))[pieces]
 
 
 def score_images(
