@@ -222,7 +222,7 @@ def find_foreground(
         threshold: pixels of a lower probability are background.
         min_area: smaller pieces, connected also over corners, are dropped, pixels.
         min_confidence: pieces of a lower mean probability are dropped. The edge of a cell may be doubtful to a network,
-            but hardly the whole cell; detectors rank what they find by such a score.
+            but hardly the whole cell, unless it is pale; detectors rank what they find by such a score.
 
     Raises:
         UserError: `min_confidence` is not between 0 and 1.
