@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import tifffile
+import yaml
 
 from tiledseg_utils import __main__ as command_line
 from tiledseg_utils import models
@@ -118,6 +119,22 @@ def test_predict_takes_scales_and_drops_small_and_doubtful_pieces(model_path, tm
     np.testing.assert_array_equal(read_mask(tmp_path / "out" / "a.png"), expected)
 
 
+def test_predict_as_a_run_of_a_preset_does(model_path, tmp_path, rng):
+    image = rng.integers(0, 256, (90, 130, 3)).astype(np.uint8)
+    write_image(tmp_path / "a.png", image)
+    tiles = {"mode": "blend", "tile_size": 64, "overlap": 16, "symmetries": True}
+    probability = at_scales(partial(predict_tiled, load_model(model_path), **tiles), [0.8, 1])(image)
+    threshold, lower = (float(np.quantile(probability, share)) for share in (0.8, 0.6))
+    preset = tmp_path / "mine.yaml"
+    parameters = {"description": "mine", "prediction": tiles, "scales": [0.8, 1], "threshold": threshold, "min_area": 6}
+    preset.write_text(yaml.safe_dump(parameters))
+    options = ("predict", model_path, tmp_path / "a.png", "--preset", preset)
+    assert exit_code(*options, "--out", tmp_path / "as preset") == 0
+    assert exit_code(*options, "--out", tmp_path / "but", "--threshold", lower) == 0
+    for folder, value in (("as preset", threshold), ("but", lower)):
+        np.testing.assert_array_equal(read_mask(tmp_path / folder / "a.png"), find_foreground(probability, value, 6))
+
+
 def test_predict_fails_with_a_remedy_and_writes_nothing(model_path, tmp_path, capsys):
     (tmp_path / "broken.png").write_text("no image")
     assert exit_code("predict", model_path, tmp_path / "broken.png", "--out", tmp_path / "out") == 1
@@ -177,6 +194,8 @@ def test_evaluate_scores_a_split_of_a_data_folder(model_path, data_folder, capsy
         (["--format", "tif", "--overlay"], "--overlay: needs the whole image in memory"),
         (["--format", "tif", "--scales", "0.5", "1"], "--scales: needs the whole image in memory"),
         (["--format", "npy", "--min-area", "9"], "--min-area: needs the whole image in memory"),
+        (["--format", "tif", "--preset", "standard"], "--scales, --min-area, --min-confidence: needs the whole image"),
+        (["--preset", "standart"], "preset standart: is not known. Choose one of general"),
         (["--format", "npy", "--min-confidence", "0.7"], "--min-confidence: needs the whole image in memory"),
         (["--min-confidence", "70"], "min_confidence 70.0: is no probability"),
         (["--scales", "0"], "scales [0.0]: are none, or out of range"),

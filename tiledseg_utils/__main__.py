@@ -71,6 +71,16 @@ def tiles(arguments) -> dict:
     return {name: getattr(arguments, name) for name in names}
 
 
+def prediction_defaults(preset: str) -> dict:
+    """What a run of the preset has for the arguments of `add_prediction_arguments`."""
+    from .report import check_parameters, default_parameters, read_preset
+
+    parameters = default_parameters() | read_preset(preset)
+    check_parameters(parameters)
+    names = ("scales", "threshold", "min_area", "min_confidence")
+    return parameters["prediction"] | {name: parameters[name] for name in names}
+
+
 def predictor(model, arguments):
     """What predicts a whole image as the arguments of `add_prediction_arguments` say."""
     from .inference import at_scales, predict_tiled
@@ -105,14 +115,16 @@ def predict(arguments) -> None:
         raise UserError(existing[0], f"exists already{more}", remedy)
     if arguments.format == "png" and (arguments.probability or arguments.skip_contrast):
         raise UserError("--format png", "holds a mask that is predicted in memory", "Choose --format tif or npy")
-    for option, given in (
-        ("--overlay", arguments.overlay),
-        ("--scales", arguments.scales != [1]),
-        ("--min-area", arguments.min_area > 0),
-        ("--min-confidence", arguments.min_confidence > 0),
-    ):
-        if given and arguments.format != "png":
-            raise UserError(option, "needs the whole image in memory", "Choose --format png, or leave it out")
+    in_memory = {
+        "--overlay": arguments.overlay,
+        "--scales": arguments.scales != [1],
+        "--min-area": arguments.min_area > 0,
+        "--min-confidence": arguments.min_confidence > 0,
+    }
+    if arguments.format != "png" and any(in_memory.values()):
+        given = ", ".join(option for option, asked in in_memory.items() if asked)
+        remedy = "Choose --format png, or do without: --scales 1 --min-area 0 --min-confidence 0, no --overlay"
+        raise UserError(given, "needs the whole image in memory", remedy)
     kept = foreground(arguments)
     model = load_model(arguments.model)
     if arguments.format != "png":
@@ -186,8 +198,13 @@ def share(text: str) -> float:
     return value
 
 
-def add_prediction_arguments(command: argparse.ArgumentParser) -> None:
+def add_prediction_arguments(command: argparse.ArgumentParser, defaults: dict) -> None:
     """How to predict an image in tiles."""
+    command.add_argument(
+        "--preset",
+        dest="prediction_preset",
+        help="predict as a run of this preset does, but for the options below that are given",
+    )
     command.add_argument(
         "--mode",
         choices=["exact", "blend", "auto"],
@@ -208,10 +225,11 @@ def add_prediction_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--min-confidence", type=float, default=0, help="pieces of a lower mean probability are dropped"
     )
+    command.set_defaults(**defaults)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The arguments of every command."""
+def parser(prediction: dict) -> argparse.ArgumentParser:
+    """The arguments of every command; `prediction` has other defaults for those of `add_prediction_arguments`."""
     defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
     main_parser = argparse.ArgumentParser("python -m tiledseg_utils", description="Tiled image segmentation, a course.")
     commands = main_parser.add_subparsers(title="commands", required=True)
@@ -272,7 +290,7 @@ def parser() -> argparse.ArgumentParser:
         "--skip-contrast", type=number(0, 255), default=0, help="tif and npy: skip tiles that span fewer grey levels"
     )
     command.add_argument("--overwrite", action="store_true", help="replace masks that are there")
-    add_prediction_arguments(command)
+    add_prediction_arguments(command, prediction)
     command.add_argument("--overlay", action="store_true", help="also write <stem>_overlay.png, foreground in green")
     command.set_defaults(function=predict)
 
@@ -297,15 +315,17 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("data", type=Path, help="folder with images/ and masks/")
     command.add_argument("--split", choices=["train", "valid", "test", "all"], default="test")
     command.add_argument("--seed", type=number(0), default=1, help="of the split, where there is no split.csv")
-    add_prediction_arguments(command)
+    add_prediction_arguments(command, prediction)
     command.set_defaults(function=evaluate)
     return main_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    parsed = parser().parse_args(arguments)
+    parsed = parser({}).parse_args(arguments)
     try:
+        if preset := getattr(parsed, "prediction_preset", None):
+            parsed = parser(prediction_defaults(preset)).parse_args(arguments)
         parsed.function(parsed)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

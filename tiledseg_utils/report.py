@@ -90,17 +90,21 @@ def notebook_parameters(path: Path) -> dict:
     return {node.target.id: ast.literal_eval(node.value) for node in assignments}
 
 
+def default_parameters() -> dict:
+    """Names and default values of the parameters of all notebooks."""
+    return {name: value for path in notebooks() for name, value in notebook_parameters(path).items()}
+
+
 def check_parameters(parameters: Mapping) -> None:
     """Refuse names that no notebook has, values of another type than the default, and settings out of range.
 
-    Papermill itself only warns of unknown names, and runs for an hour with the defaults.
+    A `description` may stand beside them. Papermill itself only warns of unknown names, and runs for an hour with the
+    defaults.
 
     Raises:
         UserError: says which, and lists the valid ones.
     """
-    defaults = {}
-    for path in notebooks():
-        defaults |= notebook_parameters(path)
+    defaults = default_parameters() | {"description": ""}
     check_names("parameter", parameters, defaults)
     for name, value in parameters.items():
         check_type(f"parameter {name}", value, defaults[name])

@@ -21,12 +21,6 @@ MILESTONES = (0.79, 0.90)
 """Mean Dice for which the minutes are asked; the published masks of six of the images score 0.79."""
 
 
-def parameters_of(preset: str) -> dict:
-    """Every parameter of the notebooks, as the preset sets it or else by default."""
-    defaults = [report.notebook_parameters(path) for path in report.notebooks()]
-    return {name: value for own in defaults for name, value in own.items()} | report.read_preset(preset)
-
-
 def train(run: Path, data: Path, parameters: Mapping, seed: int) -> list[dict]:
     """Train below `run`, or go on there, and keep `<run>/snapshots/<epoch>.keras`; returns a row per epoch."""
     splits = images.split_pairs(images.find_pairs(data), data, parameters["seed"])
@@ -71,7 +65,7 @@ def benchmark(data: Path, preset: str, seeds: list[int], every: int, out: Path) 
         UserError: the preset or the data are not usable.
     """
     images.require_sound(data)
-    parameters = parameters_of(preset)
+    parameters = report.default_parameters() | report.read_preset(preset)
     pairs = images.split_pairs(images.find_pairs(data), data, parameters["seed"])["test"]
     results = []
     for seed in seeds:
