@@ -121,10 +121,10 @@ def predict(arguments) -> None:
         "--min-area": arguments.min_area > 0,
         "--min-confidence": arguments.min_confidence > 0,
     }
-    if arguments.format != "png" and any(in_memory.values()):
-        given = ", ".join(option for option, asked in in_memory.items() if asked)
+    given = [option for option, asked in in_memory.items() if asked]
+    if given and arguments.format != "png":
         remedy = "Choose --format png, or do without: --scales 1 --min-area 0 --min-confidence 0, no --overlay"
-        raise UserError(given, "needs the whole image in memory", remedy)
+        raise UserError(", ".join(given), "needs the whole image in memory", remedy)
     kept = foreground(arguments)
     model = load_model(arguments.model)
     if arguments.format != "png":

@@ -307,8 +307,8 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
     """
     run = Path(run).resolve()
     parameters = read_preset(preset)
-    description = parameters.pop("description", "")
     check_parameters(parameters)
+    description = parameters.pop("description", "")
     seed = parameters.get("seed", notebook_parameters(notebooks()[0])["seed"])
     if data is not None:
         data = Path(data).resolve()
