@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tiledseg_utils import images
+from tiledseg_utils import images, pictures
 from tiledseg_utils.files import UserError, write_csv
 from tiledseg_utils.images import (
     Pair,
@@ -26,8 +26,8 @@ from tiledseg_utils.images import (
     read_mask,
     read_pair,
     split_pairs,
-    write_image,
 )
+from tiledseg_utils.pictures import write_image
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (12, 9, 3), np.uint8)
@@ -265,7 +265,7 @@ def test_a_cut_file_is_refused_wherever_it_is_cut(tmp_path, suffix, make):
 
 def test_a_cut_jpeg_is_told_before_decoding(tmp_path, monkeypatch):
     """Older decoders fill the missing part with grey, so the test must not depend on the decoder."""
-    monkeypatch.setattr(images, "_decode_cv2", lambda *_: np.full((64, 64, 3), 128, np.uint8))
+    monkeypatch.setattr(pictures, "_decode_cv2", lambda *_: np.full((64, 64, 3), 128, np.uint8))
     photo = RNG.integers(0, 256, (64, 64, 3), np.uint8)
     for progressive in (0, 1):
         data = encode(".jpg", photo, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
@@ -332,7 +332,7 @@ def test_decoders_are_silent(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@given(data=st.binary(max_size=200), start=st.sampled_from(list(images.SIGNATURES)))
+@given(data=st.binary(max_size=200), start=st.sampled_from(list(pictures.SIGNATURES)))
 @tmp_is_fine
 def test_any_bytes_give_a_user_error(tmp_path, data, start):
     path = tmp_path / "a.png"

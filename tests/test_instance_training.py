@@ -8,7 +8,7 @@ import pytest
 
 from tiledseg_utils import instance_training, models, synthetic
 from tiledseg_utils.files import UserError
-from tiledseg_utils.images import find_pairs, write_image
+from tiledseg_utils.images import find_pairs
 from tiledseg_utils.inference import predict_tiled, predict_whole
 from tiledseg_utils.instance_training import (
     boundary_targets,
@@ -19,6 +19,7 @@ from tiledseg_utils.instance_training import (
     smallest_area,
     train_instances,
 )
+from tiledseg_utils.pictures import write_image
 from tiledseg_utils.receptive_field import required_halo
 from tiledseg_utils.training import TrainingSetting
 

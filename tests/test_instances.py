@@ -5,10 +5,11 @@ import pytest
 
 from tiledseg_utils import instances, models, synthetic
 from tiledseg_utils.files import UserError
-from tiledseg_utils.images import read_labels, write_image
 from tiledseg_utils.inference import predict_file, predict_tiled
 from tiledseg_utils.instance_training import instance_targets
+from tiledseg_utils.masks import read_labels
 from tiledseg_utils.matching import match_instances
+from tiledseg_utils.pictures import write_image
 
 
 def discs(*circles, shape=(64, 96)):

@@ -11,8 +11,9 @@ import yaml
 from tiledseg_utils import __main__ as command_line
 from tiledseg_utils import models
 from tiledseg_utils.evaluation import find_foreground
-from tiledseg_utils.images import read_image, read_mask, write_image
 from tiledseg_utils.inference import at_scales, load_model, predict_tiled
+from tiledseg_utils.masks import read_mask
+from tiledseg_utils.pictures import read_image, write_image
 
 
 @pytest.fixture(scope="module")

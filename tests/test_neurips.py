@@ -469,15 +469,15 @@ def test_damaged_bytes_never_pass_as_another_image(tmp_path, rng):
 
 
 def fail_at(monkeypatch, name, error):
-    """The call of images.write_image for the file `name` raises `error`, until the monkeypatch is undone."""
-    write = neurips.images.write_image
+    """The call of pictures.write_image for the file `name` raises `error`, until the monkeypatch is undone."""
+    write = neurips.pictures.write_image
 
     def failing(path, array):
         if path.name == name:
             raise error
         write(path, array)
 
-    monkeypatch.setattr(neurips.images, "write_image", failing)
+    monkeypatch.setattr(neurips.pictures, "write_image", failing)
 
 
 @pytest.mark.parametrize("name", ["b.png", "b_label.tiff"])

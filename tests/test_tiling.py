@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiledseg_utils import images, tiling
+from tiledseg_utils import images, pictures, tiling
 from tiledseg_utils.files import UserError, read_csv
 
 sizes = st.integers(1, 90)
@@ -171,8 +171,8 @@ def test_missing_manifest_says_which_notebook_to_run(tmp_path):
 @pytest.mark.parametrize("shape", [(70, 1), (1, 30), (20, 20)])
 def test_images_narrower_than_a_tile_become_tiles(tmp_path, shape):
     pair = images.Pair("thin", tmp_path / "image.png", tmp_path / "mask.png")
-    images.write_image(pair.image, np.full((*shape, 3), 200, np.uint8))
-    images.write_image(pair.mask, np.ones(shape, bool))
+    pictures.write_image(pair.image, np.full((*shape, 3), 200, np.uint8))
+    pictures.write_image(pair.mask, np.ones(shape, bool))
     for fit in ("pad", "enlarge"):
         rows = tiling.write_tile_set({"train": [pair]}, tmp_path / fit, tiling.TileSetting(tile_size=64, fit=fit))
         tile_images, tile_masks = tiling.read_tiles(tmp_path / fit, rows)

@@ -5,7 +5,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiledseg_utils import images, inference, models, tiling, training
+from tiledseg_utils import images, inference, models, pictures, tiling, training
 from tiledseg_utils.streaming import open_source
 from tiledseg_utils.synthetic import draw_smear
 from tiledseg_utils.white_balance import GROUND, BalancedSource, balance_white, measure_light
@@ -110,8 +110,8 @@ def pairs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     for number in range(2):
         image, labels = draw_smear(3, number, 320)
-        images.write_image(folder / "images" / f"{number}.png", tinted(image))
-        images.write_image(folder / "masks" / f"{number}.png", labels > 0)
+        pictures.write_image(folder / "images" / f"{number}.png", tinted(image))
+        pictures.write_image(folder / "masks" / f"{number}.png", labels > 0)
     return images.find_pairs(folder)
 
 

@@ -98,8 +98,8 @@ def foreground(arguments) -> dict:
 
 def predict(arguments) -> None:
     from .evaluation import find_foreground
-    from .images import read_image, write_image
     from .inference import load_model, predict_file
+    from .pictures import read_image, write_image
     from .plots import PIL_GREEN, overlay
 
     outputs = {path: arguments.out / f"{path.stem}.{arguments.format}" for path in arguments.images}

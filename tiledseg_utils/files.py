@@ -28,6 +28,18 @@ class UserError(ValueError):
         self.path, self.problem, self.remedy = str(path), problem, remedy
 
 
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """Read a file.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(path, f"cannot be opened ({error.strerror})", "Check its name and permissions") from error
+
+
 def check_names(where: str, given: Iterable[str], valid: Iterable[str]) -> None:
     """Raise a UserError for the first name in `given` that is not `valid`, listing the valid ones and the closest."""
     valid = list(valid)

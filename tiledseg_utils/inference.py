@@ -17,12 +17,13 @@ import keras
 import numpy as np
 
 from . import losses, models  # noqa: F401 - registers the layers and losses of saved models
+from .band_writer import BandWriter
 from .files import UserError, progress
 from .memory import little_memory
 from .models.inputs import expects_white_balance
 from .planning import Plan, blended_plan, exact_plan
 from .receptive_field import receptive_field, required_halo
-from .streaming import BandWriter, Source, open_source
+from .streaming import Source, open_source
 from .tiling import pad_to, reduce_image
 from .white_balance import BalancedSource, balance_white
 

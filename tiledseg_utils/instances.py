@@ -20,9 +20,10 @@ from skimage.feature import peak_local_max
 from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed as flood
 
+from .band_writer import BandWriter
 from .files import UserError, check_names, progress
 from .inference import plan_prediction, predict_maps, stitch_rows
-from .streaming import BandWriter, open_source
+from .streaming import open_source
 
 FOREGROUND, INTERIOR, BOUNDARY, FLOW = 0, 2, 3, slice(4, 6)
 """Channels of the maps that `models.instance_unet` predicts; 1 is the background of its three classes."""

@@ -20,7 +20,7 @@ from pathlib import Path, PureWindowsPath
 import cv2
 import numpy as np
 
-from . import images
+from . import images, masks, pictures
 from .files import UserError, progress, read_csv, read_json, write_csv, write_json
 
 ARCHIVE = "Training-labeled.zip"
@@ -223,13 +223,13 @@ def _find_members(archive: Path, zipped: zipfile.ZipFile) -> tuple[dict, dict]:
     return found["images"], found["labels"]
 
 
-def _read(archive: Path, zipped: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[bytes, images.Stored]:
+def _read(archive: Path, zipped: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[bytes, pictures.Stored]:
     path = archive / member.filename
     try:
         content = zipped.read(member)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError) as error:
         raise UserError(path, f"cannot be unpacked ({error})", "Download the archive again") from error
-    return content, images.decode(path, content)
+    return content, pictures.decode(path, content)
 
 
 def _read_pair(
@@ -241,11 +241,11 @@ def _read_pair(
     _, stored_labels = _read(archive, zipped, label)
     if stored_labels.is_jpeg:
         raise UserError(pair.mask, "is a JPEG, which cannot keep labels", "Give the archive as it was published")
-    objects = images.to_labels(images.to_mask(pair.mask, stored_labels)[0])  # refuses what could not be read back
-    picture, labels = images.to_rgb(stored)[0], stored_labels.pixels[..., 0]
+    objects = masks.to_labels(masks.to_mask(pair.mask, stored_labels)[0])  # refuses what could not be read back
+    picture, labels = pictures.to_rgb(stored)[0], stored_labels.pixels[..., 0]
     images.check_sizes(pair, picture, labels)
     is_kept = stored.pixels.dtype == np.uint8
-    low, high = ("", "") if is_kept else images.percentile_limits(stored.pixels)
+    low, high = ("", "") if is_kept else pictures.percentile_limits(stored.pixels)
     row = {"image_member": image.filename, "label_member": label.filename}
     row |= {"dtype": stored.pixels.dtype.name, "channels": stored.channels}
     row |= {"height": picture.shape[0], "width": picture.shape[1], "percentile_low": low, "percentile_high": high}
@@ -348,10 +348,10 @@ def convert_archive(
 ) -> list[dict]:
     """Write images and labels of the challenge's archive as a data folder.
 
-    `images/<stem>.png` is what `images.read_image` makes of the image: 8-bit values as they are, wider integers scaled
-    so that their 0.1 and 99.9 percentiles become 0 and 255. `labels/<stem>_label.tiff` holds the labels as stored.
-    `source.json` names the archive, its MD5 and licence; `selection.csv` says why a rule took or left each image.
-    `manifest.csv` comes last, so a folder that has one is complete; after an interruption, call it again.
+    `images/<stem>.png` is what `pictures.read_image` makes of the image: 8-bit values as they are, wider integers
+    scaled so that their 0.1 and 99.9 percentiles become 0 and 255. `labels/<stem>_label.tiff` holds the labels as
+    stored. `source.json` names the archive, its MD5 and licence; `selection.csv` says why a rule took or left each
+    image. `manifest.csv` comes last, so a folder that has one is complete; after an interruption, call it again.
 
     Args:
         archive: a zip file.
@@ -362,7 +362,7 @@ def convert_archive(
     Returns:
         the rows of manifest.csv: stem, the names of the members, dtype, channels, height and width (pixels) of the
         image as stored, the values of its percentiles (empty if it was not scaled), label_dtype, instances as
-        `images.read_labels` counts them, and the SHA-256 of the image as stored.
+        `masks.read_labels` counts them, and the SHA-256 of the image as stored.
 
     Raises:
         UserError: an archive that is none, is unsafe or lacks partners; an unreadable member; unknown stems; a folder
@@ -374,25 +374,25 @@ def convert_archive(
     manifest, journal, rule = folder / "manifest.csv", folder / JOURNAL, RULES.get(select)
     _check_target(folder)
     with _open(archive) as zipped:
-        pictures, labels = _find_members(archive, zipped)
-        stems = _choose_stems(select, pictures.keys() | labels.keys(), archive)
+        image_members, labels = _find_members(archive, zipped)
+        stems = _choose_stems(select, image_members.keys() | labels.keys(), archive)
         recipe = SOURCE | {"archive": archive.name, "md5": pooch.file_hash(archive, "md5")}
-        recipe |= {"select": select if select == "all" or rule else stems, "percentiles": list(images.PERCENTILES)}
+        recipe |= {"select": select if select == "all" or rule else stems, "percentiles": list(pictures.PERCENTILES)}
         if (folder / "source.json").exists() and read_json(folder / "source.json") != recipe:
             problem = "holds images of another archive or another selection"
             raise UserError(folder, problem, "Choose a folder that is empty or not there yet")
         if manifest.exists() and not journal.exists():
             return read_csv(manifest)
-        problems = [f"{pictures[stem].filename} has no label" for stem in stems if stem not in labels]
-        problems += [f"{labels[stem].filename} has no image" for stem in stems if stem not in pictures]
+        problems = [f"{image_members[stem].filename} has no label" for stem in stems if stem not in labels]
+        problems += [f"{labels[stem].filename} has no image" for stem in stems if stem not in image_members]
         if problems and not keep_going:
             raise images.all_in_one(archive, problems, f"Leave them out with --keep-going. {BY_HAND}")
         write_json(folder / "source.json", recipe)
         done = _read_journal(journal)
-        remaining = [stem for stem in stems if stem in pictures and stem in labels and stem not in done]
+        remaining = [stem for stem in stems if stem in image_members and stem in labels and stem not in done]
         for stem in remaining if rule else progress(remaining, unit="image"):  # a rule prints a line for each
             try:
-                picture, label, row = _read_pair(archive, zipped, pictures[stem], labels[stem])
+                picture, label, row = _read_pair(archive, zipped, image_members[stem], labels[stem])
             except UserError as error:
                 if not keep_going:
                     remedy = f"{error.remedy}, or leave it out with --keep-going"
@@ -403,8 +403,8 @@ def convert_archive(
             if rule:
                 print(f"{stem}: {'taken' if taken else 'left'}, {reason}")
             if taken:
-                images.write_image(folder / "labels" / f"{stem}_label.tiff", label)
-                images.write_image(folder / "images" / f"{stem}.png", picture)
+                pictures.write_image(folder / "labels" / f"{stem}_label.tiff", label)
+                pictures.write_image(folder / "images" / f"{stem}.png", picture)
             done[stem] = {"stem": stem, "taken": taken, "reason": reason, "row": {"stem": stem, **row}}
             _note(journal, done[stem])
 

@@ -20,7 +20,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from .files import UserError, atomic_path, check_names, progress, read_json, write_csv, write_json
-from .images import SPLITS, Pair, find_pairs, write_image
+from .images import SPLITS, Pair, find_pairs
+from .pictures import write_image
 
 # Optical density of one unit of each stain in red, green and blue, measured on May-Grünwald-Giemsa smears.
 STAINS = {

@@ -14,7 +14,9 @@ import cv2
 import numpy as np
 
 from .files import UserError, progress, read_csv, write_csv
-from .images import SPLITS, Pair, read_image, read_mask, read_pair, write_image
+from .images import SPLITS, Pair, read_pair
+from .masks import read_mask
+from .pictures import read_image, write_image
 from .white_balance import balance_white
 
 MANIFEST = "manifest.csv"

@@ -19,10 +19,10 @@ from . import losses
 from .augmentation import Augmentation
 from .batches import TrainingBatches, ValidationBatches
 from .files import UserError, atomic_path, hash_file, read_json, write_csv, write_json
-from .images import write_image
 from .inference import predict_reduced, predict_tiled
 from .memory import release_freed_memory
 from .models import build_model
+from .pictures import write_image
 from .receptive_field import receptive_field
 from .tiling import MANIFEST, read_manifest
 
