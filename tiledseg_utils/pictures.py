@@ -30,11 +30,17 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file holds: integers `(H, W, 1)` or `(H, W, 3)` RGB, and its count of channels before any were dropped."""
+    """What a file holds: integers `(H, W, 1)` or `(H, W, 3)` RGB, and its count of channels before any were dropped.
+
+    Masks also need what images drop: `alpha`, `(H, W)`, the transparency if there is one, and `indices`, `(H, W)`, the
+    stored numbers of a file with a colour table, whose colours `pixels` has.
+    """
 
     pixels: np.ndarray
     channels: int
     is_jpeg: bool
+    alpha: np.ndarray | None = None
+    indices: np.ndarray | None = None
 
 
 def decode(path: Path, data: bytes | None = None) -> Stored:
@@ -61,7 +67,8 @@ def decode(path: Path, data: bytes | None = None) -> Stored:
         raise UserError(path, f"holds decimal numbers ({pixels.dtype.name}){nan}", remedy)
     pixels = np.atleast_3d(pixels)
     channels = pixels.shape[2]
-    return Stored(pixels[..., : 3 if channels >= 3 else 1], channels, is_jpeg)
+    alpha = pixels[..., -1] if channels in (2, 4) else None
+    return Stored(pixels[..., : 3 if channels >= 3 else 1], channels, is_jpeg, alpha)
 
 
 def _decode_cv2(path: Path, data: bytes, kind: str) -> np.ndarray:
