@@ -1,7 +1,13 @@
 """From maps to instances: what each method divides, and that no cut of the image changes it."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.measure import label as label_pieces
 
 from tiledseg_utils import instances, models, synthetic
 from tiledseg_utils.files import UserError
@@ -56,6 +62,89 @@ def test_small_components_are_dropped_and_small_parts_joined(method):
     beside = discs((32, 40, 16), (32, 57, 4))  # a small one on the rim of a large one
     labels = instances.label_image(instance_targets(beside), method, min_area=200)
     assert labels.max() == 1 and np.count_nonzero(labels) == np.count_nonzero(beside)
+
+
+def maps_of(mask, seed=0):
+    """Six maps whose foreground is `mask` and whose interiors, boundaries and flows are random."""
+    maps = np.random.default_rng(seed).random((*mask.shape, 6)).astype(np.float32)
+    maps[..., 0] = mask
+    maps[..., instances.FLOW] = 2 * maps[..., instances.FLOW] - 1
+    return maps
+
+
+def check_that_labels_fit(labels, mask, min_area):
+    """Each component of at least `min_area` is filled with labels of its own, and each label is one piece."""
+    components = label_pieces(mask, connectivity=2)
+    areas = np.bincount(components.ravel())
+    np.testing.assert_array_equal(labels > 0, mask & (areas >= min_area)[components])
+    assert len(np.unique(labels[labels > 0])) == labels.max()
+    assert label_pieces(labels, connectivity=2).max() == labels.max()  # as many pieces as labels
+    owners = {(label, component) for label, component in zip(labels.ravel(), components.ravel(), strict=True) if label}
+    assert len(owners) == labels.max()
+
+
+@pytest.mark.parametrize("method", instances.METHODS)
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    share=st.sampled_from([0.2, 0.4, 0.6, 0.9]),
+    size=st.sampled_from([(1, 9), (12, 17), (31, 32)]),
+    min_area=st.sampled_from([0, 1, 2, 16]),
+)
+def test_every_pixel_of_a_component_gets_a_label_of_its_own_component(method, seed, share, size, min_area):
+    mask = np.random.default_rng(seed).random(size) < share
+    labels = instances.label_image(maps_of(mask, seed), method, min_area=min_area)
+    check_that_labels_fit(labels, mask, min_area)
+
+
+def test_a_nucleus_that_hangs_on_by_a_corner_is_flooded_over_it():
+    """With floods over sides only, the part behind the corner got no label, or one from far away."""
+    foreground = discs((20, 20, 12), (20, 41, 12)) > 0
+    tail = np.zeros_like(foreground)
+    tail[[32, 33, 34, 35], [41, 42, 43, 44]] = True  # the first is the disc's, the others hang on at corners
+    mask = foreground | tail
+    labels = instances.label_image(maps_of(mask), "watershed", min_area=1)
+    check_that_labels_fit(labels, mask, 1)
+    assert labels[35, 44] == labels[20, 41] != labels[20, 20]
+
+
+def test_small_parts_join_a_neighbour_over_a_corner():
+    mask = np.zeros((12, 30), bool)
+    mask[1:6, 1:6] = mask[1:6, 12:28] = mask[3, 6:12] = True
+    mask[6, 6] = mask[7, 7] = True  # hangs on the left square by a corner
+    maps = np.zeros((*mask.shape, 6), np.float32)
+    maps[..., 0] = mask
+    maps[..., instances.BOUNDARY] = 1
+    interior = np.zeros_like(mask)
+    interior[1:6, 1:6] = interior[1:6, 12:28] = True
+    interior[7, 7] = True  # too small to be a nucleus
+    maps[..., instances.INTERIOR] = 2 * interior
+    labels = instances.label_image(maps, "boundary", min_area=4)
+    check_that_labels_fit(labels, mask, 4)
+    assert labels.max() == 2
+    assert labels[7, 7] == labels[6, 6] == labels[3, 3]
+
+
+def test_of_a_label_in_two_pieces_the_largest_counts(monkeypatch):
+    """As walkers may end at a sink that lies behind another one."""
+    mask = np.ones((4, 30), bool)
+    pieces = np.repeat([1, 2, 1], [14, 10, 6])[None].repeat(4, axis=0)
+    monkeypatch.setitem(instances.METHODS, "flow", lambda maps, mask: np.int32(pieces))
+    labels = instances.label_image(maps_of(mask), "flow", min_area=1)
+    np.testing.assert_array_equal(labels, np.repeat([1, 2], [14, 16])[None].repeat(4, axis=0))
+
+
+def test_labels_are_the_same_in_every_process(crowd, tmp_path):
+    """Repeatable to the byte, as cv2.distanceTransform was not."""
+    np.save(tmp_path / "maps.npy", crowd[1][..., 0])
+    script = (
+        "import sys, hashlib, numpy as np; from tiledseg_utils.instances import label_image\n"
+        "print(hashlib.sha256(label_image(np.load(sys.argv[1]))).hexdigest())\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "maps.npy")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert len({process.communicate()[0] for process in running}) == 1
+    assert all(process.returncode == 0 for process in running)
 
 
 @pytest.mark.parametrize("method", ["watershed", "boundary", "flow"])

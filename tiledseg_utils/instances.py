@@ -3,6 +3,9 @@
 A nucleus never spans two connected components of the foreground. So every method here divides one component at a time,
 by what the maps say inside it, and cannot depend on how the image was cut: `label_rows` takes rows as tiled prediction
 finishes them, holds back components that may still grow, and gives each the label it would have in the whole image.
+
+Pixels that touch at a side or at a corner are connected, everywhere: in components, in what is flooded, and in what is
+one nucleus. So every pixel of a component belongs to a nucleus, and every nucleus is one connected piece of it.
 """
 
 import time
@@ -14,11 +17,12 @@ import cv2
 import keras
 import numpy as np
 from keras import ops
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.spatial import cKDTree
 from skimage.feature import peak_local_max
+from skimage.measure import label as label_pieces
 from skimage.morphology import local_maxima, reconstruction
-from skimage.segmentation import watershed as flood
+from skimage.segmentation import watershed as flood_relief
 
 from .band_writer import BandWriter
 from .files import UserError, check_names, progress
@@ -45,7 +49,8 @@ def watershed(maps: np.ndarray, mask: np.ndarray, depth: float = 1.0) -> np.ndar
         maps, mask: see `Method`; of the maps, nothing is used but what made the mask.
         depth: how far the distance must fall between two summits, pixels; less is roughness of the outline.
     """
-    distance = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    # Not cv2.distanceTransform: it differs from run to run in the last digits, and floods meet elsewhere then.
+    distance = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1].astype(np.float32)
     # Summits whose pass is less than `depth` below become one plateau. (h_maxima would mark equal ones apart.)
     levelled = reconstruction(distance - depth, distance)
     return _flooded(-distance, local_maxima(levelled) & mask, mask)
@@ -60,7 +65,12 @@ def boundary_classes(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _flooded(relief: np.ndarray, markers: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Flood a relief from each connected marker; without any, the component is one nucleus."""
     count, labels = cv2.connectedComponents(markers.astype(np.uint8), connectivity=8)
-    return mask.astype(np.int32) if count <= 2 else flood(relief, labels, mask=mask).astype(np.int32)
+    return mask.astype(np.int32) if count <= 2 else _flood(relief, labels, mask)
+
+
+def _flood(relief: np.ndarray, markers: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Let labels grow over a mask, (h, w) int32, over corners too, as components are connected."""
+    return flood_relief(relief, markers, connectivity=2, mask=mask).astype(np.int32)
 
 
 class FollowFlow(keras.layers.Layer):
@@ -137,18 +147,26 @@ METHODS: dict[str, Method] = {
 
 
 def _divide(maps: np.ndarray, mask: np.ndarray, method: Method, min_area: int) -> np.ndarray:
-    """Labels 1, 2, ... of one component; parts below `min_area` go to the neighbours that flood them."""
+    """Labels 1, 2, ... of one component, each of them one connected piece.
+
+    Of a label in several pieces, the largest counts. The others, and pieces below `min_area`, go to the neighbours that
+    flood them.
+    """
     labels = method(maps, mask)
-    areas = np.bincount(labels[mask])
-    kept = np.flatnonzero(areas >= min_area)
+    pieces = label_pieces(labels, connectivity=2)
+    areas, owners = np.bincount(pieces.ravel()), np.zeros(pieces.max() + 1, np.int32)
+    owners[pieces] = labels
+    by_area = np.argsort(areas, kind="stable")
+    largest = np.zeros(owners.max() + 1, np.int64)
+    largest[owners[by_area]] = by_area  # The last one written, the largest, stays.
+    kept = largest[1:][areas[largest[1:]] >= max(1, min_area)]  # In the order of their labels; 0 is no piece.
     kept = kept[kept > 0]
     if len(kept) <= 1:
         return mask.astype(np.int32)
-    if len(kept) < np.count_nonzero(areas):
-        labels = flood(np.zeros(mask.shape), np.where(np.isin(labels, kept), labels, 0), mask=mask)
-    numbers = np.zeros(areas.size, np.int32)
+    numbers = np.zeros(len(areas), np.int32)
     numbers[kept] = np.arange(1, len(kept) + 1)
-    return numbers[labels]
+    labels = numbers[pieces]
+    return labels if len(kept) == len(areas) - 1 else _flood(np.zeros(mask.shape), labels, mask)
 
 
 def label_rows(
