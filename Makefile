@@ -12,6 +12,8 @@ RUN     ?= runs/$(basename $(notdir $(PRESET)))
 
 .PHONY: report test lint lab bench lock clean
 
+# Messages then name RUN= and OVERWRITE=1 instead of the options of the command line.
+report: export TILEDSEG_MAKE = 1
 report: $(VENV)/installed
 	$(BIN)/python -m tiledseg_utils report --preset "$(PRESET)" --run "$(RUN)" $(if $(DATA),--data "$(DATA)") $(if $(OVERWRITE),--overwrite)
 

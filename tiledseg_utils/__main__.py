@@ -1,6 +1,7 @@
 """The command line: `python -m tiledseg_utils COMMAND --help`.
 
-Exit codes: 0 success, 1 failure (one line says what and how to mend it), 2 wrong usage, 130 interrupted.
+Exit codes: 0 success, 1 failure (one line says what and how to mend it), 2 wrong usage, 130 interrupted (129 and 143
+by SIGHUP and SIGTERM), 141 nobody reads what is printed.
 """
 
 import argparse
@@ -8,7 +9,10 @@ import functools
 import sys
 from pathlib import Path
 
+from . import __version__, environment
+from .console import print_table, run_safely
 from .files import UserError, progress
+from .text import printable, printable_lines
 
 
 def report(arguments) -> None:
@@ -28,18 +32,7 @@ def data_synthetic(arguments) -> None:
     counts = {"train": arguments.train, "valid": arguments.valid, "test": arguments.test}
     options = {"size": arguments.size, "jpeg_quality": arguments.jpeg, "touching": arguments.touching}
     write_dataset(arguments.folder, arguments.seed, counts, **options)
-    print(f"{sum(counts.values())} images with masks in {arguments.folder}")
-
-
-def print_table(rows: list[dict]) -> None:
-    """Rows of one kind in columns, the names above them; decimals with four digits."""
-    texts = [
-        {name: f"{value:.4f}" if isinstance(value, float) else str(value) for name, value in row.items()}
-        for row in rows
-    ]
-    widths = {name: max(len(name), *(len(text[name]) for text in texts)) for name in texts[0]}
-    for text in [{name: name for name in widths}, *texts]:
-        print("  ".join(text[name].ljust(width) for name, width in widths.items()).rstrip())
+    print(f"{sum(counts.values())} images with masks in {printable(arguments.folder)}")
 
 
 def data_check(arguments) -> None:
@@ -49,7 +42,7 @@ def data_check(arguments) -> None:
     if rows:
         print_table(rows)
     for problem in problems:
-        print(f"problem: {problem}")
+        print(f"problem: {printable_lines(problem)}")
     if problems:
         raise UserError(
             arguments.folder, f"{len(problems)} problem(s) in {len(rows)} image(s)", "Mend them as said above"
@@ -62,7 +55,7 @@ def data_neurips(arguments) -> None:
 
     archive = arguments.archive or fetch_archive(arguments.folder, arguments.yes, arguments.record or RECORD)
     rows = convert_archive(archive, arguments.folder, arguments.select, arguments.keep_going)
-    print(f"{len(rows)} images with labels in {arguments.folder}")
+    print(f"{len(rows)} images with labels in {printable(arguments.folder)}")
 
 
 def tiles(arguments) -> dict:
@@ -142,7 +135,7 @@ def predict(arguments) -> None:
             write_image(out, mask)
             if arguments.overlay:
                 write_image(out.with_name(f"{out.stem}_overlay.png"), overlay(image, mask, PIL_GREEN))
-    print(f"{len(outputs)} {'probability map' if arguments.probability else 'mask'}(s) in {arguments.out}")
+    print(f"{len(outputs)} {'probability map' if arguments.probability else 'mask'}(s) in {printable(arguments.out)}")
 
 
 def label_instances(arguments) -> None:
@@ -228,10 +221,20 @@ def add_prediction_arguments(command: argparse.ArgumentParser, defaults: dict) -
     command.set_defaults(**defaults)
 
 
+class Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with the default behind each option that has one."""
+
+    def _get_help_string(self, action):
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
 def parser(prediction: dict) -> argparse.ArgumentParser:
     """The arguments of every command; `prediction` has other defaults for those of `add_prediction_arguments`."""
-    defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    defaults = {"formatter_class": Formatter}
     main_parser = argparse.ArgumentParser("python -m tiledseg_utils", description="Tiled image segmentation, a course.")
+    main_parser.add_argument("--version", action="version", version=f"tiledseg {__version__}", help="print the version")
     commands = main_parser.add_subparsers(title="commands", required=True)
 
     command = commands.add_parser("report", help="run the notebooks and write a report", **defaults)
@@ -243,10 +246,10 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
 
     data_commands = commands.add_parser("data", help="make or check a data folder").add_subparsers(required=True)
     command = data_commands.add_parser("synthetic", help="generate blood smears with exact masks", **defaults)
-    command.add_argument("folder", type=Path)
+    command.add_argument("folder", type=Path, help="folder to write images/, masks/ and split.csv into")
     for split, count in (("train", 36), ("valid", 4), ("test", 10)):
         command.add_argument(f"--{split}", type=number(1), default=count, help=f"number of {split} images")
-    command.add_argument("--seed", type=number(0), default=1)
+    command.add_argument("--seed", type=number(0), default=1, help="another seed draws other images")
     command.add_argument("--size", type=number(1), help="side of the images, pixels; by default 1024 to 2096")
     command.add_argument("--jpeg", type=number(1, 100), metavar="QUALITY", help="write JPEG images, quality 1 to 100")
     command.add_argument(
@@ -260,7 +263,7 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
         "doi:10.5281/zenodo.10719375, licence CC BY-NC-ND 4.0. After an interruption, the same command goes on.",
         **defaults,
     )
-    command.add_argument("folder", type=Path)
+    command.add_argument("folder", type=Path, help="folder to write images/, labels/ and manifest.csv into")
     command.add_argument("--archive", type=Path, help="a Training-labeled.zip that is here already")
     command.add_argument(
         "--select", default="all", help="stems with commas between, a file with one per line, all, or bare-nuclei"
@@ -270,12 +273,12 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
     command.add_argument("--record", help=argparse.SUPPRESS)  # address of the Zenodo record; tests have their own
     command.set_defaults(function=data_neurips)
     command = data_commands.add_parser("check", help="tell what is in a data folder and what is wrong with it")
-    command.add_argument("folder", type=Path)
+    command.add_argument("folder", type=Path, help="folder with images/ and masks/")
     command.set_defaults(function=data_check)
 
     command = commands.add_parser("predict", help="segment images of any size with a trained model", **defaults)
     command.add_argument("model", type=Path, help="a model.keras of a run")
-    command.add_argument("images", type=Path, nargs="+", metavar="image")
+    command.add_argument("images", type=Path, nargs="+", metavar="image", help="images of any size")
     command.add_argument(
         "--out", type=Path, required=True, help="folder for <stem>.png, 0 and 255, as large as the image"
     )
@@ -313,27 +316,30 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="score a trained model on a data folder", **defaults)
     command.add_argument("model", type=Path, help="a model.keras of a run")
     command.add_argument("data", type=Path, help="folder with images/ and masks/")
-    command.add_argument("--split", choices=["train", "valid", "test", "all"], default="test")
+    command.add_argument("--split", choices=["train", "valid", "test", "all"], default="test", help="which images")
     command.add_argument("--seed", type=number(0), default=1, help="of the split, where there is no split.csv")
     add_prediction_arguments(command, prediction)
     command.set_defaults(function=evaluate)
     return main_parser
 
 
+def run_command(arguments: list[str] | None) -> None:
+    """Run a command.
+
+    Raises:
+        SystemExit: wrong usage, or help was asked for.
+    """
+    parsed = parser({}).parse_args(arguments)
+    if preset := getattr(parsed, "prediction_preset", None):
+        parsed = parser(prediction_defaults(preset)).parse_args(arguments)
+    if parsed.function in (report, predict, label_instances, evaluate):
+        environment.check_start()
+    parsed.function(parsed)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    parsed = parser({}).parse_args(arguments)
-    try:
-        if preset := getattr(parsed, "prediction_preset", None):
-            parsed = parser(prediction_defaults(preset)).parse_args(arguments)
-        parsed.function(parsed)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
-    return 0
+    return run_safely(lambda: run_command(arguments))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from .augmentation import Augmentation, augment
+from .backend import keras
 from .files import UserError
 from .tiling import ADDED, read_manifest, read_tiles
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from . import evaluation, images, inference, training
+from .backend import keras
 from .memory import release_freed_memory
 from .receptive_field import receptive_field
 

@@ -4,9 +4,9 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import keras
 import numpy as np
 
+from .backend import keras
 from .evaluation import Meter, Predict, count_pixels
 from .inference import as_trained, predict_batches, predict_maps, predict_plan, predict_reduced, predict_whole
 from .planning import Plan, blended_plan, make_plan

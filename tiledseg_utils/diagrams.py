@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 
-import keras
-from keras import layers
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path
 
+from .backend import keras, layers
 from .models.layers import ImageMean, UpConvolution
 from .models.windows import WindowAttention
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from .text import escape_cell, printable, printable_lines, unescape_cell
+
 
 class UserError(ValueError):
     """An error that the user can mend: it names the file, what is wrong with it, and what to do.
@@ -21,11 +23,17 @@ class UserError(ValueError):
         path: the file or folder (or parameter) in question.
         problem: what is wrong, in plain words, without a full stop.
         remedy: what to do about it, without a full stop.
+
+    A full stop too many is taken away, signs that steer a terminal are shown as `text.printable` has it, and a path
+    that the problem begins with is not said twice.
     """
 
     def __init__(self, path: str | os.PathLike, problem: str, remedy: str):
-        super().__init__(f"{path}: {problem}. {remedy}.")
-        self.path, self.problem, self.remedy = str(path), problem, remedy
+        self.path = str(path)
+        shown = printable(self.path) or "(an empty name)"
+        self.problem, self.remedy = (printable_lines(words).rstrip(". ") for words in (problem, remedy))
+        self.problem = self.problem.removeprefix(f"{shown}: ")
+        super().__init__(f"{shown}: {self.problem}. {self.remedy}.")
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
@@ -133,15 +141,16 @@ def read_json(path: str | os.PathLike):
 def write_csv(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:
     """Write a table, atomically. All rows have the keys of the first, which become the header.
 
-    Floats are written with `repr`, so that reading them back gives the same bits.
+    Floats are written with `repr`, so that reading them back gives the same bits. Text that a spreadsheet would run as
+    a formula gets an apostrophe in front, which `read_csv` takes away; numbers stay as they are.
     """
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: escape_cell(value) for name, value in row.items()} for row in rows)
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
     """Read a table with a header as a list of rows; every value is text."""
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
+        return [{name: unescape_cell(value) for name, value in row.items()} for row in csv.DictReader(file)]

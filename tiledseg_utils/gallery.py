@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from . import plots
+from .backend import keras
 from .evaluation import Counts, Predict, count_pixels, paired_difference
 from .images import Pair, read_pair
 from .inference import predict_batches

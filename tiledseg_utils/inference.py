@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
-import keras
 import numpy as np
 
 from . import losses, models  # noqa: F401 - registers the layers and losses of saved models
+from .backend import keras
 from .band_writer import BandWriter
 from .files import UserError, progress
 from .memory import little_memory

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import cv2
-import keras
 import numpy as np
-from keras import ops
 from scipy.ndimage import center_of_mass
 from skimage.measure import label
 
 from .augmentation import Augmentation
+from .backend import keras, ops
 from .batches import AugmentedBatches
 from .files import UserError
 from .images import Pair, read_pair

@@ -14,9 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import cv2
-import keras
 import numpy as np
-from keras import ops
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.spatial import cKDTree
 from skimage.feature import peak_local_max
@@ -24,6 +22,7 @@ from skimage.measure import label as label_pieces
 from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed as flood_relief
 
+from .backend import keras, ops
 from .band_writer import BandWriter
 from .files import UserError, check_names, progress
 from .inference import plan_prediction, predict_maps, stitch_rows

@@ -5,8 +5,7 @@ large picture. That suits training; for reporting, `evaluation` counts pixels of
 under the package name, so a saved model opens in a fresh process once `tiledseg_utils.losses` is imported.
 """
 
-import keras
-from keras import ops
+from .backend import keras, ops
 
 SMOOTH = 1.0
 """Added to both sides of the Dice ratio, so that an empty mask predicted empty scores 1 and has a gradient."""

@@ -17,10 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-import keras
 import numpy as np
-from keras import layers
 
+from .backend import keras, layers
 from .files import UserError
 from .models.inputs import ColorInput, ImageNetInput
 from .models.instance_unet import Heads

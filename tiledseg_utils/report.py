@@ -31,6 +31,7 @@ from .evaluation import Meter, check_confidence
 from .files import UserError, atomic_path, check_arguments, check_names, check_type, read_json, setting_from, write_json
 from .images import SPLITS, find_pairs, require_sound, split_pairs
 from .inference import at_scales, plan_prediction, predict_tiled
+from .kernel import OwnKernel
 from .models import MODELS, build_model, check_settings
 from .plots import Table
 from .tiling import TileSetting
@@ -191,15 +192,19 @@ def execute(notebook: Path, run: Path, parameters: Mapping) -> dict:
                 progress_bar=False,
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
-                extra_arguments=[
-                    "--log-level=ERROR"
-                ],  # The kernel warns that it uses TCP, which stays on this machine.
+                # Below that the kernel says that it uses TCP, which stays on this machine, and that it was interrupted.
+                extra_arguments=["--log-level=CRITICAL"],
+                kernel_manager_class=OwnKernel,
+                start_timeout=300,  # Seconds; it takes two, on an idle machine.
             )
     except papermill.PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from error
         problem = error.evalue if error.ename == "UserError" else f"{error.ename}: {error.evalue}"
         raise UserError(notebook.stem, problem.rstrip("."), f"The notebook up to the error is {partial}") from error
+    except RuntimeError as error:  # The kernel died, or did not start.
+        remedy = "Most often memory ran out: close other programs, or choose smaller tiles or batches, and run it again"
+        raise UserError(notebook.stem, f"its process ended early ({error})", remedy) from error
     result.metadata["tiledseg"] = {"seconds": round(meter.seconds, 1), "peak_mb": round(meter.peak_mb)}
     nbformat.write(result, partial)
     os.replace(partial, executed)

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from . import losses
 from .augmentation import Augmentation
+from .backend import keras
 from .batches import TrainingBatches, ValidationBatches
 from .files import UserError, atomic_path, hash_file, read_json, write_csv, write_json
 from .inference import predict_reduced, predict_tiled

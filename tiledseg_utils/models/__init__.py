@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-import keras
-
+from ..backend import keras
 from ..files import UserError, check_arguments, check_names
 from .attention_unet import attention_unet
 from .deeplab_v3_plus import deeplab_v3_plus

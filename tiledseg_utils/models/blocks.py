@@ -2,9 +2,7 @@
 
 import math
 
-import keras
-from keras import layers
-
+from ..backend import keras, layers
 from .initializers import GlorotUniform, HeNormal, dropout_seed, layer_seed
 from .inputs import ColorInput
 from .layers import DepthToSpace, SpaceToDepth, relu

@@ -1,8 +1,8 @@
 """Depth-wise convolutions, which classification networks are made of, without a pass over memory for each weight."""
 
-import keras
 import numpy as np
-from keras import layers, ops
+
+from ..backend import keras, layers, ops
 
 
 @keras.saving.register_keras_serializable("tiledseg")

@@ -1,8 +1,6 @@
 """A U-Net with an EfficientNet as encoder: Tan and Le, ICML 2019 (arXiv:1905.11946)."""
 
-import keras
-from keras import layers
-
+from ..backend import keras, layers
 from .blocks import convolution_block, probability_model
 from .encoders import pretrained
 

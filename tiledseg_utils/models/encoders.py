@@ -3,10 +3,9 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-import keras
 import numpy as np
-from keras import layers
 
+from ..backend import keras, layers
 from ..files import UserError
 from .depthwise import DepthwiseConvolution
 from .initializers import HeNormal, dropout_seed, layer_seed

@@ -5,8 +5,9 @@ They are those of Keras by the same names, and independent of backend and versio
 
 import math
 
-import keras
 import numpy as np
+
+from ..backend import keras
 
 
 def layer_seed(*key: int) -> int:

@@ -4,8 +4,7 @@ Balancing the white is not among it, as a model sees tiles and the white belongs
 whether their training images were balanced (`expects_white_balance`), and `inference` does it for those.
 """
 
-import keras
-from keras import layers, ops
+from ..backend import keras, layers, ops
 
 
 class _Input(layers.Layer):

@@ -2,9 +2,7 @@
 
 import math
 
-import keras
-from keras import layers, ops
-
+from ..backend import keras, layers, ops
 from .blocks import PRIOR
 from .initializers import GlorotUniform, layer_seed
 from .layers import DepthToSpace

@@ -1,7 +1,6 @@
 """Layers of our own that the architectures share. `keras.ops` only, so they run on every backend."""
 
-import keras
-from keras import layers, ops
+from ..backend import keras, layers, ops
 
 
 @keras.saving.register_keras_serializable("tiledseg")

@@ -1,9 +1,8 @@
 """Attention within windows: Liu et al., "Swin Transformer" (ICCV 2021, arXiv:2103.14030), section 3.2."""
 
-import keras
 import numpy as np
-from keras import layers, ops
 
+from ..backend import keras, layers, ops
 from .initializers import SmallNormal, layer_seed
 
 
