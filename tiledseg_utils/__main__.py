@@ -10,8 +10,9 @@ from pathlib import Path
 
 from . import __version__, environment
 from .console import print_table, run_safely
-from .files import UserError, progress
-from .predict_command import foreground, label_instances, predict, predictor
+from .evaluate_command import evaluate
+from .files import UserError
+from .predict_command import label_instances, predict
 from .text import printable, printable_lines
 
 
@@ -64,26 +65,8 @@ def prediction_defaults(preset: str) -> dict:
 
     parameters = default_parameters() | read_preset(preset)
     check_parameters(parameters)
-    names = ("scales", "threshold", "min_area", "min_confidence")
+    names = ("scales", "threshold", "min_area", "min_confidence", "seed")
     return parameters["prediction"] | {name: parameters[name] for name in names}
-
-
-def evaluate(arguments) -> None:
-    from .evaluation import score_images, score_rows, summarize
-    from .images import find_pairs, split_pairs
-    from .inference import load_model
-
-    pairs = find_pairs(arguments.data)
-    if arguments.split != "all":
-        pairs = split_pairs(pairs, arguments.data, arguments.seed)[arguments.split]
-    if not pairs:
-        raise UserError(arguments.data, f"has no images in the split {arguments.split}", "Choose another --split")
-    model = load_model(arguments.model)
-    _, counts = score_images(predictor(model, arguments), progress(pairs, unit="image"), **foreground(arguments))
-    print_table(score_rows(counts))
-    dice = summarize(counts)["dice"]
-    summary = ", ".join(f"{kind} {dice[kind]:.3f}" for kind in ("mean", "median", "pooled"))
-    print(f"tiled Dice of {len(pairs)} images: {summary}")
 
 
 def number(low: int, high: int | None = None):
@@ -231,8 +214,15 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="score a trained model on a data folder", **defaults)
     command.add_argument("model", type=Path, help="a model.keras of a run")
     command.add_argument("data", type=Path, help="folder with images/ and masks/")
-    command.add_argument("--split", choices=["train", "valid", "test", "all"], default="test", help="which images")
-    command.add_argument("--seed", type=number(0), default=1, help="of the split, where there is no split.csv")
+    command.add_argument(
+        "--split",
+        choices=["unseen", "train", "valid", "test", "all"],
+        default="unseen",
+        help="unseen: all images from which the model did not learn, whatever their names",
+    )
+    command.add_argument(
+        "--seed", type=number(0), default=1, help="of the split, where there is no split.csv; --preset brings its own"
+    )
     add_prediction_arguments(command, prediction)
     command.set_defaults(function=evaluate)
     return main_parser

@@ -129,13 +129,47 @@ def write_json(path: str | os.PathLike, content) -> None:
 
 
 def hash_file(path: str | os.PathLike) -> str:
-    """SHA-256 of the bytes of a file, in hex."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    """SHA-256 of the bytes of a file, in hex.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(path, f"cannot be opened ({error.strerror})", "Check its name and permissions") from error
 
 
-def read_json(path: str | os.PathLike):
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+def read_json(path: str | os.PathLike, remedy: str = "Restore it, or start again in another folder"):
+    """Read a JSON file.
+
+    Raises:
+        UserError: it cannot be opened, or is no JSON; with this `remedy`.
+    """
+    content = read_bytes(path)
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:  # also of bytes that are no text
+        raise UserError(path, f"is damaged ({error})" if content else "is an empty file", remedy) from error
+
+
+def read_record(path: str | os.PathLike, example: Mapping, remedy: str) -> dict:
+    """Read a JSON file that a program wrote: an object that has the names of `example`, with values of their types.
+
+    Raises:
+        UserError: it cannot be opened, is no JSON, or holds something else; with this `remedy`.
+    """
+    record = read_json(path, remedy)
+    if not isinstance(record, dict):
+        raise UserError(path, f"is damaged (it holds a {type(record).__name__}, not names and values)", remedy)
+    for name, value in example.items():
+        if name not in record:
+            raise UserError(path, f"is damaged, or of an earlier version ({name} is missing)", remedy)
+        wrong = type(record[name]) is not type(value) and not (type(value) is float and type(record[name]) is int)
+        if wrong:
+            raise UserError(path, f"is damaged ({name} is {str(record[name])[:40]!r})", remedy)
+    return record
 
 
 def write_csv(path: str | os.PathLike, rows: Sequence[Mapping]) -> None:

@@ -9,6 +9,7 @@ A run folder holds everything that a run wrote:
 
 import ast
 import base64
+import contextlib
 import datetime
 import importlib.metadata
 import os
@@ -28,12 +29,25 @@ import yaml
 
 from .augmentation import Augmentation
 from .evaluation import Meter, check_confidence
-from .files import UserError, atomic_path, check_arguments, check_names, check_type, read_json, setting_from, write_json
-from .images import SPLITS, find_pairs, require_sound, split_pairs
+from .files import (
+    UserError,
+    atomic_path,
+    check_arguments,
+    check_names,
+    check_type,
+    read_json,
+    read_record,
+    setting_from,
+    write_json,
+)
+from .images import SPLITS, find_pairs, hash_folder, require_sound, split_pairs
 from .inference import at_scales, plan_prediction, predict_tiled
 from .kernel import OwnKernel
+from .locks import LOCK, lock_folder
 from .models import MODELS, build_model, check_settings
 from .plots import Table
+from .provenance import check_data, hash_files, read_run, recorded_files
+from .steps import cost_if_done, enter
 from .tiling import TileSetting
 from .training import TrainingSetting
 
@@ -147,39 +161,64 @@ def prepare_run(run: Path, request: dict, overwrite: bool) -> None:
     Raises:
         UserError: the run is finished, was started with another request, or the folder is something else.
     """
-    if run.exists() and any(run.iterdir()) and not (run / "request.json").exists():
+    found = [path for path in run.iterdir() if path.name != LOCK] if run.exists() else []
+    if found and not (run / "request.json").exists():
         raise UserError(run, "is a folder with other content", "Choose a new or empty folder with --run")
     if overwrite and run.exists():
         shutil.rmtree(run)
-    if (run / "metrics.json").exists():
+    if is_finished(run):
         raise UserError(run, "holds a finished run", "Choose another folder with --run, or replace it with --overwrite")
     if (run / "request.json").exists():
-        if read_json(run / "request.json") != request:
-            raise UserError(
-                run,
-                "holds an unfinished run with other settings",
-                "Choose another --run, or replace it with --overwrite",
-            )
+        remedy = "Choose another --run, or replace it with --overwrite"
+        before = read_record(run / "request.json", {}, remedy)
+        if {**before, "data": None} != {**request, "data": None}:
+            raise UserError(run, "holds an unfinished run with other settings", remedy)
+        # Generated images are drawn by notebook 1, and requests of earlier versions do not have hashes.
+        if before.get("data") is not None and request.get("data") is not None:
+            recorded = recorded_files(run / "request.json", before["data"], remedy)
+            check_data(Path(request["data"]["path"]), recorded, request["data"]["files"])
         print(f"going on with the unfinished run in {run}", flush=True)
     write_json(run / "request.json", request)
 
 
+def is_finished(run: Path) -> bool:
+    """Whether `metrics.json` is there and whole; a damaged one is written again by the run that goes on."""
+    path = run / "metrics.json"
+    if not path.exists():
+        return False
+    try:
+        read_record(path, {}, "")
+    except UserError as error:
+        print(f"{path}: {error.problem}; it is written again", flush=True)
+        return False
+    return True
+
+
+def describe_data(data: Path) -> dict:
+    """What of the data is written into the request: its path, the hash of the folder, and those of its files."""
+    return {"path": str(data), "sha256": hash_folder(data), "files": hash_files(data)}
+
+
 def execute(notebook: Path, run: Path, parameters: Mapping) -> dict:
-    """Execute one notebook into `<run>/notebooks/`, unless it is there already.
+    """Execute one notebook into `<run>/notebooks/`, unless it is there already with all that it wrote.
 
     Returns:
         {"seconds", "peak_mb"}, of this process and the kernel together.
 
     Raises:
-        UserError: the notebook failed; its own message, when it is one for people, else where to look.
+        UserError: the notebook failed; its own message, when it is one for people, else where to look. Or it could not
+            be written, as when the disk is full.
     """
     executed = run / "notebooks" / notebook.name
-    if executed.exists():
+    if (cost := cost_if_done(run, notebook.stem)) is not None:
         print(f"{notebook.stem}: already done", flush=True)
-        return nbformat.read(executed, as_version=4).metadata["tiledseg"]
+        return cost
     print(f"{notebook.stem}: running", flush=True)
     partial = executed.with_name(f"{notebook.stem}.unfinished.ipynb")
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(partial, error) from error
     own = notebook_parameters(notebook)
     try:
         with Meter(children=True) as meter:
@@ -205,10 +244,20 @@ def execute(notebook: Path, run: Path, parameters: Mapping) -> dict:
     except RuntimeError as error:  # The kernel died, or did not start.
         remedy = "Most often memory ran out: close other programs, or choose smaller tiles or batches, and run it again"
         raise UserError(notebook.stem, f"its process ended early ({error})", remedy) from error
-    result.metadata["tiledseg"] = {"seconds": round(meter.seconds, 1), "peak_mb": round(meter.peak_mb)}
-    nbformat.write(result, partial)
-    os.replace(partial, executed)
-    return result.metadata["tiledseg"]
+    except OSError as error:  # Papermill writes the notebook after each cell.
+        raise _cannot_write(partial, error) from error
+    cost = {"seconds": round(meter.seconds, 1), "peak_mb": round(meter.peak_mb)}
+    result.metadata["tiledseg"] = cost
+    with atomic_path(executed) as temporary:
+        nbformat.write(result, temporary)
+    partial.unlink(missing_ok=True)
+    enter(run, notebook.stem, cost)
+    return cost
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    problem = f"cannot be written ({error.strerror or error})"
+    return UserError(path, problem, "Check permissions and disk space; the same command then goes on where it stopped")
 
 
 def html_of(notebook: Path) -> str:
@@ -246,13 +295,12 @@ def git_commit() -> str:
 
 def collect_metrics(run: Path, preset: str, seed: int, peak_rss_mb: float) -> dict:
     """Everything that other tools want to know of a run, from what the notebooks left in `<run>/results/`."""
-    data, training, comparison = (
-        read_json(run / "results" / f"{name}.json") for name in ("01_data", "03_training", "05_comparison")
-    )
+    data = read_run(run)
+    training, comparison = (read_json(run / "results" / f"{name}.json") for name in ("03_training", "05_comparison"))
     return {
         "preset": preset,
         "seed": seed,
-        "data": data,
+        "data": {"path": data["path"], "sha256": data["sha256"], "images": data["images"]},
         "training": {name: training[name] for name in ("steps", "seconds", "parameters", "best_epoch")},
         "tiled": {name: comparison["tiled"][name] for name in WAY_METRICS},
         "non_tiled": {name: comparison["non_tiled"][name] for name in WAY_METRICS},
@@ -322,8 +370,18 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
             if not pairs:
                 raise UserError(data / "split.csv", f"gives no image to {name}", "Give each split at least one image")
     parameters |= {"run_dir": str(run), "data_dir": str(data or "")}
-    prepare_run(run, {"preset": preset, "description": description, "parameters": parameters}, overwrite)
+    request = {"preset": preset, "description": description, "parameters": parameters}
+    request |= {"data": describe_data(data) if data is not None else None}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lock_folder(run))
+        prepare_run(run, request, overwrite)
+        if not (run / LOCK).exists():  # It went with the run that was replaced.
+            stack.enter_context(lock_folder(run))
+        return run_notebooks(run, preset, seed, parameters)
 
+
+def run_notebooks(run: Path, preset: str, seed: int, parameters: Mapping) -> Path:
+    """Run those notebooks of a run that are not done, write the report, and return the path of its page."""
     course = [path for path in notebooks() if path.stem not in ON_REQUEST]
     on_top = [path for path in notebooks() if parameters.get(ON_REQUEST.get(path.stem))]
     executed = {path.stem: execute(path, run, parameters) for path in course}

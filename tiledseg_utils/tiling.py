@@ -4,6 +4,8 @@ Two uses share one grid: `split` and `stitch` work on arrays (inference, tests),
 set that notebook 01 makes. Row before column, pixels as unit, throughout.
 """
 
+import csv
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +15,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .files import UserError, progress, read_csv, write_csv
+from .files import UserError, progress, read_csv, write_csv, write_json
 from .images import SPLITS, Pair, read_pair
 from .masks import read_mask
 from .pictures import read_image, write_image
+from .provenance import SOURCES, identify
 from .white_balance import balance_white
 
 MANIFEST = "manifest.csv"
+KINDS = {"tile": str, "source": str, "split": str, "row": int, "column": int, "scale": float, "foreground": float}
+KINDS |= {"weight": float, "white_balance": int}  # of the manifest's columns
 ADDED = "added"  # beside the three splits: tiles of generated images that learn along with real ones
 
 
@@ -173,9 +178,8 @@ class TileSetting:
             )
 
 
-def _tiles_of(pair: Pair, setting: TileSetting):
+def _tiles_of(pair: Pair, image: np.ndarray, mask: np.ndarray, setting: TileSetting):
     """Yield (name, image tile, mask tile, row, column, scale) of one source image."""
-    image, mask = read_pair(pair)
     image = balance_white(image) if setting.white_balance else image
     size = setting.tile_size
     if setting.reduced:
@@ -193,10 +197,11 @@ def _tiles_of(pair: Pair, setting: TileSetting):
 
 
 def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: TileSetting) -> list[dict]:
-    """Write `folder/<split>/{images,masks}/<tile>.png` and `folder/manifest.csv`.
+    """Write `folder/<split>/{images,masks}/<tile>.png`, `folder/sources.json` and `folder/manifest.csv`.
 
-    Tiles inherit the split of their source image, so no image has tiles in two splits. Masks are lossless. The manifest
-    comes last: with it, the set is complete.
+    Tiles inherit the split of their source image, so no image has tiles in two splits. Masks are lossless. The sources
+    are written with the hashes by which a model will recognise them. The manifest comes last: with it, the set is
+    complete.
 
     Args:
         splits: source images by split: train, valid, test, and perhaps `ADDED`.
@@ -208,10 +213,12 @@ def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: 
         source pixel), foreground (share of mask pixels, 0..1), weight (for sampling in training), white_balance (1 if
         the source was balanced).
     """
-    rows = []
-    sources = [(name, pair) for name, pairs in splits.items() for pair in pairs]
-    for name, pair in progress(sources, unit="image"):
-        for stem, image, mask, row, column, scale in _tiles_of(pair, setting):
+    rows, sources = [], {name: {} for name in splits}
+    (Path(folder) / MANIFEST).unlink(missing_ok=True)  # An older one would call a half-written set complete.
+    for name, pair in progress([(name, pair) for name, pairs in splits.items() for pair in pairs], unit="image"):
+        whole, whole_mask = read_pair(pair)
+        sources[name][pair.stem] = identify(pair, whole, whole_mask)
+        for stem, image, mask, row, column, scale in _tiles_of(pair, whole, whole_mask, setting):
             empty = not mask.any()
             if empty and setting.empty == "drop":
                 continue
@@ -236,6 +243,7 @@ def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: 
             total[row["source"]] += row["weight"]
         for row in rows:
             row["weight"] = round(row["weight"] / total[row["source"]], 8)
+    write_json(folder / SOURCES, sources)
     write_csv(folder / MANIFEST, rows)
     return rows
 
@@ -244,14 +252,22 @@ def read_manifest(folder: Path) -> list[dict]:
     """Read `folder/manifest.csv` with numbers as numbers.
 
     Raises:
-        UserError: there is none, because notebook 01 did not run (to its end) for this run folder.
+        UserError: there is none, because notebook 01 did not run (to its end) for this run folder, or it is damaged.
     """
     path = Path(folder) / MANIFEST
     if not path.exists():
         raise UserError(path, "the tiles are missing", "Run notebook 01_data_and_tiling for this run folder first")
-    kinds = dict.fromkeys(("row", "column", "white_balance"), int)
-    kinds |= dict.fromkeys(("scale", "foreground", "weight"), float)
-    return [{key: kinds.get(key, str)(value) for key, value in row.items()} for row in read_csv(path)]
+    try:
+        table = [{"white_balance": "0"} | row for row in read_csv(path)]  # Earlier versions did not have that column.
+        rows = [{name: kind(row[name]) for name, kind in KINDS.items()} for row in table]
+        strange = [row for row in rows if row["split"] not in (*SPLITS, ADDED) or not 0 <= row["weight"] < math.inf]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:  # ValueError: also of bytes that are no text
+        problem = f"the list of tiles is damaged ({type(error).__name__}: {error})"
+        raise UserError(path, problem, "Run notebook 01_data_and_tiling again") from error
+    if strange or not rows:
+        problem = f"the list of tiles is damaged ({strange[0] if strange else 'it has no rows'})"
+        raise UserError(path, problem, "Run notebook 01_data_and_tiling again")
+    return rows
 
 
 def read_tiles(folder: Path, rows: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:

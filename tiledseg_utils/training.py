@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from . import losses
+from . import losses, provenance
 from .augmentation import Augmentation
 from .backend import keras
 from .batches import TrainingBatches, ValidationBatches
-from .files import UserError, atomic_path, hash_file, read_json, write_csv, write_json
+from .files import UserError, atomic_path, hash_file, read_record, write_csv, write_json
 from .inference import predict_reduced, predict_tiled
 from .memory import release_freed_memory
 from .models import build_model
+from .models.inputs import remember_images
 from .pictures import write_image
 from .receptive_field import receptive_field
 from .tiling import MANIFEST, read_manifest
@@ -158,13 +159,30 @@ class RunState(keras.callbacks.Callback):
         self.path = folder / "state.json"
         self.state = {"request": request, "epoch": 0, "best_epoch": 0, "finished": False, "counts": [], "history": []}
         if self.path.exists():
-            self.state = read_json(self.path)
+            self.state = self.read_state()
             if self.state["request"] != request:
                 raise UserError(
                     self.path,
                     "belongs to a training with other settings or tiles",
                     "Use another run folder, or delete this file",
                 )
+
+    def read_state(self) -> dict:
+        """The state that an earlier call left.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        remedy = f"Delete {self.folder} to train anew"
+        state = read_record(self.path, self.state, remedy)
+        needed = {"epoch", "seconds", "val_loss"}
+        rows = [row for row in state["history"] if isinstance(row, dict) and needed <= row.keys()]
+        in_order = [row["epoch"] for row in rows] == list(range(1, state["epoch"] + 1))
+        is_whole = len(rows) == len(state["history"]) and all(isinstance(counts, dict) for counts in state["counts"])
+        if not (in_order and is_whole and 0 <= state["best_epoch"] <= state["epoch"]):
+            problem = f"is damaged (epoch {state['epoch']}, best {state['best_epoch']}, {len(rows)} in its history)"
+            raise UserError(self.path, problem, remedy)
+        return state
 
     def model_path(self, epoch: int) -> Path:
         """Where the model of `epoch` (counted from 1) is kept, as long as it is one of the last or the best."""
@@ -338,6 +356,9 @@ def train(
         counting.append(reducer)
     request = {"model": model, "model_settings": model_settings, "augmentation": augmentation, "seed": seed}
     request |= {"training": asdict(setting), "tiles": hash_file(tiles / MANIFEST)}
+    learnt_from = provenance.learnt_from(tiles)
+    if learnt_from is not None:
+        request |= {"sources": hash_file(tiles / provenance.SOURCES)}
     request = json.loads(json.dumps(request))  # As it will be read back.
     run_state = RunState(run / "training", batches, counting, max(1, setting.average_epochs), request)
     state = run_state.state
@@ -349,6 +370,7 @@ def train(
         network = _load_checkpoint(run_state.model_path(state["epoch"]), network)
     else:
         compile_model(network, setting)
+    remember_images(network, learnt_from)
     tile_size = batches.images.shape[1]
     alignment = receptive_field(network).alignment
     if tile_size % alignment:
@@ -374,6 +396,7 @@ def train(
     if setting.precision != "float32":  # bfloat16 is slow on CPUs, and too coarse for tiles to agree in.
         weights, predictor = predictor.get_weights(), build_model(model, settings, balanced)
         predictor.set_weights(weights)
+    remember_images(predictor, learnt_from)
     with atomic_path(run / "model.keras") as temporary:
         predictor.save(temporary)
     return {

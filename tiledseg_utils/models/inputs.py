@@ -1,21 +1,32 @@
 """What models do first with their pixels, so that no caller can feed a trained model the wrong colours.
 
 Balancing the white is not among it, as a model sees tiles and the white belongs to the whole image. But models remember
-whether their training images were balanced (`expects_white_balance`), and `inference` does it for those.
+whether their training images were balanced (`expects_white_balance`), and `inference` does it for those. They also
+remember which images these were (`images_learnt_from`).
 """
+
+import json
 
 from ..backend import keras, layers, ops
 
 
 class _Input(layers.Layer):
-    """`white_balance`: whether the pixels come from images that `white_balance.balance_white` went over."""
+    """What a model remembers of the images that it was trained on, beside what it does with their pixels.
 
-    def __init__(self, white_balance: bool = False, **kwargs):
+    Args:
+        white_balance: whether they come from images that `white_balance.balance_white` went over.
+        learnt_from: which they were, see `provenance.learnt_from`; None where nobody has said.
+    """
+
+    def __init__(self, white_balance: bool = False, learnt_from: dict | None = None, **kwargs):
         super().__init__(**kwargs)
         self.white_balance = white_balance
+        self.learnt_from = json.dumps(learnt_from)  # As text, since Keras would look for layers in a dictionary.
 
     def get_config(self):
-        return {**super().get_config(), "white_balance": self.white_balance}
+        learnt_from = json.loads(self.learnt_from)
+        known = {} if learnt_from is None else {"learnt_from": learnt_from}
+        return {**super().get_config(), "white_balance": self.white_balance, **known}
 
     def compute_output_spec(self, inputs):
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
@@ -81,8 +92,30 @@ def remember_white_balance(model: keras.Model) -> None:
     Raises:
         ValueError: it begins with another layer than those of this module, and so has no place for it.
     """
-    inputs = [layer for layer in model.layers if isinstance(layer, _Input)]
+    inputs = _inputs(model)
     if not inputs:
         raise ValueError("white_balance: the network does not begin with ColorInput or ImageNetInput.")
     for layer in inputs:
         layer.white_balance = True
+
+
+def images_learnt_from(model: keras.Model) -> dict | None:
+    """What a model says of the images that it was trained on (see `provenance.learnt_from`); None if it does not."""
+    for layer in _inputs(model):
+        known = json.loads(layer.learnt_from)
+        if isinstance(known, dict) and all(isinstance(known.get(split), dict) for split in ("train", "valid")):
+            return known
+    return None
+
+
+def remember_images(model: keras.Model, learnt_from: dict | None) -> None:
+    """Have a model remember which images it was trained on, wherever it is saved, loaded and copied to.
+
+    A model without a layer of this module has no place for it, and counts as one that does not know.
+    """
+    for layer in _inputs(model):
+        layer.learnt_from = json.dumps(learnt_from)
+
+
+def _inputs(model: keras.Model) -> list[_Input]:
+    return [layer for layer in model.layers if isinstance(layer, _Input)]

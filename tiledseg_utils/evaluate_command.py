@@ -1,0 +1,62 @@
+"""The command `evaluate`: scores of a model, told apart by whether it learnt from the images."""
+
+from .console import print_table
+from .files import UserError, progress
+from .predict_command import foreground, predictor
+
+
+def choose_pairs(arguments, pairs: list, seen: dict[str, str]) -> list:
+    """The images that `evaluate` scores, of all `pairs` of a folder; `seen` as `provenance.seen_by` returns it."""
+    from .images import split_pairs
+
+    known = "unknown" not in seen.values()
+    if arguments.split == "all":
+        return pairs
+    if arguments.split == "unseen" and known:
+        unseen = [pair for pair in pairs if seen[pair.stem] == "no"]
+        if not unseen:
+            problem = f"the model learnt from all {len(pairs)} images, so that their scores say nothing about others"
+            raise UserError(arguments.data, problem, "Give other images, or score these with --split all")
+        train, valid = (list(seen.values()).count(name) for name in ("train", "valid"))
+        if train or valid:
+            print(f"left out of {len(pairs)} images: {train} that the model was trained on, {valid} it was chosen by")
+        return unseen
+    split = "test" if arguments.split == "unseen" else arguments.split
+    if not known:
+        print(f"which images the model learnt from is unknown: its file does not say. Scored is the split {split}")
+    chosen = split_pairs(pairs, arguments.data, arguments.seed)[split]
+    if not chosen:
+        raise UserError(arguments.data, f"has no images in the split {split}", "Choose another --split")
+    return chosen
+
+
+def print_summary(counts: dict, what: str) -> None:
+    """A line with the Dice of some images together."""
+    from .evaluation import summarize
+
+    dice = summarize(counts)["dice"]
+    summary = ", ".join(f"{kind} {dice[kind]:.3f}" for kind in ("mean", "median", "pooled"))
+    print(f"tiled Dice of {what}: {summary}")
+
+
+def evaluate(arguments) -> None:
+    from .evaluation import score_images, score_rows
+    from .images import find_pairs
+    from .inference import load_model
+    from .models.inputs import images_learnt_from
+    from .provenance import seen_by
+
+    kept = foreground(arguments)
+    pairs = find_pairs(arguments.data)
+    model = load_model(arguments.model)
+    seen = seen_by(images_learnt_from(model), pairs)
+    pairs = choose_pairs(arguments, pairs, seen)
+    _, counts = score_images(predictor(model, arguments), progress(pairs, unit="image"), **kept)
+    print_table([{"stem": row["stem"], "seen": seen[row["stem"]], **row} for row in score_rows(counts)])
+    print_summary(counts, f"{len(pairs)} image{'s' if len(pairs) > 1 else ''}")
+    unseen = {stem: count for stem, count in counts.items() if seen[stem] == "no"}
+    known = [stem for stem in counts if seen[stem] in ("train", "valid")]
+    if known and unseen:
+        print_summary(unseen, f"the {len(unseen)} of them that the model never saw")
+    elif known:
+        print("the model learnt from all of them: their scores say nothing about others")
