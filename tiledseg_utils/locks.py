@@ -112,7 +112,8 @@ def _holder(path: Path) -> dict:
         entry = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return entry if isinstance(entry, dict) else {}
+    is_whole = isinstance(entry, dict) and isinstance(entry.get("pid"), int) and isinstance(entry.get("host"), str)
+    return entry if is_whole else {}
 
 
 def _lives(holder: dict) -> bool:
