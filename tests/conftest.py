@@ -1,9 +1,20 @@
 """What several test files share: a tiny data folder and a tiny tile set."""
 
+import os
+
 import numpy as np
 import pytest
 
 from tiledseg_utils import images, synthetic, tiling
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk():
+    """Only a power cut would show it; tests that look at the order of writing put calls of their own in place."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(os, "sync", lambda: None, raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

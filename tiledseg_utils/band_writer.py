@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from .files import UserError
+from .files import UserError, make_folder, rename_durably
 
 try:
     import fcntl
@@ -63,7 +63,7 @@ class BandWriter:
         with self._telling(), contextlib.ExitStack() as stack:
             if self.path.exists() and not overwrite:
                 raise UserError(path, "exists already", "Give another name, or allow to overwrite it")
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             self._working.touch()
             self._file = stack.enter_context(self._working.open("r+b", buffering=0))
             self._lock()
@@ -117,12 +117,12 @@ class BandWriter:
         with self._telling():
             if self.path.suffix.lower() == ".npy":
                 self.close()
-                os.replace(self._working, self.path)
+                rename_durably(self._working, self.path)
             else:
                 with self._new.open("wb") as file:
                     self._write_tiff(file)
                     _sync(file)
-                os.replace(self._new, self.path)
+                rename_durably(self._new, self.path)
                 self.close()
                 self._working.unlink()
             self._progress.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import difflib
+import errno
 import hashlib
 import inspect
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from .leftovers import remove_leftovers_once, temporary_name
 from .text import escape_cell, printable, printable_lines, unescape_cell
 
 
@@ -85,22 +87,66 @@ def setting_from(cls, values: Mapping, where: str):
     return cls(**values)
 
 
+def sync_file(path: Path) -> None:
+    """Return once the bytes of a file are on the disk, and not only in the memory of the system."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Return once the names in a folder are on the disk; at once where the system does not offer it, as on Windows."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, and bring their names to the disk."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_folder(each.parent)
+
+
+def rename_durably(temporary: Path, path: Path) -> None:
+    """Give a file that is on the disk its name, in place of what had it, so that it has it after a power cut, too."""
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its name only if the block succeeds.
 
     A reader, or a run that starts again after a crash, therefore sees the old file, the new file or none, but
-    never half of one. The temporary name keeps the suffix, because Keras and Matplotlib choose formats by it.
+    never half of one; nor does it after a power cut, because the bytes are on the disk before the name is. The
+    temporary name keeps the suffix, because Keras and Matplotlib choose formats by it. What dead processes left behind
+    under such names is removed when a process first writes into a folder (`leftovers`).
+
+    Args:
+        path: the file to be; its folder is made if missing.
+        sync: False for one of many small files that count only together, before a `sync_disks` for all of them.
 
     Raises:
         UserError: the folder cannot be made or written to, or the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = temporary_name(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
+        remove_leftovers_once(path.parent.absolute())
         yield temporary
-        os.replace(temporary, path)
+        if sync:
+            sync_file(temporary)
+            rename_durably(temporary, path)
+        else:
+            os.replace(temporary, path)
     except OSError as error:
         raise UserError(
             path, f"cannot be written ({error.strerror or error})", "Check permissions and disk space"
@@ -108,6 +154,31 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # Nothing to clean up, or no folder to look into.
             temporary.unlink()
+
+
+def sync_disks() -> None:
+    """Return once all that was written is on the disks, where the system offers it (Windows does not)."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a folder to a hidden one beside it, from where it can be deleted in peace, and return that.
+
+    Killed while it is deleted, the rest is not taken for the folder; `remove_leftovers` of the folder above removes it.
+
+    Raises:
+        UserError: it cannot be renamed.
+    """
+    folder = Path(folder)
+    aside = temporary_name(folder)
+    try:
+        os.utime(folder)  # Or it would look older than this process, which is how leftovers are told.
+        rename_durably(folder, aside)
+    except OSError as error:
+        problem = f"cannot be replaced ({error.strerror or error})"
+        raise UserError(folder, problem, "Close what uses it, or choose another folder") from error
+    return aside
 
 
 def progress(items: Iterable | None = None, unit: str = "", **more) -> tqdm:

@@ -185,11 +185,11 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     return to_rgb(decode(Path(path)))[0]
 
 
-def write_image(path: str | os.PathLike, array: np.ndarray) -> None:
+def write_image(path: str | os.PathLike, array: np.ndarray, sync: bool = True) -> None:
     """Write an array without loss as PNG or TIFF, by the suffix of `path`; the file is complete or absent.
 
     uint8 `(H, W)` or `(H, W, 3)` RGB is written as it is, bool `(H, W)` as 0 and 255, and labels `(H, W)` of any other
-    integer type as uint16 (PNG) or int32 (TIFF).
+    integer type as uint16 (PNG) or int32 (TIFF). `sync` is that of `files.atomic_path`.
 
     Raises:
         UserError: another suffix, shape or type, labels out of range, or a folder that cannot be written to.
@@ -209,7 +209,7 @@ def write_image(path: str | os.PathLike, array: np.ndarray) -> None:
             remedy = "Number objects from 1" + ", or use .tif for labels above 65535" * is_png
             raise UserError(path, f"cannot hold labels from {array.min()} to {array.max()}", remedy)
         array = array.astype(dtype)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, sync) as temporary:
         if is_png:
             array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR) if is_color else array
             temporary.write_bytes(cv2.imencode(".png", array, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .files import UserError, progress, read_csv, write_csv, write_json
+from .files import UserError, progress, read_csv, sync_disks, write_csv, write_json
 from .images import SPLITS, Pair, read_pair
 from .masks import read_mask
 from .pictures import read_image, write_image
@@ -222,8 +222,8 @@ def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: 
             empty = not mask.any()
             if empty and setting.empty == "drop":
                 continue
-            write_image(folder / name / "images" / f"{stem}.png", image)
-            write_image(folder / name / "masks" / f"{stem}.png", mask)
+            write_image(folder / name / "images" / f"{stem}.png", image, sync=False)
+            write_image(folder / name / "masks" / f"{stem}.png", mask, sync=False)
             rows.append(
                 {
                     "tile": stem,
@@ -243,6 +243,7 @@ def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: 
             total[row["source"]] += row["weight"]
         for row in rows:
             row["weight"] = round(row["weight"] / total[row["source"]], 8)
+    sync_disks()  # Once, before the manifest says that the thousands of tiles are there.
     write_json(folder / SOURCES, sources)
     write_csv(folder / MANIFEST, rows)
     return rows
