@@ -243,15 +243,42 @@ def test_previews_show_whole_and_tiled_after_every_epoch(tile_set, tmp_path, rng
     assert [read_image(preview.path(epoch)).shape for epoch in (1, 2)] == [(90, 220, 3)] * 2
 
 
-def test_long_epochs_report_in_between(capsys):
+class Clock:
+    """Stands for `time`: each step tells how long it takes."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+def epoch_lines(capsys, monkeypatch, lines, epoch: int, train_steps: list, test_steps: list) -> list[str]:
+    """What is printed in an epoch whose steps take so many seconds."""
+    clock = Clock()
+    monkeypatch.setattr(training, "time", clock)
+    lines.set_params({"epochs": 3, "steps": len(train_steps)})
+    lines.on_epoch_begin(epoch)
+    for kind, steps in (("train", train_steps), ("test", test_steps)):
+        for batch, seconds in enumerate(steps):
+            getattr(lines, f"on_{kind}_batch_begin")(batch)
+            clock.now += seconds
+            getattr(lines, f"on_{kind}_batch_end")(batch)
+    lines.on_epoch_end(epoch, {"loss": 0.5})
+    return capsys.readouterr().out.splitlines()
+
+
+def test_what_is_left_does_not_count_compiling(capsys, monkeypatch):
     lines = training.ProgressLines()
-    lines.set_params({"epochs": 2, "steps": 10})
-    lines.on_epoch_begin(0)
-    lines.on_train_batch_end(3)
-    assert capsys.readouterr().out == ""
-    lines.spoken -= 31
-    lines.on_train_batch_end(4)
-    assert "step 5/10, 0 s left in this epoch" in capsys.readouterr().out
+    first = epoch_lines(capsys, monkeypatch, lines, 0, [120, 10, 10, 10, 10, 10], [30, 5])
+    assert first == [
+        "compiling ...",
+        "  step 2/6, 40 s left in this epoch",
+        "  step 6/6, 0 s left in this epoch",
+        "epoch 1/3  205 s  loss 0.5000  <= 2.2 min left",  # 2 x (50 + 5) x 6/5 s
+    ]
+    second = epoch_lines(capsys, monkeypatch, lines, 1, [10] * 6, [5, 5])
+    assert second == ["  step 4/6, 20 s left in this epoch", "epoch 2/3  70 s  loss 0.5000  <= 1.2 min left"]
 
 
 @pytest.mark.parametrize(

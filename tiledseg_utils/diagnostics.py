@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from .backend import keras
-from .evaluation import Meter, Predict, count_pixels
+from .evaluation import NOT_MEASURABLE, Meter, Predict, count_pixels
 from .inference import as_trained, predict_batches, predict_maps, predict_plan, predict_reduced, predict_whole
 from .planning import Plan, blended_plan, make_plan
 from .receptive_field import receptive_field
@@ -82,8 +82,9 @@ def measure_ways(
         threshold: of the probability.
 
     Returns:
-        a row for each way: `Dice` and `seam score` (mean over the images), `largest difference` of any pixel from the
-        first way, `seconds` of predicting all, `added MB` at most; and the probabilities of the first image by way.
+        a row for each way: `Dice` (mean over the images), `seam score` (mean over those with junctions, or
+        `NOT_MEASURABLE`), `largest difference` of any pixel from the first way, `seconds` of predicting all, `added MB`
+        at most; and the probabilities of the first image by way.
     """
     found = {way: [] for way in ways}
     first_maps = {}
@@ -102,7 +103,9 @@ def measure_ways(
     rows = []
     for way, values in found.items():
         dice, seam, difference, seconds, added = np.array(values, float).T
-        scores = {"Dice": float(dice.mean()), "seam score": float(seam.mean()), "largest difference": difference.max()}
+        seams = seam[np.isfinite(seam)]
+        scores = {"Dice": float(dice.mean()), "seam score": float(seams.mean()) if seams.size else NOT_MEASURABLE}
+        scores["largest difference"] = float(difference.max())
         costs = {"seconds": round(float(seconds.sum()), 2), "added MB": round(float(added.max()))}
         rows.append({"way": way} | scores | costs)
     return rows, first_maps

@@ -19,6 +19,9 @@ from .memory import release_freed_memory
 
 SCORES = ("dice", "iou", "precision", "recall")
 
+NOT_MEASURABLE = "not measurable: one tile"
+"""What stands in a table for the seams of images that are a single tile."""
+
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """From an image (H, W, 3) uint8 RGB to its foreground probability (H, W) float32."""

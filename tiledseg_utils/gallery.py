@@ -97,7 +97,8 @@ class Gallery:
     def cost(self, pitfall: str, unit: str, more: Mapping, less: Mapping, mend: str) -> plots.Claim:
         """Enter by how much one score exceeds another, on average over the images (or other repetitions).
 
-        The claim holds if it does, and no part of the interval is below zero.
+        The claim holds if it does, and no part of the interval is below zero. Without any score there is no entry, and
+        nothing to claim.
 
         Args:
             pitfall: its name.
@@ -105,6 +106,8 @@ class Gallery:
             more, less: both scores by image.
             mend: in words, without a full stop.
         """
+        if not more:
+            return plots.Claim(f"{pitfall}: the images have too few tiles.", None)
         found = paired_difference(more, less, self.seed)
         low, high = found["ci95"]
         row = {"pitfall": pitfall, "cost": found["mean"], "unit": unit, "low": low, "high": high, "mend": mend}

@@ -3,18 +3,25 @@
 import base64
 import html
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from .evaluation import Counts
+from .evaluation import NOT_MEASURABLE, Counts
 from .files import atomic_path, write_json
 from .planning import Plan
+from .text import printable
 from .tiling import reduce_image, splits_in
+
+# The same figures for everyone, whatever a matplotlibrc says; and a dollar sign in a name begins no formula.
+matplotlib.rcdefaults()
+matplotlib.rcParams["text.parse_math"] = False
 
 MISSED = (0, 114, 178)  # blue
 INVENTED = (213, 94, 0)  # vermilion
@@ -74,7 +81,7 @@ def picture_grid(
         ax.set_axis_off()
     for ax, (title, picture) in zip(axes, pictures.items(), strict=False):
         ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
-        ax.set_title(title, fontsize=9)
+        ax.set_title(printable(title), fontsize=9)
     if errors:
         names = {"found": FOUND, "missed": MISSED, "invented": INVENTED}
         handles = [Patch(color=np.array(color) / 255, label=name) for name, color in names.items()]
@@ -269,7 +276,8 @@ def cost_intervals(rows: Sequence[Mapping]) -> Figure:
         ax.set(yticks=range(len(found)), yticklabels=[row["pitfall"] for row in found], ylim=(len(found) - 0.4, -0.6))
         ax.set(xlabel=f"cost, {kind}")
         first, last = min(0, ax.dataLim.x0), ax.dataLim.x1
-        ax.set_xlim(first - 0.02 * (last - first), last + 0.45 * (last - first))
+        width = last - first or 1
+        ax.set_xlim(first - 0.02 * width, last + 0.45 * width)
     return figure
 
 
@@ -283,8 +291,9 @@ class Table:
         def cell(value, tag="td"):
             digits = ".4g" if isinstance(value, float) and (abs(value) >= 0.001 or value == 0) else ".1e"
             text = format(value, digits) if isinstance(value, float) else str(value)
+            text = "not measurable" if text == "nan" else text
             align = "left" if isinstance(value, str) else "right"
-            return f"<{tag} style='text-align:{align}'>{html.escape(text)}</{tag}>"
+            return f"<{tag} style='text-align:{align}'>{html.escape(printable(text))}</{tag}>"
 
         head = "".join(cell(str(name), "th") for name in self.rows[0])
         body = "".join(f"<tr>{''.join(cell(value) for value in row.values())}</tr>" for row in self.rows)
@@ -292,13 +301,14 @@ class Table:
 
 
 class Claim:
-    """A sentence of the course beside what this run has to say about it."""
+    """A sentence of the course beside what this run has to say about it; `holds` is None where it says nothing."""
 
-    def __init__(self, sentence: str, holds: bool):
-        self.sentence, self.holds = sentence, bool(holds)
+    def __init__(self, sentence: str, holds: bool | None):
+        self.sentence, self.holds = sentence, None if holds is None else bool(holds)
 
     def _repr_markdown_(self):
-        return f"**{'✔ As expected' if self.holds else '✘ Not so in this run'}:** {self.sentence}"
+        verdict = {True: "✔ As expected", False: "✘ Not so in this run", None: "Not measurable in this run"}
+        return f"**{verdict[self.holds]}:** {self.sentence}"
 
 
 def ladder_claims(rows: Sequence[Mapping]) -> list[Claim]:
@@ -312,11 +322,15 @@ def ladder_claims(rows: Sequence[Mapping]) -> list[Claim]:
         ]
     beside, blended, plain, turned = (found[n] for n in ("side by side", "blended", "whole image", "8 symmetries"))
     seams = beside["seam score"], blended["seam score"]
+    if NOT_MEASURABLE in seams:
+        seam_claim = Claim("Each image is one tile, so there are no seams.", None)
+    else:
+        seam_claim = Claim("Seam score side by side {:.2f}, blended {:.2f}.".format(*seams), seams[0] > seams[1])
     gain, cost = turned["Dice"] - plain["Dice"], turned["seconds"] / plain["seconds"]
     symmetries = f"The eight symmetries change the mean Dice by {gain:+.4f}, for {cost:.1f} times the seconds."
     return [
         *claims,
-        Claim("Seam score side by side {:.2f}, blended {:.2f}.".format(*seams), seams[0] > seams[1]),
+        seam_claim,
         Claim(symmetries, gain > 0),
     ]
 
@@ -352,8 +366,11 @@ def choices(rows: Sequence[Mapping]) -> Table:
 def disagreement_pictures(disagreement: np.ndarray, error: np.ndarray) -> tuple[dict[str, np.ndarray], Claim]:
     """The `magnitudes` of `diagnostics.disagreement_map` and of the errors there, (H, W), and how they go together."""
     shared, seen, true = disagreement > 0, magnitudes(disagreement), magnitudes(error)
-    related = np.corrcoef(seen[shared], true[shared])[0, 1]
-    claim = Claim(f"The orders of magnitude of disagreement and error correlate by {related:.2f}.", related > 0.5)
+    if all(len(np.unique(values[shared])) > 1 for values in (seen, true)):
+        related = np.corrcoef(seen[shared], true[shared])[0, 1]
+        claim = Claim(f"The orders of magnitude of disagreement and error correlate by {related:.2f}.", related > 0.5)
+    else:
+        claim = Claim("No pixel lies in two tiles that disagree, so there is nothing to correlate.", None)
     return {"disagreement of tiles": seen, "difference from the whole image": true * shared}, claim
 
 
@@ -389,8 +406,10 @@ class Album:
 
     def show(self, name: str, caption: str, figure: Figure) -> Picture:
         """Write a figure as `<name>.png`, its caption as `<name>.json`, and return it for the notebook to show."""
-        path = self.folder / f"{name}.png"
-        with atomic_path(path) as temporary:
+        path, caption = self.folder / f"{name}.png", printable(caption)
+        with atomic_path(path) as temporary, warnings.catch_warnings():
+            # Signs that the font lacks appear as boxes.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
             figure.savefig(temporary, dpi=110)
         write_json(path.with_suffix(".json"), {"caption": caption})
         return Picture(path, caption)

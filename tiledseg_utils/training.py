@@ -229,24 +229,54 @@ class RunState(keras.callbacks.Callback):
 
 
 class ProgressLines(keras.callbacks.Callback):
-    """One line per epoch, and one per half minute in long epochs: readable in a terminal, a notebook and a log file."""
+    """One line per epoch, and one per half minute in long epochs: readable in a terminal, a notebook and a log file.
+
+    The first step, and the first of the validation, compile the program, for up to minutes. That is announced, and what
+    is said to be left does not count it.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.compiled = set()  # Of "training" and "validation", those whose first step is over.
+
+    def _begin_step(self) -> None:
+        self.step_began = time.perf_counter()
+
+    def _end_step(self, kind: str) -> None:
+        if kind not in self.compiled:
+            self.compiled.add(kind)
+            self.compiling += time.perf_counter() - self.step_began
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.started = epoch + 1, time.perf_counter()
-        self.spoken = self.started
+        self.spoken, self.compiling = self.started, 0.0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if "training" not in self.compiled:
+            print("compiling ...", flush=True)
+        self._begin_step()
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self._begin_step()
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._end_step("validation")
 
     def on_train_batch_end(self, batch, logs=None):
-        now = time.perf_counter()
-        if now - self.spoken > 30:
+        self._end_step("training")
+        now, steps, done = time.perf_counter(), self.params["steps"], batch + 1
+        counted = done - (self.compiling > 0)
+        if now - self.spoken > 30 and counted:
             self.spoken = now
-            left = (now - self.started) / (batch + 1) * (self.params["steps"] - batch - 1)
-            print(f"  step {batch + 1}/{self.params['steps']}, {left:.0f} s left in this epoch", flush=True)
+            left = (now - self.started - self.compiling) / counted * (steps - done)
+            print(f"  step {done}/{steps}, {left:.0f} s left in this epoch", flush=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        seconds = time.perf_counter() - self.started
+        seconds, steps = time.perf_counter() - self.started, self.params["steps"]
         names = ("loss", "val_loss", "val_dice_coefficient")
         scores = "  ".join(f"{name} {logs[name]:.4f}" for name in names if name in logs)
-        left = seconds * (self.params["epochs"] - self.epoch) / 60
+        usual = (seconds - self.compiling) * steps / max(1, steps - 1) if self.compiling else seconds
+        left = usual * (self.params["epochs"] - self.epoch) / 60
         print(
             f"epoch {self.epoch}/{self.params['epochs']}  {seconds:.0f} s  {scores}  <= {left:.1f} min left", flush=True
         )
