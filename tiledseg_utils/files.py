@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import json
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,12 +39,26 @@ class UserError(ValueError):
         super().__init__(f"{shown}: {self.problem}. {self.remedy}.")
 
 
+def require_file(path: str | os.PathLike) -> None:
+    """Raise a UserError for what is no ordinary file: reading a pipe would wait, reading a device never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(path, f"cannot be opened ({reason})", "Check its name and permissions") from error
+    if stat.S_ISDIR(mode):
+        raise UserError(path, "cannot be opened (Is a directory)", "Check its name and permissions")
+    if not stat.S_ISREG(mode):
+        raise UserError(path, "is a pipe, a device or a socket, not a file", "Give an ordinary file")
+
+
 def read_bytes(path: str | os.PathLike) -> bytes:
     """Read a file.
 
     Raises:
-        UserError: it cannot be opened.
+        UserError: it cannot be opened, or is no ordinary file.
     """
+    require_file(path)
     try:
         return Path(path).read_bytes()
     except OSError as error:

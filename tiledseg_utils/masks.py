@@ -17,7 +17,10 @@ JPEG_GREY_LIMIT = 0.08  # share of 32-223. 24 real masks: 0; small cells at qual
 
 def to_mask(path: Path, stored: Stored) -> tuple[np.ndarray, list[str]]:
     """Apply the rules of `read_labels`: bool for a binary mask, int32 for labels; also return notes for the user."""
-    pixels, notes = stored.pixels[..., 0], []
+    if stored.white_is_zero:
+        problem = "is stored as WhiteIsZero, so that 0 is the background for some programs and the objects for others"
+        raise UserError(path, problem, "Save the mask as PNG, or as BlackIsZero: background 0, objects 255")
+    pixels, notes = stored.pixels[..., 0], list(stored.notes)
     low, high = int(pixels.min()), int(pixels.max())
     if any((stored.pixels[..., index] != pixels).any() for index in range(1, stored.pixels.shape[2])):
         raise UserError(path, "is a coloured picture, not a mask", "Save the mask in grey, background 0, objects 255")
@@ -31,11 +34,11 @@ def to_mask(path: Path, stored: Stored) -> tuple[np.ndarray, list[str]]:
         if 0 < high <= 127:
             remedy = "JPEG ruins labels and 0/1 masks: save the mask from its source as PNG"
             raise UserError(path, f"is a JPEG mask whose brightest pixel is only {high} of 255", remedy)
-        mask, notes = pixels > 127, ["JPEG mask, thresholded at 127"]
+        mask, notes = pixels > 127, [*notes, "JPEG mask, thresholded at 127"]
     elif ((pixels == low) | (pixels == high)).all():
         mask = (pixels == high) & (high > 0)
     elif _forms_areas(pixels, high):
-        return pixels.astype(np.int32), ["instance labels"]
+        return pixels.astype(np.int32), [*notes, "instance labels"]
     else:
         remedy = f"Threshold it at {high // 2} and save 0 and 255, or save instance labels; never smooth or blur them"
         raise UserError(path, "has shades between background and foreground, as a blurred mask has", remedy)

@@ -1,23 +1,25 @@
 """Pictures: PNG, JPEG, TIFF and BMP files in, arrays out, and a sentence for the user where that cannot be done.
 
 Whatever the file is, the other modules see `(H, W, 3)` uint8 RGB. A file's format is told by its first bytes, not by
-its name. Pixels are taken as stored: an orientation tag (EXIF) is not applied.
+its name. Every property of a file (its colours, depth, compression, layout) is either converted right or refused by
+name; `data/README.md` lists the rules. Pixels are taken as stored: an orientation tag is not applied, but told.
 """
 
 import contextlib
 import io
 import logging
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import cv2
 import numpy as np
 import tifffile
 
+from .bitmaps import read_bitmap
 from .files import UserError, atomic_path, read_bytes
+from .orientation import orientation_note, warn_of_orientation
+from .tiff_rows import TiffRows
 
 SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
 SIGNATURES |= dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF")
@@ -33,7 +35,9 @@ class Stored:
     """What a file holds: integers `(H, W, 1)` or `(H, W, 3)` RGB, and its count of channels before any were dropped.
 
     Masks also need what images drop: `alpha`, `(H, W)`, the transparency if there is one, and `indices`, `(H, W)`, the
-    stored numbers of a file with a colour table, whose colours `pixels` has.
+    stored numbers of a file with a table of colours that are not all grey. `is_jpeg` says that it was compressed with
+    loss, `white_is_zero` that it was stored as a negative, which `pixels` is not, and `orientation` is the tag, 1 to 8,
+    which is not applied. `notes` tell the user what was done to the file.
     """
 
     pixels: np.ndarray
@@ -41,6 +45,9 @@ class Stored:
     is_jpeg: bool
     alpha: np.ndarray | None = None
     indices: np.ndarray | None = None
+    white_is_zero: bool = False
+    orientation: int = 1
+    notes: tuple[str, ...] = ()
 
 
 def decode(path: Path, data: bytes | None = None) -> Stored:
@@ -55,88 +62,49 @@ def decode(path: Path, data: bytes | None = None) -> Stored:
         raise UserError(path, "is an empty file", "Copy it again from its source")
     if kind is None:
         raise UserError(path, "is not a PNG, JPEG, TIFF or BMP image, whatever its name says", "Save it as PNG")
-    # OpenCV may fill the missing part of a cut JPEG with grey and say nothing. Inside a scan 0xFF is escaped, so the
-    # last end marker (D9) precedes the last scan marker (DA) only in a cut file, whatever thumbnails it holds.
-    jpeg_is_cut = kind == "JPEG" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    if jpeg_is_cut or (kind == "PNG" and b"IEND\xaeB`\x82" not in data):
-        raise UserError(path, f"is a {kind} file that is cut short", "Copy or download it again")
-    pixels, is_jpeg = _decode_tiff(path, data) if kind == "TIFF" else (_decode_cv2(path, data, kind), kind == "JPEG")
-    if pixels.dtype.kind not in "iu":
-        nan = ", some of them not a number (NaN)" if np.isnan(pixels).any() else ""
-        remedy = "Scale an image to 0-255 and save it as 8-bit; threshold a mask and save 0 and 255"
-        raise UserError(path, f"holds decimal numbers ({pixels.dtype.name}){nan}", remedy)
+    return _decode_tiff(path, data) if kind == "TIFF" else _decode_bitmap(path, data, kind)
+
+
+def _decode_bitmap(path: Path, data: bytes, kind: str) -> Stored:
+    bitmap = read_bitmap(path, data, kind)
+    pixels, orientation, notes = bitmap.pixels, bitmap.orientation, tuple(orientation_note(bitmap.orientation))
+    if bitmap.table is not None:
+        alpha = None
+        if len(bitmap.table_alpha):
+            alpha = np.full(256, 255, np.uint8)
+            alpha[: len(bitmap.table_alpha)] = bitmap.table_alpha
+            alpha = alpha[pixels]
+        colours, indices = _look_up(path, pixels, bitmap.table)
+        return Stored(colours, 3, False, alpha, indices, False, orientation, notes)
     pixels = np.atleast_3d(pixels)
     channels = pixels.shape[2]
     alpha = pixels[..., -1] if channels in (2, 4) else None
-    return Stored(pixels[..., : 3 if channels >= 3 else 1], channels, is_jpeg, alpha)
+    used = 3 if channels >= 3 else 1
+    return Stored(pixels[..., :used], channels, kind == "JPEG", alpha, None, False, orientation, notes)
 
 
-def _decode_cv2(path: Path, data: bytes, kind: str) -> np.ndarray:
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if pixels is not None and pixels.ndim == 3:
-            pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-    except cv2.error:
-        pixels = None
-    if pixels is None:
-        raise UserError(path, f"is cut short, damaged, or a rare kind of {kind}", "Copy it again, or save it as PNG")
-    return pixels
+def _decode_tiff(path: Path, data: bytes) -> Stored:
+    with contextlib.closing(TiffRows(path, io.BytesIO(data))) as rows:
+        about = (rows.white_is_zero, rows.orientation, tuple(rows.notes))
+        if rows.palette is not None:
+            colours, indices = _look_up(path, rows.read_channel(0), rows.palette)
+            return Stored(colours, 3, False, rows.alpha(), indices, *about)
+        pixels = rows.read_all()
+        if pixels.dtype.kind not in "iu":
+            nan = ", some of them not a number (NaN)" if np.isnan(pixels).any() else ""
+            remedy = "Scale an image to 0-255 and save it as 8-bit; threshold a mask and save 0 and 255"
+            raise UserError(path, f"holds decimal numbers ({pixels.dtype.name}){nan}", remedy)
+        return Stored(pixels, rows.channels, rows.is_lossy, rows.alpha(), None, *about)
 
 
-def open_tiff(path: Path, source: str | os.PathLike | BinaryIO) -> tifffile.TiffFile:
-    """Open a TIFF of one page, whose bytes are all there; only its tags are read.
-
-    Args:
-        path: the name for errors.
-        source: the file, or its content.
-
-    Raises:
-        UserError: the file is cut, damaged, or a stack of several pages.
-    """
-    try:
-        with contextlib.ExitStack() as stack:
-            file = stack.enter_context(tifffile.TiffFile(source))
-            page, series = file.pages.first, file.series[0]
-            count = sum(not each.is_reduced for each in file.pages)  # thumbnails do not count
-            is_stack = count > 1 or math.prod(series.shape) != page.size or page.axes not in ("YX", "YXS", "SYX")
-            ends = [start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
-            file.filehandle.seek(page.offset)
-            tag_count = file.filehandle.read(file.tiff.tagnosize)
-            if int.from_bytes(tag_count, "little" if file.byteorder == "<" else "big") != len(page.tags):
-                raise ValueError("tags are missing")  # tifffile would guess them
-            if not ends or max(ends) > file.filehandle.size:
-                raise ValueError("pixels are missing")
-            if not is_stack:
-                stack.pop_all()  # stays open
-                return file
-    except Exception as error:  # every layer of tifffile raises its own kind for bytes that make no sense
-        raise _damaged_tiff(path, error) from error
-    raise UserError(path, "is a stack of several pages", "Save each page, or channels as RGB, as one file")
-
-
-def _damaged_tiff(path: Path, error: Exception) -> UserError:
-    return UserError(path, f"is a cut or damaged TIFF ({error})", "Copy it again, or save it as PNG")
-
-
-def lacks_codec(error: Exception) -> bool:
-    """Tell a compression that tifffile alone cannot decode, but OpenCV perhaps can, from damage."""
-    return "requires the 'imagecodecs'" in str(error) or isinstance(error, ImportError)
-
-
-def _decode_tiff(path: Path, data: bytes) -> tuple[np.ndarray, bool]:
-    pixels = None
-    with open_tiff(path, io.BytesIO(data)) as file:
-        page = file.pages.first
-        try:
-            if page.photometric != tifffile.PHOTOMETRIC.PALETTE:  # OpenCV looks up palettes
-                pixels = np.moveaxis(page.asarray(), 0, -1) if page.axes == "SYX" else page.asarray()
-        except Exception as error:  # as in open_tiff
-            if not lacks_codec(error):
-                raise _damaged_tiff(path, error) from error
-    compression = getattr(page.compression, "name", f"number {page.compression}")
-    if pixels is None:
-        pixels = _decode_cv2(path, data, f"TIFF (compression {compression})")
-    return pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels, "JPEG" in compression
+def _look_up(path: Path, numbers: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the colours of numbers by a table, and the numbers too, unless all colours that occur are grey."""
+    if numbers.max() >= len(table):
+        raise UserError(path, f"has colour {numbers.max()} of a table of {len(table)} colours", "Save it as RGB")
+    occurring = table[np.unique(numbers)]
+    if (occurring == occurring[:, :1]).all():
+        return table[numbers][..., :1], None
+    return table[numbers], numbers
 
 
 def scale_to_uint8(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -160,7 +128,9 @@ def percentile_limits(pixels: np.ndarray) -> tuple[float, float]:
 def to_rgb(stored: Stored) -> tuple[np.ndarray, list[str]]:
     """Apply the rules of `read_image`; also return notes for the user."""
     pixels, used = stored.pixels, stored.pixels.shape[2]
-    notes = [f"{stored.channels} channels, first {used} used"] if stored.channels > used else []
+    notes = list(stored.notes)
+    if stored.channels > used and stored.indices is None:
+        notes.append(f"{stored.channels} channels, first {used} used")
     if pixels.dtype != np.uint8:
         bits = 8 * pixels.dtype.itemsize
         low, high = percentile_limits(pixels)
@@ -177,12 +147,18 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     8-bit values stay as they are. Wider integers are scaled, all channels together, so that their 0.1 and 99.9
     percentiles become 0 and 255: 12-bit data in a 16-bit file would be black otherwise. Where the percentiles coincide,
     minimum and maximum take their place; a constant image keeps its highest 8 bits. One channel, or two (grey and
-    alpha), become three equal ones; of more than three (alpha, further stains) the first three are used.
+    alpha), become three equal ones; of more than three (alpha, further stains) the first three are used. The rules for
+    all other properties of files are those of `data/README.md`.
+
+    An orientation tag is told on stderr, once per file.
 
     Raises:
-        UserError: the file cannot be opened, is empty, cut, damaged or no image, has several pages, or holds floats.
+        UserError: the file cannot be opened, is empty, cut, damaged or no image, has several pages, holds floats, or
+            has colours or a compression that cannot be converted right.
     """
-    return to_rgb(decode(Path(path)))[0]
+    stored = decode(Path(path))
+    warn_of_orientation(path, stored.orientation)
+    return to_rgb(stored)[0]
 
 
 def write_image(path: str | os.PathLike, array: np.ndarray, sync: bool = True) -> None:

@@ -5,7 +5,6 @@
 
 import contextlib
 import hashlib
-import itertools
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -13,12 +12,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import tifffile
 
 from . import pictures
-from .files import UserError
-
-COPY_AGAIN = "Copy it again from its source"
+from .files import UserError, require_file
+from .orientation import warn_of_orientation
+from .tiff_rows import COPY_AGAIN, TiffRows
 
 
 def _chunks(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
@@ -94,7 +92,7 @@ class Source:
                 state = "not a number" if np.isnan(rows[row, column, channel]) else "infinite in float32"
                 pixel = f"pixel (row {start + row}, column {column}) is {state}"
                 raise UserError(self.name, pixel, "Replace such pixels, for instance by 0")
-        elif rows.dtype == bool:
+        elif rows.dtype == bool:  # of an array
             rows = rows.astype(np.uint8) * 255
         elif rows.dtype != np.uint8:
             self._limits = self._limits or self._find_limits()
@@ -122,8 +120,7 @@ def open_source(image: np.ndarray | str | os.PathLike) -> Source:
     Args:
         image: an array, also a memory map: (H, W) or (H, W, C) with 1 to 4 channels, bool, integers of up to 16 bits or
             floats. Or a file with the like: .npy; TIFF, in strips or tiles, of which only those are decoded that the
-            rows touch; or anything else that `pictures.read_image` reads, which is decoded whole: PNG, JPEG, BMP, and
-            TIFF with a palette or a compression that tifffile lacks (LZW and JPEG, unless imagecodecs is installed).
+            rows touch; or anything else that `pictures.read_image` reads, which is decoded whole: PNG, JPEG and BMP.
 
     Channels and values follow the rules of `pictures.read_image`, except that floats are allowed, and stay as they are.
 
@@ -134,6 +131,7 @@ def open_source(image: np.ndarray | str | os.PathLike) -> Source:
         array = np.asarray(image)
         return _array_source("image", lambda: array, lambda: _describe_array(array))
     path = Path(image)
+    require_file(path)
     try:
         with path.open("rb") as file:
             start, stat = file.read(8), os.fstat(file.fileno())
@@ -142,21 +140,16 @@ def open_source(image: np.ndarray | str | os.PathLike) -> Source:
     about = {"path": str(path.absolute()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     if start.startswith(b"\x93NUMPY"):  # mapped anew for each read, so that no page of it stays in memory
         return _array_source(str(path), lambda: _map(path), about.copy)
-    if pictures.SIGNATURES.get(start[:4]) == "TIFF" and (source := _tiff_source(path, about.copy)):
-        return source
+    if pictures.SIGNATURES.get(start[:4]) == "TIFF":
+        return _tiff_source(path, about.copy)
     pixels = pictures.read_image(path)
     return _array_source(str(path), lambda: pixels, about.copy)
 
 
-def _map(path: Path, page: tifffile.TiffPage | None = None) -> np.ndarray:
-    """Map a .npy file, or the uncompressed page of a TIFF, as (H, W) or (H, W, C) into memory."""
+def _map(path: Path) -> np.ndarray:
+    """Map a .npy file as (H, W) or (H, W, C) into memory."""
     try:
-        if page is None:
-            return np.load(path, mmap_mode="r")
-        planes, _, height, width, samples = page.shaped
-        dtype, shape = page.dtype.newbyteorder(page.parent.byteorder), (planes, height, width, samples)
-        pixels = np.memmap(path, dtype, "r", page.dataoffsets[0], shape)
-        return pixels[0, ..., :3] if planes == 1 else np.moveaxis(pixels[:3, ..., 0], 0, -1)
+        return np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise UserError(path, f"is cut or damaged ({error})", COPY_AGAIN) from error
 
@@ -181,73 +174,11 @@ def _array_source(name: str, get: Callable[[], np.ndarray], identity: Callable[[
     return Source(name, shape[:2], dtype, read, identity)
 
 
-def _tiff_source(path: Path, identity: Callable[[], dict]) -> Source | None:
-    """Return None for a TIFF that only OpenCV can decode."""
+def _tiff_source(path: Path, identity: Callable[[], dict]) -> Source:
+    rows = TiffRows(path, path)
     with contextlib.ExitStack() as stack:
-        page = stack.enter_context(pictures.open_tiff(path, path)).pages.first
-        try:
-            page.decode(b"", 0)
-        except Exception as error:  # too few bytes, or no decoder for them
-            if pictures.lacks_codec(error):
-                return None
-        if page.dtype is None or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            return None
-        if page.is_final:  # uncompressed, and the rows lie one after another
-            return _array_source(str(path), lambda: _map(path, page), identity)
-        source = Source(str(path), page.shaped[2:4], page.dtype, _Segments(path, page).read, identity)
+        stack.callback(rows.close)
+        source = Source(str(path), rows.shape, rows.dtype, rows.read, identity)
+        warn_of_orientation(path, rows.orientation)
         source._closing = stack.pop_all()
         return source
-
-
-class _Segments:
-    """The strips or tiles of a TIFF; those of the last rows are kept, since the next rows may touch them, too."""
-
-    def __init__(self, path: Path, page: tifffile.TiffPage):
-        self.path, self.page, self.kept = path, page, {}
-        planes, _, *self.shape, samples = page.shaped
-        self.used = 3 if planes * samples >= 3 else 1  # channels, all in one plane or each in its own
-        self.planes = range(self.used if planes > 1 else 1)
-        self.size = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, self.shape[1])
-        self.down, self.across = (-(-whole // part) for whole, part in zip(self.shape, self.size, strict=True))
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Read rows as `(stop - start, W, 1 or 3)` of the stored dtype."""
-        out = np.empty((stop - start, self.shape[1], self.used), self.page.dtype)
-        touched = range(start // self.size[0], (stop - 1) // self.size[0] + 1)
-        wanted = [
-            (plane * self.down + row) * self.across + column
-            for plane, row, column in itertools.product(self.planes, touched, range(self.across))
-        ]
-        self.kept = {index: self.kept[index] for index in wanted if index in self.kept}
-        for index in wanted:
-            plane, top, left = self._position(index)
-            if index not in self.kept:
-                self.kept[index] = self._decode(index)
-            target = out[max(top - start, 0) : top + self.size[0] - start, left : left + self.size[1]]
-            target = target[..., plane : plane + self.used // len(self.planes)]
-            segment, first = self.kept[index], max(start - top, 0)
-            if segment is None:  # left out of the file
-                target[:] = self.page.nodata
-            else:  # cut off what reaches over the edge, and further channels
-                target[:] = segment[first : first + len(target), : target.shape[1], : target.shape[2]]
-        return out
-
-    def _position(self, index: int) -> tuple[int, int, int]:
-        """Return plane, first row and first column of a segment."""
-        plane, index = divmod(index, self.down * self.across)
-        return plane, index // self.across * self.size[0], index % self.across * self.size[1]
-
-    def _decode(self, index: int) -> np.ndarray | None:
-        """Return a segment, (rows, columns, samples), that may reach over the edge of the image."""
-        page = self.page
-        try:
-            offset, size = page.dataoffsets[index], page.databytecounts[index]
-            page.parent.filehandle.seek(offset)
-            data = page.parent.filehandle.read(size) if offset and size else None
-            segment = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
-        except Exception as error:  # every codec raises its own kind
-            _, top, left = self._position(index)
-            bottom, right = np.minimum((top + self.size[0], left + self.size[1]), self.shape) - 1
-            problem = f"rows {top}-{bottom}, columns {left}-{right} cannot be decoded ({error})"
-            raise UserError(self.path, problem, COPY_AGAIN) from error
-        return None if segment is None else segment[0]

@@ -1,0 +1,247 @@
+"""TIFF files: which page of a file is the picture, and a sentence for the user where none is.
+
+tifffile reads the tags and imagecodecs unpacks the pixels; no other decoder takes part. A file is one picture if it has
+one page, or one page in full resolution beside smaller copies of it, as slides have. Only pages of this very file
+count, whatever its metadata say of other files of a set.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import tifffile
+
+from .files import UserError
+
+AS_PNG = "Save it as PNG, or as an RGB or grey TIFF without compression"
+# Sets of files, whose other members tifffile would open, too.
+OF_ONE_FILE = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
+SLIDES = {
+    "svs": "Aperio",
+    "ndpi": "Hamamatsu",
+    "scn": "Leica",
+    "bif": "Ventana",
+    "philips": "Philips",
+    "qpi": "PerkinElmer",
+    "avs": "Argos",
+    "sis": "Olympus",
+}
+COMPRESSIONS = {
+    1: "none",
+    2: "CCITT RLE",
+    3: "CCITT Group 3",
+    4: "CCITT Group 4",
+    5: "LZW",
+    7: "JPEG",
+    8: "Deflate",
+    32946: "Deflate",
+    32773: "PackBits",
+    33003: "JPEG 2000",
+    33005: "JPEG 2000",
+    34712: "JPEG 2000",
+    34925: "LZMA",
+    34926: "Zstandard",
+    50000: "Zstandard",
+    34927: "WebP",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
+LOSSLESS = (1, 2, 3, 4, 5, 8, 32946, 32773, 34925, 34926, 50000)
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
+COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}  # channels of each
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page of a TIFF that is the picture, and notes for the user on how it was chosen."""
+
+    file: tifffile.TiffFile
+    tags: tifffile.TiffPage
+    photometric: int
+    notes: list[str]
+
+
+def damaged(path: str | os.PathLike, error: Exception) -> UserError:
+    return UserError(path, f"is a cut or damaged TIFF ({error})", "Copy it again, or save it as PNG")
+
+
+def open_page(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> Page:
+    """Open the one picture of a TIFF, whose bytes are all there; only tags are read. The caller closes its `file`.
+
+    Args:
+        path: the name for errors.
+        source: the file, or its content.
+
+    Raises:
+        UserError: the file is cut or damaged, holds several pictures, or one that cannot be read right.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(tifffile.TiffFile(source, **OF_ONE_FILE))
+            tags, notes, problem = _choose(file)
+            _check_that_all_is_there(file, tags)
+            photometric = _photometric(tags)
+            refused = next(_problems(tags, photometric), "")
+        except Exception as error:  # every layer of tifffile raises its own kind for bytes that make no sense
+            raise damaged(path, error) from error
+        if problem:
+            raise UserError(path, problem, "Save each page that you want, or channels as RGB, as a file of its own")
+        if refused:
+            raise UserError(path, f"is a TIFF with {refused}, which is not read", AS_PNG)
+        stack.pop_all()  # stays open
+        return Page(file, tags, photometric, notes)
+
+
+def _choose(file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[str], str]:
+    """Return the page in full resolution, notes on the choice, and what speaks against it, if anything."""
+    first, series = file.pages.first, file.series
+    if series[0].kind in SLIDES:
+        return _choose_of_slide(series)
+    pages = [file.pages[index].aspage() for index in range(len(file.pages))]
+    pictures = [page for page in pages if not (page.is_reduced or page.is_mask)] or [first]
+    page = pictures[0]
+    levels = len(pages) + len(page.subifds or ()) - 1
+    notes = [f"the largest of {levels + 1} pages used, the others are smaller copies or masks of it"] if levels else []
+    if page is first and series[0].shape and math.prod(series[0].shape) != page.size and len(pictures) == 1:
+        return page, notes, f"is a stack of several pages, {_size(series[0].shape)} numbers in one"
+    if len(pictures) > 1 and not _are_levels(pictures):
+        sizes = sorted({_size(each.shape) for each in pictures})
+        kind = f"is a stack of several pages, {len(pictures)} of {sizes[0]} pixels"
+        if len(sizes) > 1:
+            kind = f"holds {len(pictures)} pages of different sizes ({', '.join(sizes[:4])}), not one picture"
+        return page, notes, kind
+    if page.is_reduced and page.subifds:
+        return page, notes, "begins with a thumbnail, as files of cameras do, and keeps its picture elsewhere"
+    return page, notes, ""
+
+
+def _choose_of_slide(series: Sequence[tifffile.TiffPageSeries]) -> tuple[tifffile.TiffPage, list[str], str]:
+    largest = max(series, key=lambda each: each.keyframe.imagelength * each.keyframe.imagewidth)
+    level = largest.levels[0]
+    page, maker = level.keyframe, SLIDES[series[0].kind]
+    levels = max(len(each.levels) for each in series)
+    notes = [
+        f"slide ({maker}), level 0 of {levels} used" + (", without label and overviews" if len(series) > 1 else "")
+    ]
+    problem = ""
+    if math.prod(level.shape) != page.size:
+        problem = f"is a slide ({maker}) with {math.prod(level.shape) // page.size} focal planes or channels"
+    return page, notes, problem
+
+
+def _are_levels(pages: Sequence[tifffile.TiffPage]) -> bool:
+    """Tell a pyramid whose levels have no flag: tiles, and ever smaller copies of the same proportions."""
+    first, last = pages[0], None
+    if not first.is_tiled:
+        return False
+    for page in pages[1:]:
+        factor = first.imagelength / max(page.imagelength, 1)
+        width_fits = abs(first.imagewidth - page.imagewidth * factor) <= 1.5 * factor
+        smaller = page.imagelength < (last or first).imagelength
+        if not (width_fits and smaller and page.dtype == first.dtype and page.samplesperpixel == first.samplesperpixel):
+            return False
+        last = page
+    return True
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(str(side) for side in shape)
+
+
+def _check_that_all_is_there(file: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
+    """Raise an error if tags or pixels are missing, which tifffile would guess or fill."""
+    file.filehandle.seek(page.offset)
+    tag_count = file.filehandle.read(file.tiff.tagnosize)
+    if int.from_bytes(tag_count, "little" if file.byteorder == "<" else "big") != len(page.tags):
+        raise ValueError("tags are missing")
+    if 0 in page.shape:
+        raise ValueError("no pixels")
+    offsets, sizes = page.dataoffsets, page.databytecounts
+    ends = [start + size for start, size in zip(offsets, sizes, strict=True)]
+    if not ends or max(ends) > file.filehandle.size:
+        raise ValueError("pixels are missing")
+    if page.jpegheader is None and len(ends) != count_segments(page):
+        raise ValueError(f"{len(ends)} strips or tiles instead of {count_segments(page)}")
+    if any((start == 0) != (size == 0) for start, size in zip(offsets, sizes, strict=True)):
+        raise ValueError("a strip or tile is empty")
+
+
+def segment_size(page: tifffile.TiffPage) -> tuple[int, int]:
+    """Rows and columns of a strip or tile."""
+    return (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+
+
+def count_segments(page: tifffile.TiffPage) -> int:
+    """How many strips or tiles a picture needs."""
+    rows, columns = segment_size(page)
+    planes = page.samplesperpixel if page.planarconfig == 2 else 1
+    return planes * math.ceil(page.imagelength / rows) * math.ceil(page.imagewidth / columns)
+
+
+def _photometric(page: tifffile.TiffPage) -> int:
+    """What the numbers mean; where the file does not say it, as libtiff takes it."""
+    if 262 in page.tags:
+        return int(page.photometric)
+    return RGB if page.samplesperpixel >= 3 else BLACK_IS_ZERO
+
+
+def _problems(page: tifffile.TiffPage, photometric: int) -> Iterator[str]:
+    """Name the properties that nothing here converts right."""
+    bits, colours, compression = page.bitspersample, COLOURS.get(photometric), _name(page.compression)
+    unsigned = page.dtype is not None and page.dtype.kind in "bu"
+    is_lossless, is_jpeg, in_planes = page.compression in LOSSLESS, page.compression == 7, page.planarconfig == 2
+    if page.axes not in ("YX", "YXS", "SYX"):
+        yield f"a volume ({_size(page.shape)} {page.axes})"
+    if page.compression not in COMPRESSIONS:
+        yield f"the compression {compression}"
+    if colours is None:
+        yield f"the colours {_name(page.photometric)} (PhotometricInterpretation {photometric})"
+        return
+    if page.dtype is None or not isinstance(bits, int):
+        yield f"numbers of {bits} bits and SampleFormat {page.sampleformat}"
+        return
+    if page.samplesperpixel < colours:
+        yield f"{page.samplesperpixel} channels, where its colours need {colours}"
+    if (bits not in (1, 2, 4, 8, 16, 32, 64) and not is_lossless) or (is_jpeg and bits != 8):
+        yield f"{bits} bits in {compression}"
+    if bits < 8 and bits not in (1, 2, 4):
+        yield f"numbers of {bits} bits"
+    if photometric in (WHITE_IS_ZERO, PALETTE, CMYK, YCBCR) and not unsigned:
+        yield f"the colours {_name(page.photometric)} in numbers with sign or decimals"
+    if photometric in (CMYK, YCBCR) and bits != 8:
+        yield f"the colours {_name(page.photometric)} in {bits} bits"
+    if photometric == PALETTE and (not is_lossless or bits > 16 or 320 not in page.tags):
+        yield f"a colour table in {compression} or {bits} bits" if 320 in page.tags else "colours of a missing table"
+    if photometric == CMYK and not _is_plain_cmyk(page):
+        yield "other inks than CMYK (by its tags InkSet, NumberOfInks or DotRange)"
+    if photometric == YCBCR and not (is_lossless or is_jpeg):
+        yield f"the colours YCBCR in {compression}"
+    if photometric == YCBCR and not (is_jpeg and not in_planes) and not _is_plain_ycbcr(page):
+        yield "the colours YCBCR in reduced resolution, or of another range than 0-255"
+    if is_jpeg and not in_planes and page.samplesperpixel != colours:
+        yield f"{page.samplesperpixel} channels in JPEG, where its colours need {colours}"
+
+
+def _is_plain_cmyk(page: tifffile.TiffPage) -> bool:
+    dots = page.tags.valueof(336, (0, 255))
+    return page.tags.valueof(332, 1) == 1 and page.tags.valueof(334, 4) == 4 and tuple(dots[:2]) == (0, 255)
+
+
+def _is_plain_ycbcr(page: tifffile.TiffPage) -> bool:
+    """Whether luminance and colours have one resolution, the full range and the usual weights (BT.601)."""
+    ranges = page.tags.valueof(532, (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1))
+    weights = page.tags.valueof(529, (299, 1000, 587, 1000, 114, 1000))
+    range_is_full = [a / b for a, b in zip(ranges[::2], ranges[1::2], strict=True)] == [0, 255, 128, 255, 128, 255]
+    shares = [a / b for a, b in zip(weights[::2], weights[1::2], strict=True)]
+    usual = all(abs(a - b) < 1e-3 for a, b in zip(shares, (0.299, 0.587, 0.114), strict=True))
+    return page.subsampling == (1, 1) and range_is_full and usual
+
+
+def _name(value: int) -> str:
+    """The name of a compression or photometric interpretation."""
+    known = None if isinstance(value, tifffile.PHOTOMETRIC) else COMPRESSIONS.get(value)
+    return known or getattr(value, "name", f"number {value}")
