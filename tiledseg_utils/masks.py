@@ -17,7 +17,8 @@ JPEG_GREY_LIMIT = 0.08  # share of 32-223. 24 real masks: 0; small cells at qual
 
 def to_mask(path: Path, stored: Stored) -> tuple[np.ndarray, list[str]]:
     """Apply the rules of `read_labels`: bool for a binary mask, int32 for labels; also return notes for the user."""
-    if stored.white_is_zero:
+    # As viewers show them, objects would be black: programs that write True as 1 often mean the opposite by this tag.
+    if stored.white_is_zero and (stored.bits == 1 or len(np.unique(stored.pixels)) > 2):
         problem = "is stored as WhiteIsZero, so that 0 is the background for some programs and the objects for others"
         raise UserError(path, problem, "Save the mask as PNG, or as BlackIsZero: background 0, objects 255")
     pixels, notes = stored.pixels[..., 0], list(stored.notes)

@@ -36,8 +36,9 @@ class Stored:
 
     Masks also need what images drop: `alpha`, `(H, W)`, the transparency if there is one, and `indices`, `(H, W)`, the
     stored numbers of a file with a table of colours that are not all grey. `is_jpeg` says that it was compressed with
-    loss, `white_is_zero` that it was stored as a negative, which `pixels` is not, and `orientation` is the tag, 1 to 8,
-    which is not applied. `notes` tell the user what was done to the file.
+    loss, `white_is_zero` that it was stored as a negative, which `pixels` is not, `bits` how many each number has in
+    the file, and `orientation` is the tag, 1 to 8, which is not applied. `dropped` counts the channels that are no
+    colours. `notes` tell the user what was done to the file.
     """
 
     pixels: np.ndarray
@@ -46,6 +47,8 @@ class Stored:
     alpha: np.ndarray | None = None
     indices: np.ndarray | None = None
     white_is_zero: bool = False
+    bits: int = 8
+    dropped: int = 0
     orientation: int = 1
     notes: tuple[str, ...] = ()
 
@@ -75,26 +78,28 @@ def _decode_bitmap(path: Path, data: bytes, kind: str) -> Stored:
             alpha[: len(bitmap.table_alpha)] = bitmap.table_alpha
             alpha = alpha[pixels]
         colours, indices = _look_up(path, pixels, bitmap.table)
-        return Stored(colours, 3, False, alpha, indices, False, orientation, notes)
+        return Stored(colours, 3, False, alpha, indices, orientation=orientation, notes=notes)
     pixels = np.atleast_3d(pixels)
     channels = pixels.shape[2]
     alpha = pixels[..., -1] if channels in (2, 4) else None
     used = 3 if channels >= 3 else 1
-    return Stored(pixels[..., :used], channels, kind == "JPEG", alpha, None, False, orientation, notes)
+    about = {"dropped": channels - used, "bits": 8 * pixels.dtype.itemsize, "orientation": orientation, "notes": notes}
+    return Stored(pixels[..., :used], channels, kind == "JPEG", alpha, **about)
 
 
 def _decode_tiff(path: Path, data: bytes) -> Stored:
     with contextlib.closing(TiffRows(path, io.BytesIO(data))) as rows:
-        about = (rows.white_is_zero, rows.orientation, tuple(rows.notes))
+        about = {"white_is_zero": rows.white_is_zero, "bits": rows.bits, "dropped": rows.channels - rows.colours}
+        about |= {"orientation": rows.orientation, "notes": tuple(rows.notes)}
         if rows.palette is not None:
             colours, indices = _look_up(path, rows.read_channel(0), rows.palette)
-            return Stored(colours, 3, False, rows.alpha(), indices, *about)
+            return Stored(colours, 3, False, rows.alpha(), indices, **about)
         pixels = rows.read_all()
         if pixels.dtype.kind not in "iu":
             nan = ", some of them not a number (NaN)" if np.isnan(pixels).any() else ""
             remedy = "Scale an image to 0-255 and save it as 8-bit; threshold a mask and save 0 and 255"
             raise UserError(path, f"holds decimal numbers ({pixels.dtype.name}){nan}", remedy)
-        return Stored(pixels, rows.channels, rows.is_lossy, rows.alpha(), None, *about)
+        return Stored(pixels, rows.channels, rows.is_lossy, rows.alpha(), **about)
 
 
 def _look_up(path: Path, numbers: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -129,8 +134,8 @@ def to_rgb(stored: Stored) -> tuple[np.ndarray, list[str]]:
     """Apply the rules of `read_image`; also return notes for the user."""
     pixels, used = stored.pixels, stored.pixels.shape[2]
     notes = list(stored.notes)
-    if stored.channels > used and stored.indices is None:
-        notes.append(f"{stored.channels} channels, first {used} used")
+    if stored.dropped:
+        notes.append(f"{stored.channels} channels, first {stored.channels - stored.dropped} used")
     if pixels.dtype != np.uint8:
         bits = 8 * pixels.dtype.itemsize
         low, high = percentile_limits(pixels)

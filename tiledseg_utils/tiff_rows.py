@@ -42,7 +42,8 @@ class TiffRows:
     Attributes:
         shape: (H, W), pixels.
         dtype: of what `read` gives: uint8, or as stored if that has more than 8 bits, has a sign, or is decimal.
-        channels: in the file.
+        bits: of each number in the file.
+        channels: in the file; the first `colours` of them are read, the others are alpha, further stains, ...
         is_lossy: it is compressed with loss, as by JPEG.
         white_is_zero: it is stored as a negative, which `read` turns back.
         orientation: the tag, 1 to 8, which is not applied.
@@ -73,10 +74,10 @@ class TiffRows:
         self.orientation = page.tags.valueof(274, 1)
         self.palette = _palette(page) if self._photometric == PALETTE else None
         colours = 3 if self._photometric == BLACK_IS_ZERO and self.channels >= 3 else COLOURS[self._photometric]
-        self._colours = colours  # channels that are read; the others are alpha, further stains, ...
+        self.colours = colours
         self._used = 3 if colours >= 3 or self.palette is not None else 1  # channels that `read` gives
-        self._bits = page.bitspersample
-        is_small = self._bits < 8 or page.dtype == np.uint8 or self.palette is not None
+        self.bits = page.bitspersample
+        is_small = self.bits < 8 or page.dtype == np.uint8 or self.palette is not None
         self.dtype = np.dtype(np.uint8) if is_small else page.dtype
         self._segments = _Segments(self.path, page, source)
         self.is_lossy = page.compression == 7 or self._segments.is_lossy()
@@ -90,7 +91,7 @@ class TiffRows:
 
     def _refuse_premultiplied(self, channel: int) -> None:
         """Raise a UserError where colours are scaled by a transparency, and so are no longer what they were."""
-        opaque = 2**self._bits - 1
+        opaque = 2**self.bits - 1
         for start, stop in self._chunks():
             clear = self._segments.read(start, stop, [channel])[..., 0] != opaque
             if clear.any():
@@ -113,7 +114,7 @@ class TiffRows:
         Raises:
             UserError: a strip or tile of these rows is damaged.
         """
-        return self._to_colours(self._segments.read(start, stop, range(self._colours)))
+        return self._to_colours(self._segments.read(start, stop, range(self.colours)))
 
     def read_all(self) -> np.ndarray:
         """Read all rows, `(H, W, 1 or 3)`."""
@@ -131,7 +132,7 @@ class TiffRows:
         """The transparency, `(H, W)` as stored, or what may be one: a second or a fourth channel."""
         extra = tuple(self._page.tags.extrasamples)
         marked = [self.channels - len(extra) + index for index, kind in enumerate(extra) if kind in (1, 2)]
-        likely = [self._colours] if self.channels == self._colours + 1 else []
+        likely = [self.colours] if self.channels == self.colours + 1 else []
         return self.read_channel((marked or likely)[0]) if marked or likely else None
 
     def _to_colours(self, rows: np.ndarray) -> np.ndarray:
@@ -142,8 +143,8 @@ class TiffRows:
         if self._photometric == YCBCR and not self._segments.gives_rgb:
             return _ycbcr_to_rgb(rows)
         if self.white_is_zero:
-            rows = ~rows if rows.dtype == bool else (2**self._bits - 1) - rows
-        return rows.astype(np.uint8) * (255 // (2**self._bits - 1)) if self._bits < 8 else rows
+            rows = ~rows if rows.dtype == bool else (2**self.bits - 1) - rows
+        return rows.astype(np.uint8) * (255 // (2**self.bits - 1)) if self.bits < 8 else rows
 
 
 def _palette(page: tifffile.TiffPage) -> np.ndarray:
