@@ -9,25 +9,35 @@ def choose_pairs(arguments, pairs: list, seen: dict[str, str]) -> list:
     """The images that `evaluate` scores, of all `pairs` of a folder; `seen` as `provenance.seen_by` returns it."""
     from .images import split_pairs
 
-    known = "unknown" not in seen.values()
-    if arguments.split == "all":
+    split = arguments.split
+    if "unknown" in seen.values():
+        split = "test" if split == "unseen" else split
+        what = "all images are scored" if split == "all" else f"the split {split} is scored"
+        print(f"which images the model learnt from is unknown, as its file does not say: {what}")
+    if split == "all":
         return pairs
-    if arguments.split == "unseen" and known:
-        unseen = [pair for pair in pairs if seen[pair.stem] == "no"]
-        if not unseen:
-            problem = f"the model learnt from all {len(pairs)} images, so that their scores say nothing about others"
-            raise UserError(arguments.data, problem, "Give other images, or score these with --split all")
-        train, valid = (list(seen.values()).count(name) for name in ("train", "valid"))
-        if train or valid:
-            print(f"left out of {len(pairs)} images: {train} that the model was trained on, {valid} it was chosen by")
-        return unseen
-    split = "test" if arguments.split == "unseen" else arguments.split
-    if not known:
-        print(f"which images the model learnt from is unknown: its file does not say. Scored is the split {split}")
+    if split == "unseen":
+        return unseen_pairs(arguments.data, pairs, seen)
     chosen = split_pairs(pairs, arguments.data, arguments.seed)[split]
     if not chosen:
         raise UserError(arguments.data, f"has no images in the split {split}", "Choose another --split")
     return chosen
+
+
+def unseen_pairs(folder, pairs: list, seen: dict[str, str]) -> list:
+    """Those of `pairs` from which the model did not learn; says how many are left out.
+
+    Raises:
+        UserError: none is left.
+    """
+    unseen = [pair for pair in pairs if seen[pair.stem] == "no"]
+    train, valid = (list(seen.values()).count(name) for name in ("train", "valid"))
+    if not unseen:
+        problem = f"the model learnt from all {len(pairs)} images, so that their scores say nothing about others"
+        raise UserError(folder, problem, "Give other images, or score these with --split all")
+    if train or valid:
+        print(f"left out of {len(pairs)} images: {train} that the model was trained on, {valid} it was chosen by")
+    return unseen
 
 
 def print_summary(counts: dict, what: str) -> None:

@@ -52,8 +52,8 @@ def read_list(run: Path, notebook: str) -> dict:
     record = read_record(list_path(run, notebook), {"cost": {}, "outputs": {}}, "Run the notebook again")
     numbers = [record["cost"].get("seconds"), record["cost"].get("peak_mb")]
     entries = list(record["outputs"].values())
-    is_whole = all(type(number) in (int, float) for number in numbers) and entries
-    if not is_whole or any(list(map(type, entry)) != [int, str] for entry in entries if isinstance(entry, list)):
+    is_whole = all(type(number) in (int, float) for number in numbers) and len(entries) > 0
+    if not is_whole or not all(isinstance(entry, list) and [*map(type, entry)] == [int, str] for entry in entries):
         raise UserError(list_path(run, notebook), "is damaged", "Run the notebook again")
     return record
 
