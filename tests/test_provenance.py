@@ -191,7 +191,7 @@ def test_a_list_of_tiles_that_is_no_text_is_told(run):
 
 
 def test_a_half_written_tile_set_has_no_list(run, monkeypatch):
-    monkeypatch.setattr(tiling, "write_image", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(tiling, "write_image", lambda *arguments, **more: 1 / 0)
     splits = provenance.run_splits(run)
     with pytest.raises(ZeroDivisionError):
         tiling.write_tile_set(splits, run / "tiles", SETTING)
