@@ -178,12 +178,16 @@ def learnt_from(tiles: Path) -> dict[str, dict[str, list[str]]] | None:
     path = tiles / SOURCES
     if not path.exists():
         return None
-    sources = read_record(path, {}, "Run notebook 01_data_and_tiling again")
-    train = sources.get("train", {}) | sources.get("added", {})
-    return {
-        split: {stem: [hashes["file"], hashes["pixels"]] for stem, hashes in named.items()}
-        for split, named in (("train", train), ("valid", sources.get("valid", {})))
-    }
+    remedy = "Run notebook 01_data_and_tiling again"
+    sources = read_record(path, {"train": {}, "valid": {}}, remedy)
+    try:
+        named = {"train": sources["train"] | sources.get("added", {}), "valid": sources["valid"]}
+        return {
+            split: {stem: [hashes["file"], hashes["pixels"]] for stem, hashes in found.items()}
+            for split, found in named.items()
+        }
+    except (KeyError, TypeError) as error:
+        raise UserError(path, f"is damaged ({type(error).__name__}: {error})", remedy) from error
 
 
 def seen_by(learnt: Mapping[str, Mapping[str, Sequence[str]]] | None, pairs: Sequence[Pair]) -> dict[str, str]:
