@@ -56,6 +56,7 @@ def course(tmp_path, monkeypatch):
         return result
 
     monkeypatch.setattr(report, "NOTEBOOK_FOLDER", folder)
+    monkeypatch.setattr(report, "check_run", lambda run: None)
     monkeypatch.setattr(report.papermill, "execute_notebook", execute_notebook)
     return run, ran
 
@@ -186,6 +187,16 @@ def test_every_entry_of_the_list_is_below_the_run_folder_and_names_the_notebook_
         "training/preview/001.png",
     ]
     assert listed["model.keras"][0] == len("model")
+
+
+def test_a_notebook_under_which_the_data_changed_is_not_done(course, monkeypatch):
+    def check_run(run):
+        raise UserError("data", "the data have changed", "Restore them")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="the data have changed"):
+        patch.setattr(report, "check_run", check_run)
+        run_all(course)
+    assert run_all(course) == [1, 2, 3, 4]
 
 
 def test_a_notebook_that_was_killed_before_its_list_was_written_runs_again(course, monkeypatch):

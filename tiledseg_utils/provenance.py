@@ -154,6 +154,12 @@ def run_splits(run: Path) -> dict[str, list[Pair]]:
     return {name: [pairs[stem] for stem in splits[name]] for name in SPLITS}
 
 
+def check_run(run: Path) -> None:
+    """Refuse data or tiles that are not the ones of notebook 1 any more, once that has run; raises as `run_splits`."""
+    if (run / RECORD).exists():
+        run_splits(run)
+
+
 def hash_array(array: np.ndarray) -> str:
     """SHA-256, in hex, of the shape and the values of an array."""
     digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
@@ -179,14 +185,15 @@ def learnt_from(tiles: Path) -> dict[str, dict[str, list[str]]] | None:
     if not path.exists():
         return None
     remedy = "Run notebook 01_data_and_tiling again"
-    sources = read_record(path, {"train": {}, "valid": {}}, remedy)
+    sources = read_record(path, {}, remedy)
     try:
-        named = {"train": sources["train"] | sources.get("added", {}), "valid": sources["valid"]}
+        train, added, valid = (sources.get(name, {}) for name in ("train", "added", "valid"))
+        named = {"train": train | added, "valid": valid}
         return {
             split: {stem: [hashes["file"], hashes["pixels"]] for stem, hashes in found.items()}
             for split, found in named.items()
         }
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise UserError(path, f"is damaged ({type(error).__name__}: {error})", remedy) from error
 
 

@@ -46,7 +46,7 @@ from .kernel import OwnKernel
 from .locks import LOCK, lock_folder
 from .models import MODELS, build_model, check_settings
 from .plots import Table
-from .provenance import check_data, hash_files, read_run, recorded_files
+from .provenance import check_data, check_run, hash_files, read_run, recorded_files
 from .steps import cost_if_done, enter
 from .tiling import TileSetting
 from .training import TrainingSetting
@@ -246,6 +246,7 @@ def execute(notebook: Path, run: Path, parameters: Mapping) -> dict:
         raise UserError(notebook.stem, f"its process ended early ({error})", remedy) from error
     except OSError as error:  # Papermill writes the notebook after each cell.
         raise _cannot_write(partial, error) from error
+    check_run(run)  # It looked at the data when it began; what has changed since, it may have read.
     cost = {"seconds": round(meter.seconds, 1), "peak_mb": round(meter.peak_mb)}
     result.metadata["tiledseg"] = cost
     with atomic_path(executed) as temporary:
