@@ -104,9 +104,12 @@ def explain(error: Exception) -> UserError:
         return UserError("memory", "is used up", remedy)
     if isinstance(error, RecursionError):
         return UserError("input", "is nested too deeply to be read", "Write it with fewer levels")
-    kind = type(error).__name__
+    kind, said = type(error).__name__, " ".join(str(error).split())
+    if isinstance(error, ImportError):
+        remedy = "Install the package as the README says, and unset PYTHONPATH if it names other packages"
+        return UserError("Python", f"cannot import what it needs ({said})", remedy)
     remedy = f"This should not happen; set {TRACEBACK}=1 to see where, and report it"
-    return UserError("unexpected error", f"{kind} ({error})" if str(error) else kind, remedy)
+    return UserError("unexpected error", f"{kind} ({said})" if said else kind, remedy)
 
 
 def run_safely(command: Callable[[], object]) -> int:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from .files import UserError
+from .text import printable
 
 JAX_KEPT = ("JAX_PLATFORM", "JAX_CUDA", "JAX_ROCM", "JAX_ENABLE_COMPILATION_CACHE", "JAX_COMPILATION_CACHE")
 JAX_KEPT += ("JAX_PERSISTENT_CACHE", "JAX_LOGGING", "JAX_TRACEBACK")
@@ -98,6 +99,18 @@ def check_start() -> None:
         print(f"note: XLA_FLAGS holds {chosen['XLA_FLAGS']}, which may change scores", file=sys.stderr)
 
 
+def warn_of_foreign_packages() -> None:
+    """Tell on stderr which packages do not belong to the environment of this Python, if there are any."""
+    by_place = {}
+    for name, place in foreign_packages().items():
+        by_place.setdefault(place, []).append(name)
+    for place, names in by_place.items():
+        origin = f"from {printable(place)}, not from the environment of this Python"
+        print(
+            f"note: {', '.join(names)} {origin}; scores may differ (see PYTHONPATH, PYTHONNOUSERSITE)", file=sys.stderr
+        )
+
+
 def foreign_packages() -> dict[str, str]:
     """Packages that do not belong to the environment of this Python, and where they come from.
 
@@ -109,5 +122,5 @@ def foreign_packages() -> dict[str, str]:
         specification = importlib.util.find_spec(name)
         place = Path(specification.origin).resolve() if specification and specification.origin else None
         if place and not any(place.is_relative_to(home) for home in homes):
-            found[name] = str(place.parent)
+            found[name] = str(place.parent.parent)
     return found

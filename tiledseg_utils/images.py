@@ -19,6 +19,7 @@ import numpy as np
 from .files import UserError, read_bytes, read_csv
 from .masks import read_labels, read_mask, to_labels, to_mask
 from .pictures import decode, read_image, to_rgb
+from .text import storable
 
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("stem", "split", "height", "width", "dtype", "channels", "foreground_percent", "objects", "note")
@@ -44,6 +45,8 @@ def _list_files(folder: Path, problems: list[str], ending: str = "") -> dict[str
             continue
         if path.is_dir() or path.suffix.lower() not in IMAGE_SUFFIXES:
             problems.append(f"{folder.name}/{path.name} is not a PNG, JPEG, TIFF or BMP file")
+        elif not storable(path.name):
+            problems.append(f"{folder.name}/{path.name} has a name that is not UTF-8, which no table can hold")
         elif stem in files:
             problems.append(f"{files[stem].name} and {path.name} in {folder.name} differ only in their endings")
         else:

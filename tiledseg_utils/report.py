@@ -26,6 +26,7 @@ import nbconvert
 import nbformat
 import papermill
 import yaml
+from jupyter_core.paths import ENV_JUPYTER_PATH, jupyter_path
 
 from .augmentation import Augmentation
 from .evaluation import Meter, check_confidence
@@ -48,6 +49,7 @@ from .models import MODELS, build_model, check_settings
 from .plots import Table
 from .provenance import check_data, check_run, hash_files, read_run, recorded_files
 from .steps import cost_if_done, enter
+from .text import storable
 from .tiling import TileSetting
 from .training import TrainingSetting
 
@@ -262,9 +264,19 @@ def _cannot_write(path: Path, error: OSError) -> UserError:
 
 
 def html_of(notebook: Path) -> str:
-    """An executed notebook as one HTML page that needs no network: scripts that nbconvert would fetch are left out."""
+    """An executed notebook as one HTML page that needs no network: scripts that nbconvert would fetch are left out.
+
+    The template is that of this environment, whatever another folder of Jupyter's has under the same name.
+    """
+    own = [str(Path(folder, "nbconvert", "templates")) for folder in ENV_JUPYTER_PATH]
     exporter = nbconvert.HTMLExporter(
-        template_name="lab", mathjax_url="", require_js_url="", jquery_url="", widget_renderer_url="", mermaid_js_url=""
+        template_data_paths=[*own, *jupyter_path("nbconvert", "templates")],
+        template_name="lab",
+        mathjax_url="",
+        require_js_url="",
+        jquery_url="",
+        widget_renderer_url="",
+        mermaid_js_url="",
     )
     return exporter.from_filename(str(notebook))[0]
 
@@ -360,6 +372,9 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
         UserError: unknown preset or parameter, unusable data, a run folder in use, a notebook that failed.
     """
     run = Path(run).resolve()
+    for path in (str(run), str(data or "")):
+        if not storable(path):
+            raise UserError(path, "has a name that is not UTF-8, which no page can hold", "Rename the folder")
     parameters = read_preset(preset)
     check_parameters(parameters)
     description = parameters.pop("description", "")
