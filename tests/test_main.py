@@ -1,7 +1,10 @@
+import argparse
 import os
 import subprocess
 import sys
+import tomllib
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +13,15 @@ import yaml
 
 from tiledseg_utils import __main__ as command_line
 from tiledseg_utils import models
+from tiledseg_utils.console import Stopped
 from tiledseg_utils.evaluation import find_foreground
+from tiledseg_utils.files import UserError
 from tiledseg_utils.inference import at_scales, load_model, predict_tiled
 from tiledseg_utils.masks import read_mask
 from tiledseg_utils.pictures import read_image, write_image
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ["", "report", "data", "data synthetic", "data check", "data neurips", "predict", "instances", "evaluate"]
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +39,7 @@ def exit_code(*arguments) -> int:
         return leaving.code
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["", "report", "data", "data synthetic", "data check", "data neurips", "predict", "instances", "evaluate"],
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command, capsys):
     assert exit_code(*command.split(), "--help") == 0
     assert "usage: python -m tiledseg_utils" in capsys.readouterr().out
@@ -217,13 +222,105 @@ def test_report_refuses_unusable_data_before_it_makes_a_run(tmp_path, capsys, fo
     assert not (tmp_path / "run").exists()
 
 
-def test_interruption_is_exit_code_130(monkeypatch, capsys):
-    def interrupted(arguments):
-        raise KeyboardInterrupt
+LAST_RESORT = [
+    (FileNotFoundError(2, "No such file or directory", "a.png"), "a.png: cannot be used (No such file or directory)"),
+    (PermissionError(13, "Permission denied", b"a\xff.png"), r"a\xff.png: cannot be used (Permission denied)"),
+    (NotADirectoryError(20, "Not a directory", "run"), "run: cannot be used (Not a directory). Check its name"),
+    (OSError(28, "No space left on device"), "input or output: cannot be used (No space left on device)"),
+    (OSError("a device is odd"), "input or output: cannot be used (a device is odd). Check"),
+    (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "text: is in another encoding than UTF-8"),
+    (MemoryError(), "memory: is used up. Close other programs, or choose smaller images, tiles or batches."),
+    (RecursionError("maximum recursion depth exceeded"), "input: is nested too deeply to be read. Write it"),
+    (ImportError("no module\n  named x"), "Python: cannot import what it needs (no module named x). Install"),
+    (ZeroDivisionError("division by zero"), "unexpected error: ZeroDivisionError (division by zero). This should not"),
+    (AssertionError(), "unexpected error: AssertionError. This should not happen; set TILEDSEG_TRACEBACK=1"),
+    (UserError("a.png", "is bad", "Mend it"), "error: a.png: is bad. Mend it.\n"),
+]
 
-    monkeypatch.setattr(command_line, "data_check", interrupted)
-    assert exit_code("data", "check", "x") == 130
-    assert "goes on where it stopped" in capsys.readouterr().err
+
+def raising(error):
+    def command(arguments):
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(("error", "message"), LAST_RESORT, ids=lambda value: str(value)[:40])
+def test_every_error_ends_in_one_sentence(monkeypatch, capsys, error, message):
+    monkeypatch.setattr(command_line, "data_check", raising(error))
+    assert exit_code("data", "check", "x") == 1
+    captured = capsys.readouterr().err
+    assert message in captured and captured.startswith("error: ") and captured.count("\n") == 1
+    assert ".." not in captured and captured.endswith(".\n")
+
+
+def test_developers_see_where_an_error_comes_from(monkeypatch, capsys):
+    monkeypatch.setattr(command_line, "data_check", raising(ZeroDivisionError("a")))
+    monkeypatch.setenv("TILEDSEG_TRACEBACK", "1")
+    assert exit_code("data", "check", "x") == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(KeyboardInterrupt(), 130), (Stopped(15), 143), (Stopped(1), 129), (BrokenPipeError(), 141)]
+)
+def test_what_comes_from_outside_has_its_exit_code(monkeypatch, capfd, error, code):
+    monkeypatch.setattr(command_line, "data_check", raising(error))
+    monkeypatch.setattr("tiledseg_utils.console.give_up_printing", lambda: None)  # stdout is the test's own
+    assert exit_code("data", "check", "x") == code
+    expected = "" if code == 141 else "interrupted; the same command goes on where it stopped\n"
+    assert capfd.readouterr().err == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        ("", "run: is there. Choose another folder with --run, or replace it with --overwrite."),
+        ("1", "run: is there. Choose another folder with RUN=, or replace it with OVERWRITE=1."),
+    ],
+)
+def test_users_of_make_are_told_its_variables(monkeypatch, capsys, make, message):
+    monkeypatch.setenv("TILEDSEG_MAKE", make)
+    error = UserError("run", "is there", "Choose another folder with --run, or replace it with --overwrite")
+    monkeypatch.setattr(command_line, "data_check", raising(error))
+    assert exit_code("data", "check", "x") == 1
+    assert message in capsys.readouterr().err
+
+
+def test_make_says_that_it_is_make():
+    recipe = subprocess.run(["make", "-n", "report"], capture_output=True, text=True, cwd=ROOT)
+    assert recipe.returncode == 0 and "tiledseg_utils report" in recipe.stdout
+    assert "report: export TILEDSEG_MAKE = 1" in (ROOT / "Makefile").read_text()
+
+
+def actions(parser, words=()):
+    """Every argument of a parser and of its commands, with the command that it belongs to."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                yield from actions(command, (*words, name))
+        else:
+            yield pytest.param(action, id=" ".join((*words, action.dest)))
+
+
+@pytest.mark.parametrize("action", list(actions(command_line.parser({}))))
+def test_every_argument_has_help(action):
+    assert action.help and (action.help == argparse.SUPPRESS or not action.help.endswith("."))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_only_defaults_that_say_something(command, capsys):
+    assert exit_code(*command.split(), "--help") == 0
+    text = capsys.readouterr().out
+    assert "(default: None)" not in text and "(default: False)" not in text
+    if command == "report":
+        assert "(default: quick)" in text
+
+
+def test_version(capsys):
+    assert exit_code("--version") == 0
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert capsys.readouterr().out == f"tiledseg {project['version']}\n"
 
 
 def test_the_package_starts_fast_without_keras():

@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -6,6 +5,7 @@ import time
 from dataclasses import asdict
 
 import nbformat
+import psutil
 import pytest
 import yaml
 
@@ -178,6 +178,13 @@ def test_a_failing_notebook_says_why_and_where(course, code, message):
     assert (run / "notebooks" / "01_a.unfinished.ipynb").exists()
 
 
+def test_a_kernel_that_dies_is_told(course):
+    path, run = course
+    write_notebook(path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(UserError, match=r"01_a: its process ended early \(Kernel died\)\. Most often memory ran out"):
+        report.execute(path, run, {})
+
+
 def test_no_notebooks(course):
     with pytest.raises(UserError, match="Install the package from a clone"):
         report.notebooks()
@@ -199,7 +206,19 @@ sys.exit(__main__.main(["report"]))
 """
 
 
-def test_ctrl_c_ends_with_130_and_leaves_no_kernel_behind(course, tmp_path):
+@pytest.mark.parametrize(
+    ("signals", "code"),
+    [
+        ([signal.SIGINT], 130),
+        ([signal.SIGINT, signal.SIGINT], 130),
+        ([signal.SIGTERM], 143),
+        ([signal.SIGHUP], 129),
+        ([signal.SIGHUP, signal.SIGTERM, signal.SIGINT], 129),
+        ([signal.SIGKILL], -9),
+    ],
+    ids=lambda value: str(value),
+)
+def test_whatever_ends_a_report_leaves_no_kernel_behind(course, tmp_path, signals, code):
     path, run = course
     write_notebook(
         path,
@@ -213,10 +232,14 @@ def test_ctrl_c_ends_with_130_and_leaves_no_kernel_behind(course, tmp_path):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.2)
     _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130, stderr
-    assert "interrupted; the same command goes on where it stopped" in stderr
+    assert process.returncode == code, stderr
+    assert stderr == ("" if code == -9 else "interrupted; the same command goes on where it stopped\n")
     assert not (run / "notebooks" / "01_a.ipynb").exists()
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+    kernel = int((tmp_path / "pid").read_text())
+    while psutil.pid_exists(kernel) and psutil.Process(kernel).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

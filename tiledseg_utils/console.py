@@ -53,7 +53,8 @@ def signals_stop() -> Iterator[None]:
         yield
     finally:
         for number in heeded:
-            signal.signal(number, before[number] or signal.SIG_DFL)
+            if signal.getsignal(number) is stop:  # Else the process is about to end, and stays deaf until then.
+                signal.signal(number, before[number] or signal.SIG_DFL)
 
 
 def settle_console() -> None:

@@ -3,6 +3,7 @@
 A kernel named python3 on JUPYTER_PATH may belong to any Python, and files in `~/.ipython` run in every kernel.
 """
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -49,6 +50,15 @@ class OwnKernel(AsyncKernelManager):
     def start_kernel(self, **options):
         """Start it with `kernel_environment`."""
         return super().start_kernel(**{**options, "env": kernel_environment(self._folder)})
+
+    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+        """Shut it down, without the complaints of those who still wait for an answer after Ctrl-C."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        waiting = [task for task in others if task.get_coro().__qualname__.startswith("NotebookClient.")]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await super().shutdown_kernel(now=now, restart=restart)
 
     async def _async_cleanup_resources(self, restart: bool = False) -> None:
         await super()._async_cleanup_resources(restart)
