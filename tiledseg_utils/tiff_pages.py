@@ -81,7 +81,7 @@ def open_page(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> 
     """
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(tifffile.TiffFile(source, **OF_ONE_FILE))
+            file = stack.enter_context(_open(path, source))
             tags, notes, problem = _choose(file)
             _check_that_all_is_there(file, tags)
             photometric = _photometric(tags)
@@ -96,6 +96,20 @@ def open_page(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> 
         return Page(file, tags, photometric, notes)
 
 
+def _open(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> tifffile.TiffFile:
+    """Open a TIFF by its content, but for NDPI, which looks like TIFF and has longer offsets."""
+    if str(path).lower().endswith(".ndpi"):
+        file = tifffile.TiffFile(source, is_ndpi=True, **OF_ONE_FILE)
+        if file.series:
+            return file
+        file.close()
+        if not isinstance(source, (str, os.PathLike)):
+            source.seek(0)
+    file = tifffile.TiffFile(source, is_ndpi=False, **OF_ONE_FILE)
+    file.is_ndpi = bool(file.pages) and file.pages.first.is_ndpi
+    return file
+
+
 def _choose(file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[str], str]:
     """Return the page in full resolution, notes on the choice, and what speaks against it, if anything."""
     first, series = file.pages.first, file.series
@@ -106,9 +120,11 @@ def _choose(file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[str], str]
     page = pictures[0]
     levels = len(pages) + len(page.subifds or ()) - 1
     notes = [f"the largest of {levels + 1} pages used, the others are smaller copies or masks of it"] if levels else []
+    if levels and page.is_tiled:
+        notes = [f"slide or pyramid, level 0 of {levels + 1} pages used"]
     if page is first and series[0].shape and math.prod(series[0].shape) != page.size and len(pictures) == 1:
         return page, notes, f"is a stack of several pages, {_size(series[0].shape)} numbers in one"
-    if len(pictures) > 1 and not _are_levels(pictures):
+    if len(pictures) > 1 and not _is_slide(pictures):
         sizes = sorted({_size(each.shape) for each in pictures})
         kind = f"is a stack of several pages, {len(pictures)} of {sizes[0]} pixels"
         if len(sizes) > 1:
@@ -124,28 +140,28 @@ def _choose_of_slide(series: Sequence[tifffile.TiffPageSeries]) -> tuple[tifffil
     level = largest.levels[0]
     page, maker = level.keyframe, SLIDES[series[0].kind]
     levels = max(len(each.levels) for each in series)
-    notes = [
-        f"slide ({maker}), level 0 of {levels} used" + (", without label and overviews" if len(series) > 1 else "")
-    ]
+    rest = ", without label and overviews" if len(series) > 1 else ""
+    notes = [f"slide ({maker}), level 0 of {levels} used{rest}"]
     problem = ""
     if math.prod(level.shape) != page.size:
         problem = f"is a slide ({maker}) with {math.prod(level.shape) // page.size} focal planes or channels"
     return page, notes, problem
 
 
-def _are_levels(pages: Sequence[tifffile.TiffPage]) -> bool:
-    """Tell a pyramid whose levels have no flag: tiles, and ever smaller copies of the same proportions."""
-    first, last = pages[0], None
-    if not first.is_tiled:
-        return False
-    for page in pages[1:]:
-        factor = first.imagelength / max(page.imagelength, 1)
-        width_fits = abs(first.imagewidth - page.imagewidth * factor) <= 1.5 * factor
-        smaller = page.imagelength < (last or first).imagelength
-        if not (width_fits and smaller and page.dtype == first.dtype and page.samplesperpixel == first.samplesperpixel):
-            return False
-        last = page
-    return True
+def _is_slide(pages: Sequence[tifffile.TiffPage]) -> bool:
+    """Tell a slide without flags: tiles, smaller copies of the same proportions, perhaps a label and overviews."""
+    first, others = pages[0], pages[1:]
+    levels = [page for page in others if page.is_tiled and _is_copy(page, first)]
+    rest = [page for page in others if page not in levels]
+    labels_only = all(not page.is_tiled and page.imagelength < first.imagelength for page in rest)
+    return first.is_tiled and bool(levels) and labels_only
+
+
+def _is_copy(page: tifffile.TiffPage, first: tifffile.TiffPage) -> bool:
+    factor = first.imagelength / page.imagelength
+    same_proportions = abs(first.imagewidth - page.imagewidth * factor) <= 1.5 * factor
+    same_numbers = page.dtype == first.dtype and page.samplesperpixel == first.samplesperpixel
+    return factor > 1 and same_proportions and same_numbers
 
 
 def _size(shape: Sequence[int]) -> str:

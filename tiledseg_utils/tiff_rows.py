@@ -33,7 +33,7 @@ from .tiff_pages import (
 COPY_AGAIN = "Copy it again from its source"
 PREMULTIPLIED = 1  # kind of an extra channel (tag ExtraSamples)
 CHUNK = 2**20  # pixels
-JPEG_2000, WEBP = (33003, 33005, 34712), (34927, 50001)  # compressions
+JPEG_2000, WEBP, CCITT = (33003, 33005, 34712), (34927, 50001), (2, 3, 4)  # compressions
 
 
 class TiffRows:
@@ -126,7 +126,8 @@ class TiffRows:
     def read_channel(self, channel: int) -> np.ndarray:
         """Read one channel of all rows as stored, `(H, W)`: transparency, or numbers of a colour table."""
         parts = [self._segments.read(start, stop, [channel])[..., 0] for start, stop in self._chunks()]
-        return np.concatenate(parts)
+        whole = np.concatenate(parts)
+        return whole.astype(np.uint8) if whole.dtype == bool else whole
 
     def alpha(self) -> np.ndarray | None:
         """The transparency, `(H, W)` as stored, or what may be one: a second or a fourth channel."""
@@ -137,7 +138,7 @@ class TiffRows:
 
     def _to_colours(self, rows: np.ndarray) -> np.ndarray:
         if self.palette is not None:
-            return self.palette[rows[..., 0]]
+            return self.palette[rows[..., 0].astype(np.intp)]
         if self._photometric == CMYK:
             return _cmyk_to_rgb(rows)
         if self._photometric == YCBCR and not self._segments.gives_rgb:
@@ -258,6 +259,8 @@ class _Segments:
                 return None
             _check_segment(page, data, self._position(index)[0])
             segment = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
+            if page.compression in CCITT:
+                segment = segment.astype(bool)
             if segment.dtype != page.dtype:
                 raise ValueError(f"{segment.dtype} instead of {page.dtype}")
         except Exception as error:  # every codec raises its own kind
