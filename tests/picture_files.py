@@ -137,7 +137,7 @@ def bmp(pixels, bits, *, old=False, top_down=False, header=40, runs=False, fourt
     return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + about + table + data
 
 
-def jpeg_of(mode="RGB", **options):
+def jpeg_of(mode="RGB", pixels=PICTURE, **options):
     stream = io.BytesIO()
-    Image.fromarray(PICTURE).convert(mode).save(stream, "JPEG", **{"quality": 95} | options)
+    Image.fromarray(pixels).convert(mode).save(stream, "JPEG", **{"quality": 95} | options)
     return stream.getvalue()

@@ -183,8 +183,8 @@ class _Segments:
         self.gives_rgb = page.compression == 7 and not self.in_planes
         # Uncompressed rows, one after another, are mapped; the map closes after each read, to stay out of memory.
         self.mapped = Path(source) if page.is_final and isinstance(source, (str, os.PathLike)) else None
-        if page.is_final and page.nbytes > page.parent.filehandle.size - page.dataoffsets[0]:
-            raise ValueError("pixels are missing")
+        if page.is_final and sum(page.databytecounts) < page.nbytes:
+            raise ValueError(f"{sum(page.databytecounts)} bytes of pixels instead of {page.nbytes}")
 
     def notes(self) -> list[str]:
         missing = sum(size == 0 for size in self.page.databytecounts)
