@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from tiledseg_utils import pictures
+from tiledseg_utils.files import UserError
+from tiledseg_utils.images import Pair, read_pair
 from tiledseg_utils.orientation import SHOWN, warn_of_orientation
 
 from .picture_files import (
@@ -156,3 +158,15 @@ def test_the_orientation_of_photographs_is_told_and_not_applied(tmp_path, caplog
         np.testing.assert_array_equal(image, pictures.read_image(plain))
         told = [f"orientation tag {tag} is not applied: viewers show it {SHOWN[tag]}"] if 2 <= tag <= 8 else []
         assert notes == told and caplog.messages == [f"{path}: {note}" for note in told]  # once, though read twice
+
+
+@pytest.mark.parametrize("turned", ["image", "mask"])
+def test_sizes_that_differ_by_an_orientation_name_the_tag(tmp_path, turned):
+    for name in ("image", "mask"):
+        tag = [chunk(b"eXIf", exif(6))] if name == turned else []
+        pixels = NUMBERS & 1 if name == "image" else NUMBERS.T & 1
+        (tmp_path / f"{name}.png").write_bytes(png(0, pixels * 255, 8, *tag))
+    with pytest.raises(UserError) as caught:
+        read_pair(Pair("a", tmp_path / "image.png", tmp_path / "mask.png"))
+    assert f"the orientation tag 6 of {turned}.png is not applied" in caught.value.problem
+    assert "without the tag" in caught.value.remedy

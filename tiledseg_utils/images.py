@@ -18,6 +18,7 @@ import numpy as np
 
 from .files import UserError, read_bytes, read_csv
 from .masks import read_labels, read_mask, to_labels, to_mask
+from .orientation import orientation_note
 from .pictures import decode, read_image, to_rgb
 from .text import storable
 
@@ -95,8 +96,21 @@ def check_sizes(pair: Pair, image: np.ndarray, mask: np.ndarray) -> None:
     """Raise a UserError if a mask has not the height and width of its image."""
     if image.shape[:2] != mask.shape:
         sizes = f"is {mask.shape[0]} x {mask.shape[1]} pixels (rows x columns), but its image {pair.image} is"
+        sizes = f"{sizes} {image.shape[0]} x {image.shape[1]}"
         remedy = "Export the mask again at the size of the image"
-        raise UserError(pair.mask, f"{sizes} {image.shape[0]} x {image.shape[1]}", remedy)
+        for path in (pair.image, pair.mask):
+            if tag := _orientation(path):
+                sizes = f"{sizes}; the {tag} of {path.name} is not applied"
+                remedy = "Save it anew as viewers show it, without the tag, or export the mask for the stored pixels"
+        raise UserError(pair.mask, sizes, remedy)
+
+
+def _orientation(path: Path) -> str:
+    """Name the orientation tag of a file, if it turns or mirrors the picture."""
+    with contextlib.suppress(UserError):  # a file in an archive cannot be looked at again
+        tag = decode(path).orientation
+        return f"orientation tag {tag}" if orientation_note(tag) else ""
+    return ""
 
 
 def read_pair(pair: Pair, labels: bool = False) -> tuple[np.ndarray, np.ndarray]:
