@@ -27,8 +27,8 @@ class UserError(ValueError):
         problem: what is wrong, in plain words, without a full stop.
         remedy: what to do about it, without a full stop.
 
-    A full stop too many is taken away, signs that steer a terminal are shown as `text.printable` has it, and a path
-    that the problem begins with is not said twice.
+    A full stop too many is taken away, and signs that steer a terminal are shown as `text.printable` has it. A problem
+    may begin with the path, or with one inside it, since it may come from another error: no path is said twice.
     """
 
     def __init__(self, path: str | os.PathLike, problem: str, remedy: str):
@@ -36,7 +36,8 @@ class UserError(ValueError):
         shown = printable(self.path) or "(an empty name)"
         self.problem, self.remedy = (printable_lines(words).rstrip(". ") for words in (problem, remedy))
         self.problem = self.problem.removeprefix(f"{shown}: ")
-        super().__init__(f"{shown}: {self.problem}. {self.remedy}.")
+        subject = "" if self.problem.startswith(f"{shown}{os.sep}") else f"{shown}: "
+        super().__init__(f"{subject}{self.problem}. {self.remedy}.".replace(": \n", ":\n"))
 
 
 def require_file(path: str | os.PathLike) -> None:

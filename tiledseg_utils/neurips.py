@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from . import images, masks, pictures
-from .files import UserError, progress, read_csv, read_json, write_csv, write_json
+from .files import UserError, progress, read_csv, read_json, require_file, write_csv, write_json
 
 ARCHIVE = "Training-labeled.zip"
 RECORD = "https://zenodo.org/api/records/10719375"
@@ -171,6 +171,7 @@ def _append(url: str, part: Path, size: int) -> None:
 
 
 def _open(archive: Path) -> zipfile.ZipFile:
+    require_file(archive)
     try:
         return zipfile.ZipFile(archive)
     except OSError as error:
