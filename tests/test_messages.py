@@ -81,7 +81,7 @@ def test_an_error_is_a_file_a_problem_and_a_remedy(place, capsys, call, message)
 
 
 def check_shape(said: str) -> None:
-    """A message is one line, and one more for each problem of a list; it says no path twice and ends with one full stop."""
+    """A message is one line, one more for each problem of a list, says no path twice, and ends with one full stop."""
     lines = said.splitlines()
     assert lines[0].startswith("error: ") and all(line.startswith("  ") for line in lines[1:]), said
     assert re.search(r"[^.\s]\.\n$", said), said
