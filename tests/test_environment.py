@@ -130,8 +130,9 @@ def test_what_keeps_keras_from_starting_is_named(data_folder, name, value, messa
     assert "Traceback" not in done.stderr
 
 
-def test_no_backend_of_matplotlib_ends_a_command(data_folder):
-    done = run_command("evaluate", "model.keras", data_folder, changes={"MPLBACKEND": "nonsense"})
+@pytest.mark.parametrize(("name", "value"), [("MPLBACKEND", "nonsense"), ("PYTHONWARNINGS", "error")])
+def test_no_setting_of_python_or_matplotlib_ends_a_command(data_folder, name, value):
+    done = run_command("evaluate", "model.keras", data_folder, changes={name: value})
     assert done.stderr.startswith("error: model.keras: ")
 
 

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import yaml
 from tiledseg_utils import report
 from tiledseg_utils.augmentation import ORIGINAL, Augmentation
 from tiledseg_utils.files import UserError, read_json, write_csv
+from tiledseg_utils.kernel import remove_left_behind
 
 
 def preset_file(tmp_path, **changes):
@@ -176,6 +178,17 @@ def test_a_failing_notebook_says_why_and_where(course, code, message):
         report.execute(path, run, {})
     assert not (run / "notebooks" / "01_a.ipynb").exists()
     assert (run / "notebooks" / "01_a.unfinished.ipynb").exists()
+
+
+def test_what_a_killed_report_left_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in (f"{ended.pid}-x", f"{os.getpid()}-x", "mine-x"):
+        (tmp_path / f"tiledseg-kernel-{name}").mkdir()
+    remove_left_behind()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {f"tiledseg-kernel-{os.getpid()}-x", "tiledseg-kernel-mine-x"}
 
 
 def test_a_kernel_that_dies_is_told(course):

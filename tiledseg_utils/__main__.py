@@ -5,7 +5,6 @@ by SIGHUP and SIGTERM), 141 nobody reads what is printed.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -236,9 +235,8 @@ def run_command(arguments: list[str] | None) -> None:
         SystemExit: wrong usage, or help was asked for.
     """
     parsed = parser({}).parse_args(arguments)
+    environment.settle_command()
     if parsed.function in (report, predict, label_instances, evaluate):
-        # No command opens a window, and Matplotlib would end at a name that it does not know.
-        os.environ["MPLBACKEND"] = "agg"
         environment.warn_of_foreign_packages()
         environment.check_start()
     if preset := getattr(parsed, "prediction_preset", None):

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 from .files import UserError
@@ -40,6 +41,16 @@ def settle() -> None:
     # left alone, since XLA stops at a flag that it does not know.
     if importlib.metadata.version("jaxlib").startswith("0.10.") and YNN_FLAG not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {YNN_FLAG}=dot,individual_dot".strip()
+
+
+def settle_command() -> None:
+    """Set what a command needs beyond `settle`, which a notebook or a script of the user's may want otherwise."""
+    # No command opens a window, and Matplotlib would end at a name that it does not know.
+    os.environ["MPLBACKEND"] = "agg"
+    if os.environ.pop("PYTHONWARNINGS", ""):  # With "error", a command would end at what a library wants to tell.
+        warnings.resetwarnings()
+        for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", kind)  # As Python has it.
 
 
 START = """

@@ -6,16 +6,21 @@ A kernel named python3 on JUPYTER_PATH may belong to any Python, and files in `~
 import asyncio
 import ctypes
 import os
+import shutil
 import signal
 import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 LEFT_OUT = ("IPYTHON", "JUPYTER", "MPLBACKEND", "MATPLOTLIBRC", "PYTHONSTARTUP", "PYTHONBREAKPOINT", "PYTHONINSPECT")
 """How variables begin that change what a kernel does before its first cell."""
+
+PREFIX = "tiledseg-kernel-"
+"""How the temporary folders of kernels are called; the number of the report's process follows."""
 
 
 def interpreter_flags() -> list[str]:
@@ -33,11 +38,21 @@ def kernel_environment(folder: Path) -> dict[str, str]:
     return kept | {"IPYTHONDIR": str(folder), "JUPYTER_RUNTIME_DIR": str(folder), "PYTHONPATH": path}
 
 
+def remove_left_behind() -> None:
+    """Remove the temporary folders of kernels whose reports were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        number = folder.name.removeprefix(PREFIX).split("-")[0]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)  # That of another user stays.
+
+
 class OwnKernel(AsyncKernelManager):
     """Starts kernels of this Python, in a temporary folder of their own, which goes with the manager."""
 
     def __init__(self, **options):
-        self._temporary = tempfile.TemporaryDirectory(prefix="tiledseg-kernel-", ignore_cleanup_errors=True)
+        remove_left_behind()
+        prefix = f"{PREFIX}{os.getpid()}-"
+        self._temporary = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
         self._folder = Path(self._temporary.name)
         super().__init__(**options, connection_file=str(self._folder / "connection.json"))
         self._kernel_spec = KernelSpec(

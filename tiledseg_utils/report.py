@@ -246,6 +246,8 @@ def execute(notebook: Path, run: Path, parameters: Mapping) -> dict:
     except RuntimeError as error:  # The kernel died, or did not start.
         remedy = "Most often memory ran out: close other programs, or choose smaller tiles or batches, and run it again"
         raise UserError(notebook.stem, f"its process ended early ({error})", remedy) from error
+    except BrokenPipeError:  # Nobody reads what the notebook prints.
+        raise
     except OSError as error:  # Papermill writes the notebook after each cell.
         raise _cannot_write(partial, error) from error
     check_run(run)  # It looked at the data when it began; what has changed since, it may have read.
