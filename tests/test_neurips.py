@@ -412,7 +412,11 @@ BAD_PAIRS = {
     "float labels": (sample("b", labels=LABELS.astype(np.float32)), "b_label.tiff", "decimal numbers (float32)"),
     "labels of another size": (sample("b", labels=LABELS.T), "b_label.tiff", "9 x 12 pixels"),
     "labels as JPEG": (sample("b", labels=encode(".jpg", GREY * 0)), "b_label.tiff", "is a JPEG"),
-    "blurred labels": (sample("b", labels=cv2.GaussianBlur(GREY, (3, 3), 0)), "b_label.tiff", "has shades"),
+    "labels without background": (
+        sample("b", labels=cv2.GaussianBlur(GREY, (3, 3), 0)),
+        "b_label.tiff",
+        "no pixel is 0",
+    ),
     "float image": (
         sample("b", tiff(COLOUR.astype(np.float32), photometric="rgb"), suffix=".tif"),
         "b.tif",

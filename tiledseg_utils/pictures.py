@@ -98,6 +98,7 @@ def _decode_tiff(path: Path, data: bytes) -> Stored:
         if pixels.dtype.kind not in "iu":
             nan = ", some of them not a number (NaN)" if np.isnan(pixels).any() else ""
             remedy = "Scale an image to 0-255 and save it as 8-bit; threshold a mask and save 0 and 255"
+            remedy += "; save labels as whole numbers"
             raise UserError(path, f"holds decimal numbers ({pixels.dtype.name}){nan}", remedy)
         return Stored(pixels, rows.channels, rows.is_lossy, rows.alpha(), **about)
 
