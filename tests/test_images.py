@@ -1,5 +1,6 @@
 """Every rule and every error of `tiledseg_utils.images`, with files made on the spot."""
 
+import os
 import random
 import shutil
 import subprocess
@@ -72,7 +73,7 @@ def assert_user_error(call, path, *words):
 
 def make_folder(folder, stems=("a", "b", "c"), masks="masks", ending=""):
     for number, stem in enumerate(stems):
-        save(folder / "images" / f"{stem}.png", np.full((200, 200, 3), 50 + number, np.uint8))
+        save(folder / "images" / f"{stem}.png", np.where(DISCS, 50 + number, 200).astype(np.uint8))
         save(folder / masks / f"{stem}{ending}.png", DISCS.astype(np.uint8) * 255)
     return folder
 
@@ -583,7 +584,11 @@ def test_split_csv_of_a_spreadsheet(tmp_path, text):
         ("stem,split\na,valid\nb,test\nc,test\n", ["no image is left for training"]),
         ("stem,split\na,train\nb\nc,test\n", ["'b' has the unknown split ''"]),
         ("name,part\na,train\n", ["columns stem and split", "stem,split"]),
-        ("stem;split\na;train\n", ["columns stem and split", "stem,split"]),
+        ("stem;split\na;train\n", ["semicolons between its columns", "comma-separated", "stem,split"]),
+        ("\ufeffstem;split\r\na;train\r\n", ["semicolons between its columns", "comma-separated"]),
+        ("stem\tsplit\na\ttrain\n", ["tabs between its columns", "comma-separated"]),
+        ("Stem,Split\na,train\n", ["columns stem and split", "stem,split"]),
+        ('stem,split\n"a,train\n' + "x" * 200_000, ["no readable table (field larger than", "comma-separated"]),
         ("stem,split\n", ["no rows"]),
         ("", ["no rows"]),
     ],
@@ -594,10 +599,23 @@ def test_errors_in_split_csv(tmp_path, text, words):
     assert_user_error(lambda: split_pairs(pairs_named("abc"), tmp_path, 0), path, *words)
 
 
-def test_unreadable_split_csv(tmp_path):
+@pytest.mark.parametrize(
+    ("encoding", "problem"),
+    [("latin-1", "is not UTF-8 text (byte 11)"), ("cp1252", "is not UTF-8 text"), ("utf-16", "is UTF-16 text")],
+)
+def test_split_csv_in_another_encoding(tmp_path, encoding, problem):
     path = tmp_path / "split.csv"
-    path.write_bytes("stem,split\nä,train\n".encode("latin-1"))
-    assert_user_error(lambda: split_pairs(pairs_named("ä"), tmp_path, 0), path, "UTF-8")
+    path.write_bytes("stem,split\nä,train\n".encode(encoding))
+    assert_user_error(lambda: split_pairs(pairs_named("ä"), tmp_path, 0), path, problem, "UTF-8", "stem,split")
+
+
+def test_split_csv_that_is_no_file(tmp_path):
+    path = tmp_path / "split.csv"
+    path.mkdir()
+    assert_user_error(lambda: split_pairs(pairs_named("abc"), tmp_path, 0), path, "Is a directory", "permissions")
+    path.rmdir()
+    os.mkfifo(path)
+    assert_user_error(lambda: split_pairs(pairs_named("abc"), tmp_path, 0), path, "is a pipe", "ordinary file")
 
 
 # ---------------------------------------------------------------- check_folder, hash_folder
@@ -616,14 +634,14 @@ def test_check_of_a_sound_folder(tmp_path):
     rows, problems = check_folder(folder)
     assert problems == []
     assert [list(row) for row in rows] == [list(images.COLUMNS)] * 5
-    first = {"stem": "a", "split": "train", "height": 200, "width": 200, "dtype": "uint8", "channels": 3}
+    first = {"stem": "a", "split": "train", "height": 200, "width": 200, "dtype": "uint8", "channels": 1}
     assert rows[0] == first | {"foreground_percent": 100 * DISCS.mean(), "objects": 3, "note": ""}
     assert (rows[1]["foreground_percent"], rows[1]["objects"], rows[1]["note"]) == (100, 1, "mask is all foreground")
     assert (rows[2]["dtype"], rows[2]["channels"], rows[2]["objects"]) == ("uint16", 1, 3)
     assert rows[2]["note"] == "16-bit, scaled from 1003-3996, JPEG mask, thresholded at 127"
     assert (rows[3]["channels"], rows[3]["objects"], rows[3]["foreground_percent"]) == (4, 0, 0)
     assert rows[3]["note"] == "4 channels, first 3 used, red channel is all zero, mask is all zero"
-    assert rows[4]["note"] == "image is all zero, instance labels" and rows[4]["objects"] == 3
+    assert rows[4]["note"] == "image is all zero, image is of one colour, instance labels" and rows[4]["objects"] == 3
     write_csv(tmp_path / "report.csv", rows)
 
 
@@ -631,9 +649,9 @@ def test_check_goes_on_after_errors(tmp_path):
     folder = make_folder(tmp_path, "abcdef")
     (folder / "images" / "a.png").write_bytes(b"")
     (folder / "masks" / "b.png").write_text("no image")
-    save(folder / "masks" / "c.png", (GREY > 300).astype(np.uint8))
+    save(folder / "masks" / "c.png", DISCS[:90].astype(np.uint8))
     save(folder / "masks" / "d.png", cv2.GaussianBlur(DISCS.astype(np.uint8) * 255, (3, 3), 0))
-    save(folder / "images" / "alone.png", COLOUR)
+    save(folder / "images" / "alone.png", np.dstack([DISCS * np.uint8(9)] * 3))
     (folder / "masks" / "orphan.png").write_bytes(b"")
     write_csv(folder / "split.csv", [{"stem": "a", "split": "trian"}])
     rows, problems = check_folder(folder)
@@ -691,10 +709,163 @@ def test_hash_refuses_what_find_pairs_refuses(tmp_path):
 
 def test_require_sound_lists_all_problems_or_returns_the_rows(tmp_path):
     for stem in "abc":
-        write_image(tmp_path / "images" / f"{stem}.png", COLOUR)
-        write_image(tmp_path / "masks" / f"{stem}.png", GREY > 100)
+        write_image(tmp_path / "images" / f"{stem}.png", RNG.integers(0, 256, (40, 40, 3), np.uint8))
+        write_image(tmp_path / "masks" / f"{stem}.png", RNG.integers(0, 2, (40, 40)).astype(bool))
     assert [row["stem"] for row in images.require_sound(tmp_path)] == ["a", "b", "c"]
     (tmp_path / "images" / "a.png").write_bytes(b"")
     (tmp_path / "masks" / "c.png").write_bytes(b"text")
     with pytest.raises(UserError, match=r"(?s)a\.png: is an empty file.*c\.png: is not a PNG.*Mend these files"):
         images.require_sound(tmp_path)
+
+
+# ---------------------------------------------------------------- what a run cannot use
+
+
+def picture(number, height=60, width=70):
+    return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def data_set(folder, count=4, split=None):
+    """Pairs a, b, c, ... of 60 x 70 pixels with 5 to 8 % foreground."""
+    for number, stem in enumerate("abcdefgh"[:count]):
+        save(folder / "images" / f"{stem}.png", picture(number))
+        set_mask(folder, stem, 14 + number)
+    if split:
+        (folder / "split.csv").write_text("stem,split\n" + "".join(f"{row}\n" for row in split))
+    return folder
+
+
+def set_mask(folder, stem, side, value=255):
+    mask = np.zeros((60, 70), np.uint8)
+    mask[5 : 5 + side, 5 : 5 + side] = 255
+    save(folder / "masks" / f"{stem}.png", mask if value else 255 - mask)
+
+
+SPLIT = ["a,train", "b,valid", "c,test", "d,train"]
+
+
+def write_copy(folder, source, target):
+    (folder / target).write_bytes((folder / source).read_bytes())
+
+
+def without_foreground(folder, stems):
+    for stem in stems:
+        save(folder / "masks" / f"{stem}.png", np.zeros((60, 70), np.uint8))
+
+
+def without_background(folder, stems):
+    for stem in stems:
+        save(folder / "masks" / f"{stem}.png", np.full((60, 70), 255, np.uint8))
+
+
+def of_one_colour(folder, stems):
+    for stem in stems:
+        save(folder / "images" / f"{stem}.png", np.zeros((60, 70, 3), np.uint8))
+
+
+def of_size(folder, height, width):
+    save(folder / "images" / "a.png", picture(0, height, width))
+    save(folder / "masks" / "a.png", np.eye(height, width, dtype=np.uint8))
+
+
+def inverted(folder, stems):
+    for stem in stems:
+        set_mask(folder, stem, 16, value=0)
+
+
+def renamed(folder, stem):
+    for part in ("images", "masks"):
+        (folder / part / "a.png").rename(folder / part / f"{stem}.png")
+
+
+def pipe(folder):
+    (folder / "images" / "a.png").unlink()
+    os.mkfifo(folder / "images" / "a.png")
+
+
+FLAWS = {
+    "copy in train and test": (lambda at: write_copy(at, "images/a.png", "images/c.png"), SPLIT, "a (train), c (test)"),
+    "copy in train and valid": (
+        lambda at: write_copy(at, "images/b.png", "images/d.png"),
+        SPLIT,
+        "b (valid), d (train)",
+    ),
+    "nothing anywhere": (lambda at: without_foreground(at, "abcd"), None, "no mask has any foreground"),
+    "nothing in training": (lambda at: without_foreground(at, "ad"), SPLIT, "no mask for training has any foreground"),
+    "no background": (lambda at: without_background(at, "abcd"), None, "no mask has any background"),
+    "no background to learn": (
+        lambda at: without_background(at, "ad"),
+        SPLIT,
+        "no mask for training has any background",
+    ),
+    "all black": (lambda at: of_one_colour(at, "abcd"), SPLIT, "every image for training is of one colour"),
+    "1 x 1": (lambda at: of_size(at, 1, 1), SPLIT, "a.png: is only 1 x 1 pixels"),
+    "3 x 300": (lambda at: of_size(at, 3, 300), SPLIT, "a.png: is only 3 x 300 pixels"),
+    "20 x 20": (lambda at: of_size(at, 20, 20), None, "a.png: is only 20 x 20 pixels"),
+    "half of the masks inverted": (lambda at: inverted(at, "bd"), SPLIT, "masks of b, d have at least 94 % foreground"),
+    "one mask inverted": (lambda at: inverted(at, "c"), None, "masks of c have at least 94 % foreground"),
+    "240 letters": (lambda at: renamed(at, "n" * 240), None, "a name of 240 bytes, over 200"),
+    "80 signs of 3 bytes": (lambda at: renamed(at, "細" * 80), None, "a name of 240 bytes, over 200"),
+    "a pipe": (pipe, SPLIT, "is a pipe, a device or a socket"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "split", "problem"), [pytest.param(*row, id=name) for name, row in FLAWS.items()])
+def test_what_a_run_cannot_use_is_a_problem(tmp_path, spoil, split, problem):
+    folder = data_set(tmp_path, split=split)
+    assert check_folder(folder)[1] == []
+    spoil(folder)
+    problems = check_folder(folder)[1]
+    assert any(problem in each for each in problems), problems
+    assert_user_error(lambda: images.require_sound(folder), folder, problem)
+
+
+USABLE = {
+    "a blank image": lambda at: of_one_colour(at, "b"),
+    "an image without cells": lambda at: without_foreground(at, "a"),
+    "a full mask": lambda at: without_background(at, "b"),
+    "32 x 32": lambda at: of_size(at, 32, 32),
+    "mathtext": lambda at: renamed(at, "$x^2$ and $\\frac"),
+    "200 letters": lambda at: renamed(at, "n" * 200),
+    "dense tissue": lambda at: [set_mask(at, stem, side) for stem, side in zip("abcd", (56, 58, 30, 40), strict=True)],
+}
+
+
+@pytest.mark.parametrize("change", [pytest.param(change, id=name) for name, change in USABLE.items()])
+def test_what_a_run_can_use_is_no_problem(tmp_path, change):
+    folder = data_set(tmp_path)
+    change(folder)
+    assert check_folder(folder)[1] == []
+    assert len(images.require_sound(folder)) == 4
+
+
+def test_the_same_pixels_in_other_bytes_are_the_same_picture(tmp_path):
+    folder = data_set(tmp_path, split=SPLIT)
+    (folder / "images" / "c.png").unlink()
+    save_tiff(folder / "images" / "c.tif", picture(0), compression="zlib")
+    rows, problems = check_folder(folder)
+    assert len(problems) == 1 and "a (train), c (test) are the same picture. Keep one of them" in problems[0]
+    assert [row["note"] for row in rows] == ["", "", "same picture as a", ""]
+
+
+def test_the_same_picture_twice_is_noted_where_no_split_is_given_and_no_run_begins(tmp_path):
+    folder = data_set(tmp_path)
+    write_copy(folder, "images/a.png", "images/c.png")
+    rows, problems = check_folder(folder)
+    assert problems == [] and rows[2]["note"] == "same picture as a"
+    words = ["a, c are the same picture", "give them the same split in split.csv"]
+    assert_user_error(lambda: images.require_sound(folder), folder, *words)
+    (folder / "split.csv").write_text("stem,split\na,train\nb,valid\nc,train\nd,test\n")
+    assert len(images.require_sound(folder)) == 4
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem(tmp_path, monkeypatch):
+    folder, listing = data_set(tmp_path), images.Path.iterdir
+
+    def refuse(path):
+        if path.name == "masks":
+            raise PermissionError(13, "Permission denied")
+        return listing(path)
+
+    monkeypatch.setattr(images.Path, "iterdir", refuse)
+    assert f"{folder}: masks cannot be read (Permission denied)." in check_folder(folder)[1]

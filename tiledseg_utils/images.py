@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,9 @@ from .text import storable
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("stem", "split", "height", "width", "dtype", "channels", "foreground_percent", "objects", "note")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
+ONE_COLOUR = "image is of one colour"
+SMALLEST_SIDE = 32  # pixels; what is smaller shows no cell in its surroundings, and a network sees mostly reflection
+LONGEST_STEM = 200  # bytes; file systems take 255, and tiles and figures add their places to the name
 NEVER_IMAGES = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".ini", ".db"}
 
 
@@ -40,7 +43,12 @@ class Pair:
 def _list_files(folder: Path, problems: list[str], ending: str = "") -> dict[str, Path]:
     """Return the image files in a folder by stem, less its `ending`; add to `problems`."""
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        problems.append(f"{folder.name} cannot be read ({error.strerror})")
+        return files
+    for path in paths:
         stem = unicodedata.normalize("NFC", path.stem).removesuffix(ending)  # macOS takes accents apart
         if path.name.startswith(".") or path.suffix.lower() in NEVER_IMAGES:
             continue
@@ -48,6 +56,11 @@ def _list_files(folder: Path, problems: list[str], ending: str = "") -> dict[str
             problems.append(f"{folder.name}/{path.name} is not a PNG, JPEG, TIFF or BMP file")
         elif not storable(path.name):
             problems.append(f"{folder.name}/{path.name} has a name that is not UTF-8, which no table can hold")
+        elif len(stem.encode()) > LONGEST_STEM:
+            length = f"{len(stem.encode())} bytes, over {LONGEST_STEM}"
+            problems.append(
+                f"{folder.name}/{path.name[:40]}... has a name of {length}, too long for those of its tiles"
+            )
         elif stem in files:
             problems.append(f"{files[stem].name} and {path.name} in {folder.name} differ only in their endings")
         else:
@@ -124,6 +137,27 @@ def read_pair(pair: Pair, labels: bool = False) -> tuple[np.ndarray, np.ndarray]
     return image, mask
 
 
+def _read_split(path: Path) -> list[dict]:
+    """Return the rows of split.csv, with at least the columns stem and split."""
+    remedy = "Save it as comma-separated UTF-8 text, beginning with the line stem,split"
+    content = read_bytes(path)
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(path, "is UTF-16 text, as spreadsheets save 'Unicode text'", remedy)
+    header = content.split(b"\n", 1)[0]
+    for sign, name in ((b";", "semicolons"), (b"\t", "tabs")):
+        if sign in header and b"," not in header:
+            raise UserError(path, f"has {name} between its columns, not commas", remedy)
+    try:
+        rows = read_csv(path)
+    except UnicodeError as error:
+        raise UserError(path, f"is not UTF-8 text (byte {error.start})", remedy) from error
+    except (OSError, csv.Error) as error:
+        raise UserError(path, f"is no readable table ({error})", remedy) from error
+    if not rows or not {"stem", "split"} <= rows[0].keys():
+        raise UserError(path, "has no rows with the columns stem and split", remedy)
+    return rows
+
+
 def _given_split(folder: Path, stems: Collection[str]) -> dict[str, str]:
     """Return the split of each stem by `split.csv`, or nothing where there is no such file."""
     path, splits, problems = folder / "split.csv", {}, []
@@ -132,12 +166,7 @@ def _given_split(folder: Path, stems: Collection[str]) -> dict[str, str]:
             remedy = "Add images, so that there are at least three, or a split.csv with the columns stem,split"
             raise UserError(folder, f"holds {len(stems)} image(s), too few for train, valid and test", remedy)
         return {}
-    try:
-        rows = read_csv(path)
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise UserError(path, f"is no readable table ({error})", "Save it as comma-separated UTF-8 text") from error
-    if not rows or not {"stem", "split"} <= rows[0].keys():
-        raise UserError(path, "has no rows with the columns stem and split", "Begin it with the line stem,split")
+    rows = _read_split(path)
     for row in rows:
         stem, split = (unicodedata.normalize("NFC", row[key] or "").strip() for key in ("stem", "split"))
         if stem not in stems:
@@ -195,10 +224,17 @@ def check_folder(folder: str | os.PathLike) -> tuple[list[dict], list[str]]:
             file, foreground_percent, objects (instances or connected components), and note. Unknown values are None.
         problems: one sentence for each; if there are none, the folder is ready for use.
     """
-    images, masks, found = _scan(Path(folder))
+    rows, problems, _ = _check(Path(folder))
+    return rows, problems
+
+
+def _check(folder: Path) -> tuple[list[dict], list[str], list[str]]:
+    """As `check_folder`, and what is a problem only if a split is drawn: the same picture under two names."""
+    images, masks, found = _scan(folder)
     rows, splits, problems = [], {}, [f"{folder}: {problem}." for problem in found]
     with _collecting(problems):
-        splits = _given_split(Path(folder), images.keys()) if images else {}
+        splits = _given_split(folder, images.keys()) if images else {}
+    pictures: dict[str, list[str]] = {}  # by the hash of their pixels, the stems of images
     for stem in sorted(images.keys() | masks.keys()):
         row, image, notes, known = dict.fromkeys(COLUMNS), None, [], len(problems)
         row |= {"stem": stem, "split": splits.get(stem)}
@@ -208,6 +244,10 @@ def check_folder(folder: str | os.PathLike) -> tuple[list[dict], list[str]]:
                 image, notes = to_rgb(stored)
                 row |= {"height": image.shape[0], "width": image.shape[1]}
                 row |= {"dtype": stored.pixels.dtype.name, "channels": stored.channels}
+                _check_picture(images[stem], image, notes)
+                same = pictures.setdefault(_hash_pixels(image), [])
+                notes += [f"same picture as {other}" for other in same[:1]]
+                same.append(stem)
         with _collecting(problems):
             if stem in masks:
                 mask, mask_notes = to_mask(masks[stem], decode(masks[stem]))
@@ -218,14 +258,76 @@ def check_folder(folder: str | os.PathLike) -> tuple[list[dict], list[str]]:
                     check_sizes(Pair(stem, images[stem], masks[stem]), image, mask)
         row["note"] = ", ".join(notes + ["see problems"] * (len(problems) > known))
         rows += [row] if stem in images else []
-    return rows, problems
+    leaks, doubled = _find_same_pictures(pictures.values(), splits)
+    problems += [f"{folder}: {found}." for found in _find_wrong_polarity(rows) + _find_nothing_to_learn(rows) + leaks]
+    return rows, problems, doubled
+
+
+def _hash_pixels(image: np.ndarray) -> str:
+    return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
+
+
+def _find_same_pictures(groups: Collection[list[str]], splits: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Tell stems that show the same picture: those in two splits, and those that a drawn split could part."""
+    leaks, doubled = [], []
+    for stems in groups:
+        remedy = "are the same picture. Keep one of them, or give them the same split in split.csv"
+        if not splits and len(stems) > 1:
+            doubled.append(f"{', '.join(stems)} {remedy}")
+        if len({splits.get(stem) for stem in stems}) > 1:
+            leaks.append(f"{', '.join(f'{stem} ({splits.get(stem)})' for stem in stems)} {remedy}")
+    return leaks, doubled
+
+
+def _check_picture(path: Path, image: np.ndarray, notes: list[str]) -> None:
+    """Raise a UserError for an image that is too small; note one that shows nothing."""
+    height, width = image.shape[:2]
+    if (image == image[0, 0]).all():
+        notes.append(ONE_COLOUR)
+    if min(height, width) < SMALLEST_SIDE:
+        remedy = f"Leave it out, or give an image of at least {SMALLEST_SIDE} pixels a side"
+        raise UserError(path, f"is only {height} x {width} pixels (rows x columns)", remedy)
+
+
+def _find_wrong_polarity(rows: Sequence[dict]) -> list[str]:
+    """Tell masks that seem inverted: all are rather empty or rather full, and the full ones mirror the empty ones."""
+    shares = {row["stem"]: row["foreground_percent"] for row in rows if row["foreground_percent"] not in (None, 0, 100)}
+    low = [share for share in shares.values() if share < 30]
+    full = [stem for stem, share in shares.items() if share > 70]
+    if not low or not full or len(low) + len(full) < len(shares):
+        return []
+    if any(not min(low) / 3 <= 100 - shares[stem] <= 3 * max(low) for stem in full):
+        return []
+    least = min(shares[stem] for stem in full)
+    found = f"masks of {', '.join(full)} have at least {least:.0f} % foreground, the others at most {max(low):.0f} %"
+    return [f"{found}, as if some were inverted. Invert those whose background is not 0"]
+
+
+def _find_nothing_to_learn(rows: Sequence[dict]) -> list[str]:
+    """Tell images for training in which there is no foreground, no background, or nothing at all."""
+    learnt = [row for row in rows if row["split"] in (None, "train")]
+    shares = {row["foreground_percent"] for row in learnt}
+    where = "for training " if any(row["split"] for row in rows) else ""
+    if not learnt or None in shares:
+        return []
+    found = []
+    if shares == {0}:
+        found.append(f"no mask {where}has any foreground. Add images with objects, and their masks")
+    if shares == {100}:
+        found.append(f"no mask {where}has any background (0). Add masks with background")
+    if all(ONE_COLOUR in row["note"] for row in learnt):
+        found.append(f"every image {where}is of one colour. Add images that show something")
+    return found
 
 
 def require_sound(folder: str | os.PathLike) -> list[dict]:
-    """Return the rows of `check_folder`, or raise one UserError that lists every problem."""
-    rows, problems = check_folder(folder)
-    if problems:
-        raise all_in_one(Path(folder), problems, "Mend these files, then try again")
+    """Return the rows of `check_folder`, or raise one UserError that lists every problem.
+
+    Without split.csv, the same picture under two names is one too, since a drawn split could put it on both sides.
+    """
+    rows, problems, doubled = _check(Path(folder))
+    if problems or doubled:
+        raise all_in_one(Path(folder), problems + doubled, "Mend these files, then try again")
     return rows
 
 
