@@ -78,6 +78,8 @@ def damaged_jpegs():
     yield "restart markers exchanged", restarts.replace(b"\xff\xd3", b"\xff\xd5"), "instead of RST"
     yield "no pixels", data[: data.rfind(b"\xff\xda")] + b"\xff\xd9", ""
     yield "marker without a meaning", data[:20] + b"garbage" + data[20:], "bytes between its segments"
+    counted = data[: data.rfind(b"\xff\xda")] + b"\xff\xda\0\3\xc8\xff\xd9"
+    yield "too short a list of channels", counted, "segment that is too short"
     yield "cut", data[:middle], "cut short"
     yield "only its start", data[:4], "cut short"
 
@@ -201,6 +203,24 @@ def test_a_hundred_damaged_lzw_tiffs(tmp_path):
             assert "is damaged: rows 0-95" in error.problem
             told += 1
     assert told >= 97
+
+
+def test_pages_in_a_circle(tmp_path):
+    """One that leads back to itself, and one that leads into the middle of nothing, where tifffile went in circles."""
+    for following in (8, 4):
+        raw_tiff(tmp_path / "a.tif", PICTURE.tobytes(), {262: 2, 277: 3, 258: [8] * 3})
+        data = bytearray((tmp_path / "a.tif").read_bytes())
+        (count,) = struct.unpack_from("<H", data, 8)
+        data[10 + 12 * count : 14 + 12 * count] = struct.pack("<I", following)
+        (tmp_path / "a.tif").write_bytes(data)
+        assert_refused(tmp_path / "a.tif", "its pages lead to no end")
+
+
+def test_sizes_that_no_picture_has_are_told_at_once(tmp_path):
+    raw_tiff(
+        tmp_path / "a.tif", imagecodecs.lzw_encode(PICTURE.tobytes()), {256: 60000, 257: 60000, 278: 60000, 259: 5}
+    )
+    assert_refused(tmp_path / "a.tif", "too few bytes for 60000 x 60000 numbers")
 
 
 def test_lzw_that_is_none(tmp_path):

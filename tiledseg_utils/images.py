@@ -114,7 +114,9 @@ def check_sizes(pair: Pair, image: np.ndarray, mask: np.ndarray) -> None:
         for path in (pair.image, pair.mask):
             if tag := _orientation(path):
                 sizes = f"{sizes}; the {tag} of {path.name} is not applied"
-                remedy = "Save it anew as viewers show it, without the tag, or export the mask for the stored pixels"
+                remedy = (
+                    f"Save {path.name} as viewers show it, without the tag, or export the mask for the stored pixels"
+                )
         raise UserError(pair.mask, sizes, remedy)
 
 

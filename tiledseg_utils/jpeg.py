@@ -71,6 +71,8 @@ def find_damage(data: bytes) -> str:
         simplejpeg.decode_jpeg(
             data, colours, min_height=1, min_width=1, min_factor=8
         )  # an eighth: fewer pixels to make
+    except IndexError:
+        return "a segment that is too short"
     except ValueError as error:
         return str(error)
     return ""

@@ -92,15 +92,16 @@ def _decode_tiff(path: Path, data: bytes) -> Stored:
         about = {"white_is_zero": rows.white_is_zero, "bits": rows.bits, "dropped": rows.channels - rows.colours}
         about |= {"orientation": rows.orientation, "notes": tuple(rows.notes)}
         if rows.palette is not None:
-            colours, indices = _look_up(path, rows.read_channel(0), rows.palette)
-            return Stored(colours, 3, False, rows.alpha(), indices, **about)
-        pixels = rows.read_all()
+            numbers, alpha = rows.read_numbers()
+            colours, indices = _look_up(path, numbers[..., 0], rows.palette)
+            return Stored(colours, 3, False, alpha, indices, **about)
+        pixels, alpha = rows.read_all()
         if pixels.dtype.kind not in "iu":
             nan = ", some of them not a number (NaN)" if np.isnan(pixels).any() else ""
             remedy = "Scale an image to 0-255 and save it as 8-bit; threshold a mask and save 0 and 255"
             remedy += "; save labels as whole numbers"
             raise UserError(path, f"holds decimal numbers ({pixels.dtype.name}){nan}", remedy)
-        return Stored(pixels, rows.channels, rows.is_lossy, rows.alpha(), **about)
+        return Stored(pixels, rows.channels, rows.is_lossy, alpha, **about)
 
 
 def _look_up(path: Path, numbers: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -51,6 +51,8 @@ COMPRESSIONS = {
     52546: "JPEG XL",
 }
 LOSSLESS = (1, 2, 3, 4, 5, 8, 32946, 32773, 34925, 34926, 50000)
+ABSURD_SIZE, ABSURD_RATIO = 2**26, 10**5  # bytes of a strip or tile, and how often they exceed what is stored
+MOST_TAGS = 4096  # of a page, as in tifffile
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}  # channels of each
 
@@ -82,6 +84,7 @@ def open_page(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> 
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(_open(path, source))
+            _check_chain(file)
             tags, notes, problem = _choose(file)
             _check_that_all_is_there(file, tags)
             photometric = _photometric(tags)
@@ -108,6 +111,21 @@ def _open(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> tiff
     file = tifffile.TiffFile(source, is_ndpi=False, **OF_ONE_FILE)
     file.is_ndpi = bool(file.pages) and file.pages.first.is_ndpi
     return file
+
+
+def _check_chain(file: tifffile.TiffFile) -> None:
+    """Raise a ValueError unless each page leads to another one, and the last to none; tifffile may go in circles."""
+    tiff, handle = file.tiff, file.filehandle
+    order = "little" if file.byteorder == "<" else "big"
+    position, seen = file.pages.first.offset, set()
+    while position:
+        handle.seek(position)
+        count = int.from_bytes(handle.read(tiff.tagnosize), order)
+        if position in seen or not 0 < count <= MOST_TAGS:
+            raise ValueError("its pages lead to no end")
+        seen.add(position)
+        handle.seek(position + tiff.tagnosize + count * tiff.tagsize)
+        position = int.from_bytes(handle.read(tiff.offsetsize), order)
 
 
 def _choose(file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[str], str]:
@@ -182,8 +200,17 @@ def _check_that_all_is_there(file: tifffile.TiffFile, page: tifffile.TiffPage) -
         raise ValueError("pixels are missing")
     if page.jpegheader is None and len(ends) != count_segments(page):
         raise ValueError(f"{len(ends)} strips or tiles instead of {count_segments(page)}")
+    if any(_is_absurd(page, size) for size in sizes):
+        raise ValueError(f"too few bytes for {_size(page.shape)} numbers")
     if any((start == 0) != (size == 0) for start, size in zip(offsets, sizes, strict=True)):
         raise ValueError("a strip or tile is empty")
+
+
+def _is_absurd(page: tifffile.TiffPage, stored: int) -> bool:
+    """Whether a strip or tile would have to unpack to sizes that no picture has: its tags are damaged."""
+    rows, columns = segment_size(page)
+    unpacked = min(rows, page.imagelength) * columns * page.shaped[4] * (page.dtype.itemsize if page.dtype else 1)
+    return unpacked > ABSURD_SIZE and unpacked > ABSURD_RATIO * stored > 0
 
 
 def segment_size(page: tifffile.TiffPage) -> tuple[int, int]:
@@ -194,8 +221,7 @@ def segment_size(page: tifffile.TiffPage) -> tuple[int, int]:
 def count_segments(page: tifffile.TiffPage) -> int:
     """How many strips or tiles a picture needs."""
     rows, columns = segment_size(page)
-    planes = page.samplesperpixel if page.planarconfig == 2 else 1
-    return planes * math.ceil(page.imagelength / rows) * math.ceil(page.imagewidth / columns)
+    return page.shaped[0] * math.ceil(page.imagelength / rows) * math.ceil(page.imagewidth / columns)
 
 
 def _photometric(page: tifffile.TiffPage) -> int:
@@ -220,6 +246,8 @@ def _problems(page: tifffile.TiffPage, photometric: int) -> Iterator[str]:
     if page.dtype is None or not isinstance(bits, int):
         yield f"numbers of {bits} bits and SampleFormat {page.sampleformat}"
         return
+    if page.planarconfig not in (1, 2):
+        yield f"PlanarConfiguration {page.planarconfig}"
     if page.samplesperpixel < colours:
         yield f"{page.samplesperpixel} channels, where its colours need {colours}"
     if (bits not in (1, 2, 4, 8, 16, 32, 64) and not is_lossless) or (is_jpeg and bits != 8):

@@ -7,7 +7,7 @@ file stands in `data/README.md`.
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -116,25 +116,37 @@ class TiffRows:
         """
         return self._to_colours(self._segments.read(start, stop, range(self.colours)))
 
-    def read_all(self) -> np.ndarray:
-        """Read all rows, `(H, W, 1 or 3)`."""
-        whole = np.empty((*self.shape, self._used), self.dtype)
+    def read_all(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read all rows: `(H, W, 1 or 3)`, grey or RGB, and the transparency, `(H, W)` as stored, if there is one."""
+        return self._read_all(self._to_colours, self._used, self.dtype)
+
+    def read_numbers(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read all rows of a file with a colour table: its numbers, `(H, W, 1)`, and the transparency."""
+        dtype = np.dtype(np.uint8) if self._page.tags.dtype == bool else self._page.tags.dtype
+        return self._read_all(lambda rows: rows, 1, dtype)
+
+    def _read_all(
+        self, convert: Callable[[np.ndarray], np.ndarray], used: int, dtype: np.dtype
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        channels, alpha = list(range(self.colours)), None
+        whole = _allocate(self.path, (*self.shape, used), dtype)
+        clear = self._alpha_channel()
+        if clear is not None:
+            channels.append(clear)
+            alpha = _allocate(self.path, self.shape, self._page.tags.dtype)
         for start, stop in self._chunks():
-            whole[start:stop] = self.read(start, stop)
-        return whole
+            rows = self._segments.read(start, stop, channels)
+            whole[start:stop] = convert(rows[..., : self.colours])
+            if alpha is not None:
+                alpha[start:stop] = rows[..., -1]
+        return whole, alpha
 
-    def read_channel(self, channel: int) -> np.ndarray:
-        """Read one channel of all rows as stored, `(H, W)`: transparency, or numbers of a colour table."""
-        parts = [self._segments.read(start, stop, [channel])[..., 0] for start, stop in self._chunks()]
-        whole = np.concatenate(parts)
-        return whole.astype(np.uint8) if whole.dtype == bool else whole
-
-    def alpha(self) -> np.ndarray | None:
-        """The transparency, `(H, W)` as stored, or what may be one: a second or a fourth channel."""
+    def _alpha_channel(self) -> int | None:
+        """The channel that is marked as transparency, or the only one beside the colours, which may be it."""
         extra = tuple(self._page.tags.extrasamples)
         marked = [self.channels - len(extra) + index for index, kind in enumerate(extra) if kind in (1, 2)]
         likely = [self.colours] if self.channels == self.colours + 1 else []
-        return self.read_channel((marked or likely)[0]) if marked or likely else None
+        return next(iter(marked + likely), None)
 
     def _to_colours(self, rows: np.ndarray) -> np.ndarray:
         if self.palette is not None:
@@ -168,6 +180,14 @@ def _ycbcr_to_rgb(rows: np.ndarray) -> np.ndarray:
     green = luminance - (0.114 * 1.772 * blue + 0.299 * 1.402 * red) / 0.587
     colours = np.stack([luminance + 1.402 * red, green, luminance + 1.772 * blue], axis=-1)
     return np.rint(colours).clip(0, 255).astype(np.uint8)
+
+
+def _allocate(path: str | os.PathLike, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    try:
+        return np.empty(shape, dtype)
+    except MemoryError as error:
+        size = f"{shape[0]} x {shape[1]} pixels (rows x columns)"
+        raise UserError(path, f"has {size}, which do not fit into memory", "Cut it into smaller images") from error
 
 
 class _Segments:
@@ -204,7 +224,7 @@ class _Segments:
         channels = list(channels)
         if self.mapped is not None:
             return self._read_mapped(start, stop, channels)
-        out = np.empty((stop - start, self.shape[1], len(channels)), self.page.dtype)
+        out = _allocate(self.path, (stop - start, self.shape[1], len(channels)), self.page.dtype)
         touched = range(start // self.size[0], (stop - 1) // self.size[0] + 1)
         wanted = [
             (plane, (plane * self.down + row) * self.across + column)
