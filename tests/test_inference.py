@@ -1,16 +1,20 @@
+import contextlib
 import os
 import re
 import subprocess
 import sys
+import threading
 from functools import partial
+from typing import ClassVar
 
 import cv2
+import jax
 import keras
 import numpy as np
 import pytest
 import tifffile
 
-from tiledseg_utils import inference, models
+from tiledseg_utils import forward, inference, instances, models, streaming
 from tiledseg_utils.diagnostics import seam_score
 from tiledseg_utils.files import UserError
 from tiledseg_utils.planning import Plan, make_axis
@@ -313,12 +317,210 @@ def test_empty_tiles_are_skipped_on_demand_and_counted(network, rng, tmp_path):
     assert (some[180:200] == 0).all() and (everything[180:200] > 0).all()
 
 
-def test_a_missing_or_broken_model(tmp_path):
-    with pytest.raises(UserError, match=r"there is no model\. Run notebook 03_unet_training"):
-        inference.load_model(tmp_path / "model.keras")
-    (tmp_path / "model.keras").write_text("not a model")
-    with pytest.raises(UserError, match="is not a model that can be read"):
-        inference.load_model(tmp_path / "model.keras")
+def test_scopes_of_the_caller_hold_where_tiles_are_predicted():
+    """Of Keras and JAX, for one thread only: a device, for instance."""
+    seen = []
+
+    def forward(batch):
+        precision = jax.config.jax_default_matmul_precision
+        seen.append((jax.config.jax_default_device, precision, threading.current_thread()))
+        return batch[..., :1] / np.float32(255)
+
+    device = jax.local_devices()[0]
+    tiles = [np.zeros((4, 4, 3), np.uint8)] * 5
+    with keras.device(device), jax.default_matmul_precision("highest"):
+        list(inference.predict_batches(forward, iter(tiles), 2))
+    assert seen == [(device, "highest", threading.main_thread())] * 3
+
+
+def test_tiles_are_read_ahead_in_another_thread():
+    readers = []
+
+    def tiles():
+        for _ in range(6):
+            readers.append(threading.current_thread())
+            yield np.zeros((4, 4, 3), np.uint8)
+
+    maps = inference.predict_batches(lambda batch: batch, tiles(), 2)
+    next(maps)
+    assert threading.main_thread() not in readers
+    maps.close()
+    assert not any(reader.is_alive() for reader in readers)  # so that a source may be closed now
+
+
+class Watched(streaming.Source):
+    """A source that counts how often it is closed."""
+
+    opened: ClassVar[list] = []
+
+    def __init__(self, array):
+        super().__init__("watched", array.shape[:2], array.dtype, lambda a, b: array[a:b], lambda: {"name": "watched"})
+        self.closed = 0
+        self.opened.append(self)
+
+    def close(self):
+        self.closed += 1
+
+
+def gone(*_, **__):
+    raise UserError("watched", "is gone", "Bring it back")
+
+
+WAYS = {
+    "predict_tiled": lambda model, image, out: inference.predict_tiled(model, image, tile_size=64),
+    "predict_plan": lambda model, image, out: inference.predict_plan(
+        model, image, lambda shape: inference.plan_prediction(model, shape, tile_size=64)
+    ),
+    "predict_file": lambda model, image, out: inference.predict_file(model, image, out, tile_size=64),
+    "label_file": lambda model, image, out: instances.label_file(image, out, model, tile_size=64),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("broken", [None, "reading", "stitching"])
+def test_what_was_opened_is_closed_in_any_case(network, rng, tmp_path, monkeypatch, way, broken):
+    monkeypatch.setattr(Watched, "opened", [])
+    for module in (inference, instances):
+        monkeypatch.setattr(module, "open_source", Watched)
+    if broken == "reading":
+        monkeypatch.setattr(Watched, "read_rows", gone)
+    if broken == "stitching":
+        for module in (inference, instances):
+            monkeypatch.setattr(module, "stitch_rows", gone)
+    with contextlib.ExitStack() as stack:
+        if broken:
+            stack.enter_context(pytest.raises(UserError, match="watched: is gone"))
+        WAYS[way](network, noise(rng, 150, 130), tmp_path / "out.npy")
+    assert [source.closed for source in Watched.opened] == [1]
+
+
+def test_a_source_of_the_caller_stays_open(network, rng):
+    source = Watched(noise(rng, 80, 90))
+    inference.predict_plan(network, source, inference.plan_prediction(network, source.shape))
+    assert source.closed == 0
+
+
+def test_a_model_is_let_go_of(rng):
+    """What was compiled for several devices does not keep the last model in memory."""
+    code = (
+        "import gc, weakref, numpy as np; from tiledseg_utils import inference, models; import jax\n"
+        "assert len(jax.local_devices()) == 2\n"
+        "model = models.build_model('unet', {'base_filters': 2, 'levels': 2})\n"
+        "inference.predict_tiled(model, np.zeros((40, 40, 3), np.uint8))\n"
+        "watched = weakref.ref(model); del model; gc.collect(); assert watched() is None\n"
+    )
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def constant(value: float) -> keras.Model:
+    """A model that predicts the same value everywhere, or nan in bright pixels."""
+    inputs = keras.Input((None, None, 3), dtype="uint8")
+    x = keras.layers.Rescaling(0.0, value)(inputs)
+    return keras.Model(inputs, keras.layers.Conv2D(1, 1, kernel_initializer="ones", activation="relu")(x), name="odd")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (30.0, r"model odd: predicts values from 90 to 90, which are no probabilities\. Give a model whose last layer"),
+        (0.4, r"model odd: predicts values from 1\.2 to 1\.2, which are no prob"),
+        (float("nan"), r"model odd: predicts values that are nan, which are no prob"),
+        (float("inf"), r"model odd: predicts values from inf to inf, which are no prob"),
+    ],
+)
+@pytest.mark.parametrize("way", [*WAYS, "predict_whole", "predict_reduced", "symmetries"])
+def test_predictions_that_are_no_probabilities_are_refused(value, message, way, tmp_path):
+    image, model = np.full((70, 66, 3), 200, np.uint8), constant(value)
+    ways = WAYS | {
+        "predict_whole": lambda model, image, out: inference.predict_whole(model, image),
+        "predict_reduced": lambda model, image, out: inference.predict_reduced(model, image, 32),
+        "symmetries": lambda model, image, out: inference.predict_tiled(model, image, symmetries=True),
+    }
+    with pytest.raises(UserError, match=message):
+        ways[way](model, image, tmp_path / "out.npy")
+    assert not (tmp_path / "out.npy").exists()
+
+
+def test_negative_predictions_are_refused_and_rounding_is_not():
+    for low, refused in ((-0.5, True), (-1e-5, False)):
+        maps = np.full((4, 4, 1), low, np.float32)
+        with pytest.raises(UserError, match=r"from -0\.5 to -0\.5") if refused else contextlib.nullcontext():
+            forward.check_maps(maps, "model.keras")
+
+
+def test_vectors_may_have_any_finite_value():
+    maps = np.zeros((1, 4, 4, 6), np.float32)
+    maps[..., 4:] = -30
+    forward.check_maps(maps, "model.keras")
+    for channel, value, message in ((4, np.nan, "vectors that are not all finite"), (3, -1, "from -1 to 0")):
+        wrong = maps.copy()
+        wrong[0, 1, 1, channel] = value
+        with pytest.raises(UserError, match=message):
+            forward.check_maps(wrong, "model.keras")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 99999999999 bytes."),
+        RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+    ],
+)
+def test_a_full_memory_is_told_with_what_helps(network, error, monkeypatch):
+    def full(batch):
+        raise error
+
+    monkeypatch.setattr(network, "predict_on_batch", full)
+    with pytest.raises(UserError, match=r"more memory than there is for 1 tile\(s\) of 64 x 64 pixels.*lower --mem"):
+        inference.predict_tiled(network, np.zeros((100, 100, 3), np.uint8), tile_size=64)
+
+
+def test_another_error_of_the_backend_stays_what_it_is(network, monkeypatch):
+    def broken(batch):
+        raise RuntimeError("INTERNAL: a bug")
+
+    monkeypatch.setattr(network, "predict_on_batch", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        inference.predict_tiled(network, np.zeros((64, 64, 3), np.uint8))
+
+
+def vectors_to(row: float, column: float, shape: tuple[int, int]) -> np.ndarray:
+    """Unit vectors from each pixel to a point, (H, W, 2): rows and columns."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    away = np.stack([row - y, column - x], -1).astype(np.float32)
+    return away / np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), 1e-6)
+
+
+def test_vectors_are_turned_with_their_view():
+    """A network that finds the bright pixel of any view and points to it: all eight views must agree."""
+
+    def pointing(batch):
+        row, column = np.unravel_index(batch[0, ..., 0].argmax(), batch.shape[1:3])
+        maps = np.zeros((1, *batch.shape[1:3], 6), np.float32)
+        maps[0, ..., 0] = batch[0, ..., 0] / 255
+        maps[0, ..., instances.FLOW] = vectors_to(row, column, batch.shape[1:3])
+        return maps
+
+    image = np.zeros((1, 20, 31, 3), np.uint8)
+    image[0, 4, 23] = 255
+    once, eightfold = pointing(image), inference.with_symmetries(pointing)(image)
+    np.testing.assert_allclose(eightfold, once, atol=1e-6)
+
+
+def test_symmetries_of_an_instance_network_turn_with_the_image(rng):
+    """Equivariance: the prediction of a turned image is the turned prediction, its vectors turned too."""
+    network = models.instance_unet(base_filters=4, levels=3, seed=3)
+    predict = partial(inference.predict_tiled, network, symmetries=True)
+    image = noise(rng, 40, 40)
+    maps = predict(image)
+    assert np.abs(maps[..., instances.FLOW]).max() > 1e-3
+    turned = np.rot90(maps).copy()
+    turned[..., 4], turned[..., 5] = -np.rot90(maps[..., 5]), np.rot90(maps[..., 4])
+    np.testing.assert_allclose(predict(np.rot90(image)), turned, atol=1e-5)
+    mirrored = maps[:, ::-1] * np.array([1, 1, 1, 1, 1, -1])
+    np.testing.assert_allclose(predict(image[:, ::-1]), mirrored, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -356,6 +558,11 @@ def test_a_network_of_fixed_size_takes_tiles_of_that_size(rng):
     for bad in ({"tile_size": 64}, {"image": image[:20]}):
         with pytest.raises(UserError, match="takes images of 32 x 32 pixels only"):
             inference.predict_tiled(model, **{"image": image, **bad})
+    with pytest.raises(UserError, match=r"takes images of 32 x 32 pixels only\. Predict in tiles of that size"):
+        inference.predict_whole(model, image)
+    assert inference.predict_reduced(model, image, 32).shape == (75, 50)
+    with pytest.raises(UserError, match="takes images of 32 x 32 pixels only"):
+        inference.predict_reduced(model, image, 48)
 
 
 def test_a_network_of_several_maps(rng, tmp_path):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from tiledseg_utils import models, training
+from tiledseg_utils import callbacks, models, training
 from tiledseg_utils.files import UserError, read_csv, read_json
 from tiledseg_utils.images import read_image
 from tiledseg_utils.training import TrainingSetting
@@ -173,7 +173,12 @@ def test_a_checkpoint_of_another_model_or_damaged_or_missing_is_refused(uninterr
     with pytest.raises(UserError, match=r"checkpoint of another model.*Delete the folder"):
         train_in(run, tile_set)
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(UserError, match="missing or damaged"):
+    with pytest.raises(UserError, match=r"missing or damaged: is cut or damaged.*Delete the folder"):
+        train_in(run, tile_set)
+    good = models.build_model("unet", NETWORK)
+    good.compile("adam", "bce")
+    good.save(checkpoint)  # Without what the optimiser has learnt.
+    with pytest.raises(UserError, match="missing or damaged: cannot be read"):
         train_in(run, tile_set)
     checkpoint.unlink()
     with pytest.raises(UserError, match="missing or damaged"):
@@ -204,6 +209,76 @@ def test_after_a_ruined_batch_training_goes_on_from_the_last_good_weights(
     with monkeypatch.context() as patch, pytest.raises(UserError, match=r"batch 2 of epoch 3.*what 2 epochs"):
         patch.setattr(training.TrainingBatches, "batch", batch)
         train_in(tmp_path, tile_set)
+    assert scores(train_in(tmp_path, tile_set)["history"]) == scores(uninterrupted[1]["history"])
+
+
+def with_validation(monkeypatch, ruined):
+    """Have the validation loss of the epochs in `ruined` (from 1) be nan."""
+
+    class Ruined(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch + 1 in ruined:
+                logs["val_loss"] = float("nan")
+
+    # The first of the callbacks, so that all the others see it.
+    monkeypatch.setattr(training, "ProgressLines", Ruined)
+
+
+@pytest.mark.parametrize("average", [0, 2])
+@pytest.mark.parametrize(("ruined", "epochs"), [({1}, 5), ({1, 2}, 4), ({3}, 3), ({1, 3}, 3)])
+def test_an_epoch_without_a_validation_loss_is_never_the_best(
+    tile_set, tmp_path, monkeypatch, capsys, ruined, epochs, average
+):
+    with_validation(monkeypatch, ruined)
+    setting = replace(QUICK, epochs=epochs, average_epochs=average, patience=2)
+    result = train_in(tmp_path, tile_set, setting)
+    losses = {row["epoch"]: row["val_loss"] for row in result["history"] if row["epoch"] not in ruined}
+    assert result["best_epoch"] == max(epoch for epoch in losses if losses[epoch] == min(losses.values()))
+    assert len(result["history"]) >= min(epochs, 2 + max(ruined, default=0)) or 1 not in ruined
+    told = [line for line in capsys.readouterr().out.splitlines() if "val_loss is not a finite number" in line]
+    assert [int(line.split()[1].rstrip(":")) for line in told] == sorted(ruined)
+    assert (tmp_path / "model.keras").exists()
+
+
+def test_a_validation_loss_that_never_is_a_number_is_told(tile_set, tmp_path, monkeypatch):
+    with_validation(monkeypatch, {1, 2, 3, 4, 5})
+    for _ in range(2):  # and told again, when it goes on
+        with pytest.raises(UserError, match=r"val_loss: was not a finite number in any epoch.*Look at the validation"):
+            train_in(tmp_path, tile_set)
+    assert not (tmp_path / "model.keras").exists()
+
+
+def test_early_stopping_does_not_wait_for_something_better_than_nan():
+    patience = callbacks.Patience(patience=2)
+    patience.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+    patience.model.compile("adam", "mse")
+    patience.on_train_begin()
+    for epoch, loss in enumerate([float("nan"), 0.5, 0.4, float("nan"), 0.3]):
+        patience.on_epoch_end(epoch, {"loss": 1.0, "val_loss": loss})
+    assert (patience.best, patience.best_epoch, patience.wait) == (0.3, 4, 0)
+
+
+def test_weights_that_the_last_step_ruined_are_not_saved(uninterrupted, tile_set, tmp_path, monkeypatch):
+    """Its loss was still finite; resumed, the training would start from nan."""
+
+    class Ruined(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 2:
+                self.model.layers[-1].bias.assign([float("nan")])
+
+    stop = training.StopOnNaN.on_epoch_end
+
+    def ruin_first(self, epoch, logs=None):
+        Ruined.on_epoch_end(self, epoch, logs)
+        stop(self, epoch, logs)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match=r"weights after epoch 3: are not all.*2 epochs"),
+    ):
+        patch.setattr(training.StopOnNaN, "on_epoch_end", ruin_first)
+        train_in(tmp_path, tile_set)
+    assert read_json(tmp_path / "training" / "state.json")["epoch"] == 2
     assert scores(train_in(tmp_path, tile_set)["history"]) == scores(uninterrupted[1]["history"])
 
 

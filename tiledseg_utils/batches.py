@@ -78,7 +78,8 @@ class AugmentedBatches(keras.utils.PyDataset):
 
     def sample(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Sample `index` of an epoch: image (T, T, 3) uint8 and mask (T, T), both augmented."""
-        # One more number than `augment` seeds with keeps this stream apart from its stream.
+        # NumPy fills a short seed up with zeros, so this is the generator of `augment`. The two stay apart because
+        # `augment` draws from the streams that it spawns of it, never from the generator itself.
         draw = np.random.default_rng((self.seed, epoch, index, 0)).random()
         cumulative = np.cumsum(self.weights_in(epoch))
         tile = int(np.searchsorted(cumulative, draw * cumulative[-1], side="right"))

@@ -215,6 +215,20 @@ def check_confidence(value: float) -> None:
         raise UserError(f"min_confidence {value}", "is no probability", "Give a number from 0 to 1")
 
 
+SLACK = 1e-3
+"""How far beyond 0 and 1 a probability may lie by rounding, where tiles are added up or numbers have 16 bits."""
+
+
+def check_probabilities(values: np.ndarray, name: str, remedy: str, verb: str = "holds") -> None:
+    """Raise a UserError that names the file or model `name` if values lie outside of 0 to 1, or are not a number."""
+    if not values.size:
+        return
+    low, high = float(values.min()), float(values.max())  # Both are nan if one value is.
+    if not (low >= -SLACK and high <= 1 + SLACK):
+        which = "that are nan" if np.isnan(low) else f"from {low:.4g} to {high:.4g}"
+        raise UserError(name, f"{verb} values {which}, which are no probabilities", remedy)
+
+
 def find_foreground(
     probability: np.ndarray, threshold: float, min_area: int = 0, min_confidence: float = 0.0
 ) -> np.ndarray:
@@ -228,9 +242,10 @@ def find_foreground(
             but hardly the whole cell, unless it is pale; detectors rank what they find by such a score.
 
     Raises:
-        UserError: `min_confidence` is not between 0 and 1.
+        UserError: `min_confidence` is not between 0 and 1, or a probability is not.
     """
     check_confidence(min_confidence)
+    check_probabilities(probability, "the prediction", "Give a model whose last layer is a sigmoid")
     mask = probability >= threshold
     if min_area <= 1 and min_confidence <= threshold:
         return mask

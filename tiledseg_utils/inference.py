@@ -5,21 +5,22 @@ and `stitch_rows` adds it to its neighbours. Each of these hands its result to t
 that no more than one row of tiles is ever in memory, whether the image comes from an array or from a file.
 """
 
-import functools
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from . import losses, models  # noqa: F401 - registers the layers and losses of saved models
 from .backend import keras
 from .band_writer import BandWriter
 from .files import UserError, progress
+from .forward import as_maps, device_count, forward_pass, predict_batches, with_symmetries
 from .memory import little_memory
+from .model_files import check_channels, name_of
+from .model_files import load_model as load_model
 from .models.inputs import expects_white_balance
 from .planning import Plan, blended_plan, exact_plan
 from .receptive_field import receptive_field, required_halo
@@ -28,84 +29,6 @@ from .tiling import pad_to, reduce_image
 from .white_balance import BalancedSource, balance_white
 
 MODES = ("exact", "blend", "auto")
-
-Forward = Callable[[np.ndarray], np.ndarray]
-"""(N, h, w, 3) to (N, h, w, 1) probabilities."""
-
-
-def load_model(path: Path, channels: Collection[int] = (1,)) -> keras.Model:
-    """Open a saved model for prediction.
-
-    Args:
-        path: a .keras file.
-        channels: how many maps it may predict: 1, a foreground probability, or 6 for `instances`.
-
-    Raises:
-        UserError: the file is missing, is not a Keras model, or predicts another number of maps.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            path, "there is no model", "Run notebook 03_unet_training first, or give the path of a .keras file"
-        )
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise UserError(
-            path, f"is not a model that can be read ({reason})", "Give a .keras file of this package"
-        ) from error
-    _check_channels(model, path, channels)
-    return model
-
-
-def _check_channels(model: keras.Model, name: str | Path, channels: Collection[int] = (1,)) -> None:
-    if model.output_shape[-1] not in channels:
-        remedy = "Give a model with one foreground probability" + " or one of `instance_unet`" * (6 in channels)
-        raise UserError(name, f"predicts {model.output_shape[-1]} channels", remedy)
-
-
-def _forward_pass(model: keras.Model) -> Forward:
-    """The model as a function of a batch. JAX shares the batch among all local devices when there are several."""
-    if keras.backend.backend() != "jax" or _device_count() == 1:
-        return model.predict_on_batch
-    import jax  # Only here: on one device, and with every other backend, Keras does it all.
-
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("device",))
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    shared = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("device"))
-    variables = (model.trainable_variables, model.non_trainable_variables)
-    state = jax.device_put([[variable.value for variable in group] for group in variables], everywhere)
-    return lambda batch: np.asarray(_compiled(model)(*state, jax.device_put(batch, shared)))
-
-
-@functools.lru_cache(maxsize=1)
-def _compiled(model: keras.Model) -> Callable:
-    import jax
-
-    return jax.jit(lambda trained, fixed, batch: model.stateless_call(trained, fixed, batch, training=False)[0])
-
-
-def _device_count() -> int:
-    return len(keras.distribution.list_devices())
-
-
-def with_symmetries(forward: Forward) -> Forward:
-    """The mean of the eight predictions of a batch turned by 0, 90, 180 and 270 degrees, mirrored and not.
-
-    Each prediction is turned back before the mean is taken. Tiles and padded images are multiples of the network's
-    alignment, so that turned tiles meet its poolings as the turned image would: exact tiles stay exact.
-    """
-
-    def averaged(batch: np.ndarray) -> np.ndarray:
-        total = 0.0
-        for turns in range(4):
-            for step in (1, -1):
-                view = np.rot90(batch, turns, axes=(1, 2))[:, :, ::step]
-                total += np.rot90(np.asarray(forward(np.ascontiguousarray(view)))[:, :, ::step], -turns, axes=(1, 2))
-        return total / 8
-
-    return averaged
 
 
 def at_scales(predict: Callable[[np.ndarray], np.ndarray], scales: Sequence[float]) -> Callable:
@@ -141,57 +64,6 @@ def at_scales(predict: Callable[[np.ndarray], np.ndarray], scales: Sequence[floa
     return averaged
 
 
-def predict_batches(
-    forward: Forward, tiles: Iterable[np.ndarray | None], batch_size: int
-) -> Iterator[np.ndarray | None]:
-    """Predict tiles one batch at a time and yield their maps, float32, one by one: (h, w), or (h, w, C) if C > 1.
-
-    The last batch is filled up with its own last tile, so that only one program is compiled, whatever their number.
-    While a batch is computed, the tiles of the next are read and the maps of the last are used.
-
-    Args:
-        forward: what predicts a batch.
-        tiles: (h, w, 3), all of one size; for None, which stands for a tile not worth a look, None is yielded.
-        batch_size: tiles per batch.
-    """
-
-    def compute(batch: list[np.ndarray | None]) -> list[np.ndarray | None]:
-        seen = [tile for tile in batch if tile is not None]
-        if not seen:
-            return batch
-        maps = iter(_maps(forward(np.stack(seen + seen[-1:] * (batch_size - len(seen))))))
-        return [None if tile is None else next(maps) for tile in batch]
-
-    with ThreadPoolExecutor(1) as device:
-        running = None
-        for batch in _batches(tiles, batch_size):
-            following = device.submit(compute, batch)
-            if running is not None:
-                yield from running.result()
-            running = following
-        if running is not None:
-            yield from running.result()
-
-
-def _maps(prediction) -> np.ndarray:
-    """What a model predicts, as float32, without the axis of a single channel."""
-    maps = np.asarray(prediction, np.float32)
-    return maps[..., 0] if maps.shape[-1] == 1 else maps
-
-
-def _batches(tiles: Iterable[np.ndarray | None], batch_size: int) -> Iterator[list[np.ndarray | None]]:
-    """Lists of tiles of which `batch_size`, in the last list perhaps fewer, are not None."""
-    batch, seen = [], 0
-    for tile in tiles:
-        batch.append(tile)
-        seen += tile is not None
-        if seen == batch_size:
-            yield batch
-            batch, seen = [], 0
-    if batch:
-        yield batch
-
-
 def as_trained(model: keras.Model, image: np.ndarray) -> np.ndarray:
     """A whole uint8 RGB image in the colours that the network knows: balanced if the images it learnt from were."""
     return balance_white(image) if image.dtype == np.uint8 and expects_white_balance(model) else image
@@ -218,8 +90,8 @@ def predict_whole(model: keras.Model, image: np.ndarray, symmetries: bool = Fals
 
 def _predict_one(model: keras.Model, image: np.ndarray, symmetries: bool) -> np.ndarray:
     """What a model predicts for one image of a size that it takes."""
-    forward = with_symmetries(model.predict_on_batch) if symmetries else model.predict_on_batch
-    return _maps(forward(image[None]))[0]
+    forward = with_symmetries(forward_pass(model)) if symmetries else forward_pass(model)
+    return as_maps(forward(image[None]))[0]
 
 
 def predict_reduced(model: keras.Model, image: np.ndarray, size: int, symmetries: bool = False) -> np.ndarray:
@@ -257,14 +129,14 @@ def plan_prediction(
     if None not in fixed:
         if fixed[0] != fixed[1] or tile_size not in (0, fixed[0]) or min(shape[:2]) < fixed[0]:
             remedy = "Give square tiles of that size and larger images, or rebuild it with keras.Input((None, None, 3))"
-            raise UserError("the model", f"takes images of {fixed[0]} x {fixed[1]} pixels only", remedy)
+            raise UserError(name_of(model), f"takes images of {fixed[0]} x {fixed[1]} pixels only", remedy)
         tile_size = fixed[0]
     if mode == "auto":
         mode = "blend" if field.obstacles or 0 < tile_size <= 2 * field.halo else "exact"
         overlap = -(-overlap // field.alignment) * field.alignment
         if tile_size:
             overlap = min(overlap, tile_size // 2 // field.alignment * field.alignment)
-    bytes_per_pixel = field.bytes_per_pixel * batch_size * _device_count()
+    bytes_per_pixel = field.bytes_per_pixel * batch_size * device_count()
     max_pixels = max(1, memory_mb * 2**20 // bytes_per_pixel)
     if mode == "exact":
         # Refuses models that no halo makes exact.
@@ -319,14 +191,19 @@ def predict_tiled(
 def predict_plan(
     model: keras.Model, image: np.ndarray | Source, plan: Plan | Callable, symmetries: bool = False, batch_size: int = 1
 ) -> np.ndarray:
-    """Predict an image with a plan of your own, or a function from its shape to one; returns as `predict_tiled`."""
-    source = image if isinstance(image, Source) else open_source(image)
-    plan = plan if isinstance(plan, Plan) else plan(source.shape)
+    """Predict an image with a plan of your own, or a function from its shape to one; returns as `predict_tiled`.
+
+    A source that is given stays open; a file is closed again.
+    """
+    if not isinstance(image, Source):
+        with open_source(image) as source:
+            return predict_plan(model, source, plan, symmetries, batch_size)
+    plan = plan if isinstance(plan, Plan) else plan(image.shape)
     channels = model.output_shape[-1]
-    result = np.empty(source.shape if channels == 1 else (*source.shape, channels), np.float32)
-    maps = predict_maps(model, source, plan, symmetries, batch_size)
-    for start, band in stitch_rows(maps, plan, source.shape, channels=channels):
-        result[start : start + len(band)] = band
+    result = np.empty(image.shape if channels == 1 else (*image.shape, channels), np.float32)
+    with contextlib.closing(predict_maps(model, image, plan, symmetries, batch_size)) as maps:
+        for start, band in stitch_rows(maps, plan, image.shape, channels=channels):
+            result[start : start + len(band)] = band
     return result
 
 
@@ -341,15 +218,16 @@ def predict_maps(
 ) -> Iterator[np.ndarray | None]:
     """Yield the map of each tile from tile row `first_row` on, or None for background.
 
-    Maps are float32, (h, w), or (h, w, C) from a model of C > 1 channels.
+    Maps are float32, (h, w), or (h, w, C) from a model of C > 1 channels. Close the iterator before the source if not
+    all of them are taken (`contextlib.closing`): a thread reads the next tiles.
     """
     if source.dtype != np.uint8 and np.dtype(model.input.dtype).kind in "iu":
         problem = f"holds decimal numbers ({np.dtype(source.dtype)}), and the model takes {model.input.dtype}"
         raise UserError(source.name, problem, "Scale it to 0-255 as the training images were, and convert it to uint8")
     source = BalancedSource(source) if expects_white_balance(model) else source
-    forward = with_symmetries(_forward_pass(model)) if symmetries else _forward_pass(model)
+    forward = with_symmetries(forward_pass(model)) if symmetries else forward_pass(model)
     tiles = _read_tiles(source, plan, first_row, is_background)
-    yield from predict_batches(forward, tiles, batch_size * _device_count())
+    yield from predict_batches(forward, tiles, batch_size * device_count())
 
 
 def _mirrored(pixels: np.ndarray, length: int) -> np.ndarray:
@@ -451,7 +329,7 @@ def predict_file(
         UserError: as for `predict_tiled`; `out` exists or cannot be written (rows finished so far are kept); the image
             cannot be read (names the region).
     """
-    _check_channels(model, "the model")
+    check_channels(model, name_of(model))
     with open_source(image) as source:
         plan = plan_prediction(model, source.shape, mode, tile_size, overlap, batch_size, memory_mb)
         identity = {
@@ -460,7 +338,7 @@ def predict_file(
             "plan": [
                 [axis.length, axis.tile, list(axis.origins), list(axis.edges)] for axis in (plan.rows, plan.columns)
             ],
-            "settings": [mode, overlap, symmetries, batch_size * _device_count(), threshold, skip_contrast],
+            "settings": [mode, overlap, symmetries, batch_size * device_count(), threshold, skip_contrast],
         }
         dtype = np.float32 if threshold is None else np.uint8
         with little_memory(), BandWriter(out, source.shape, dtype, identity, overwrite) as writer:
@@ -483,9 +361,11 @@ def _stream(model, source, plan, writer, symmetries, batch_size, threshold, skip
         return empty
 
     ignore = is_background if skip_contrast else None
-    maps = predict_maps(model, source, plan, symmetries, batch_size, first_row, ignore)
     started, row_mpx = time.perf_counter(), source.shape[1] / 1e6
-    with progress(total=source.shape[0] * row_mpx, initial=done * row_mpx, unit="Mpx") as bar:
+    with (
+        contextlib.closing(predict_maps(model, source, plan, symmetries, batch_size, first_row, ignore)) as maps,
+        progress(total=source.shape[0] * row_mpx, initial=done * row_mpx, unit="Mpx") as bar,
+    ):
         for start, band in stitch_rows(maps, plan, source.shape, first_row) if first_row < len(ends) else ():
             band = band[max(0, done - start) :]
             writer.write(band if threshold is None else np.uint8(255) * (band >= threshold))

@@ -10,12 +10,13 @@ from skimage.measure import label
 from .augmentation import Augmentation
 from .backend import keras, ops
 from .batches import AugmentedBatches
+from .callbacks import ProgressLines, StopOnNaN
 from .files import UserError
 from .images import Pair, read_pair
 from .losses import bce_dice_loss
 from .models import instance_unet
 from .tiling import split
-from .training import ProgressLines, StopOnNaN, TrainingSetting, make_optimizer
+from .training import TrainingSetting, make_optimizer
 
 NO_NUCLEUS = "Give images with instance labels in labels/"
 

@@ -8,6 +8,7 @@ Pixels that touch at a side or at a corner are connected, everywhere: in compone
 one nucleus. So every pixel of a component belongs to a nucleus, and every nucleus is one connected piece of it.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -24,12 +25,17 @@ from skimage.segmentation import watershed as flood_relief
 
 from .backend import keras, ops
 from .band_writer import BandWriter
+from .evaluation import check_probabilities
 from .files import UserError, check_names, progress
 from .inference import plan_prediction, predict_maps, stitch_rows
-from .streaming import open_source
+from .memory import little_memory
+from .models.instance_unet import CHANNELS, FLOW
+from .streaming import Source, open_source
 
-FOREGROUND, INTERIOR, BOUNDARY, FLOW = 0, 2, 3, slice(4, 6)
-"""Channels of the maps that `models.instance_unet` predicts; 1 is the background of its three classes."""
+FOREGROUND, INTERIOR, BOUNDARY = 0, 2, 3
+"""Channels of the maps that `models.instance_unet` predicts, beside `FLOW`; 1 is the background of its classes."""
+
+NO_PROBABILITIES = "Scale them to 0 to 1, or write the map with predict --probability"
 
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Maps (h, w, C) float32 around one component of the foreground and its pixels (h, w) bool, to labels (h, w) int32:
@@ -78,8 +84,8 @@ class FollowFlow(keras.layers.Layer):
     It makes `steps` steps (Euler's method), each as long as the vector of the nearest pixel, in pixels.
     """
 
-    def __init__(self, steps: int):
-        super().__init__()
+    def __init__(self, steps: int, **kwargs):
+        super().__init__(**kwargs)
         self.steps = steps
 
     def call(self, flow):
@@ -102,8 +108,8 @@ class FollowFlow(keras.layers.Layer):
 @cache
 def _compiled_flow(side: int, steps: int) -> keras.Model:
     """Compiled once for each side, a power of two: few programs, whatever the components' sizes."""
-    inputs = keras.Input((side, side, 2))
-    return keras.Model(inputs, FollowFlow(steps)(inputs))
+    inputs = keras.Input((side, side, 2), dtype="float32")  # Places need its digits, whatever the policy of the moment.
+    return keras.Model(inputs, FollowFlow(steps, dtype="float32")(inputs))
 
 
 def follow_flow(flow: np.ndarray, steps: int = 100) -> np.ndarray:
@@ -169,7 +175,11 @@ def _divide(maps: np.ndarray, mask: np.ndarray, method: Method, min_area: int) -
 
 
 def label_rows(
-    bands: Iterable[tuple[int, np.ndarray]], method: str = "watershed", threshold: float = 0.5, min_area: int = 16
+    bands: Iterable[tuple[int, np.ndarray]],
+    method: str = "watershed",
+    threshold: float = 0.5,
+    min_area: int = 16,
+    name: str = "the maps",
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Instances of an image that comes row by row, as rows of labels.
 
@@ -181,17 +191,24 @@ def label_rows(
         method: a name in `METHODS`; "boundary" and "flow" need all six channels.
         threshold: of the foreground probability, the first channel.
         min_area: pixels; smaller components are dropped, smaller parts of a component join their neighbour.
+        name: of the file with the maps, for errors.
 
     Yields:
         (first row, (n, W) int32).
+
+    Raises:
+        UserError: the method is not known or needs other maps, or the foreground's values are no probabilities.
     """
     check_names("method", [method], METHODS)
     waiting, count = None, 0
     for start, band, is_last in _with_last(bands):
         band = band if band.ndim == 3 else band[..., None]
-        if method in ("boundary", "flow") and band.shape[2] != 6:
+        check_probabilities(
+            band[..., FOREGROUND], name, "Scale them to 0 to 1, or write the map with predict --probability"
+        )
+        if method in ("boundary", "flow") and band.shape[2] != CHANNELS:
             remedy = "Predict with models.instance_unet, or choose components or watershed"
-            raise UserError(f"method {method}", f"needs 6 maps, and there are {band.shape[2]}", remedy)
+            raise UserError(f"method {method}", f"needs {CHANNELS} maps, and there are {band.shape[2]}", remedy)
         if waiting is None:
             top, maps, labels = start, band, np.zeros(band.shape[:2], np.int32)
         else:
@@ -277,28 +294,45 @@ def label_file(
         the number of instances.
 
     Raises:
-        UserError: a file cannot be read or written, a map holds no decimal numbers, or the method needs other maps.
+        UserError: a file cannot be read or written, holds no probabilities, or the method needs other maps; the model
+            predicts no probabilities.
     """
-    count = 0
-    with open_source(image) as source:
+    with open_source(image) as source, little_memory(), contextlib.ExitStack() as closing:
         if model is not None:
             plan = plan_prediction(model, source.shape, **prediction)
             maps = predict_maps(model, source, plan, batch_size=prediction.get("batch_size", 1))
+            closing.enter_context(contextlib.closing(maps))
             bands = stitch_rows(maps, plan, source.shape, channels=model.output_shape[-1])
-        elif source.dtype != np.float32:
-            raise UserError(image, "holds whole numbers, and no probabilities", "Write it with predict --probability")
         else:
-            step = max(1, 2**23 // source.shape[1])
-            ranges = ((start, min(start + step, source.shape[0])) for start in range(0, source.shape[0], step))
-            bands = ((start, source.read_rows(start, stop)[..., 0]) for start, stop in ranges)
+            bands = _read_probabilities(source)
         # An identity of its own, so that nothing is resumed.
-        with (
-            BandWriter(out, source.shape, np.int32, {"started": time.time_ns()}, overwrite) as writer,
-            progress(total=source.shape[0], unit="row") as bar,
-        ):
-            for _, rows in label_rows(bands, method, threshold, min_area):
-                writer.write(rows)
-                bar.update(len(rows))
-                count = max(count, int(rows.max()))
-            writer.finish()
+        with BandWriter(out, source.shape, np.int32, {"started": time.time_ns()}, overwrite) as writer:
+            return _write_labels(label_rows(bands, method, threshold, min_area, source.name), writer)
+
+
+def _read_probabilities(source: Source) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows of a probability map, as (first row, (n, W) float32)."""
+    if source.dtype != np.float32:
+        raise UserError(source.name, "holds whole numbers, and no probabilities", "Write it with predict --probability")
+    step = max(1, 2**23 // source.shape[1])
+    for start in range(0, source.shape[0], step):
+        rows = source.read_rows(start, min(start + step, source.shape[0]))
+        if (rows[..., 1:] != rows[..., :1]).any():
+            raise UserError(
+                source.name,
+                "holds colours, and no probabilities",
+                "Give a map of one channel, or the image and a model",
+            )
+        yield start, rows[..., 0]
+
+
+def _write_labels(bands: Iterator[tuple[int, np.ndarray]], writer: BandWriter) -> int:
+    """Write rows of labels, and return the largest."""
+    count = 0
+    with progress(total=writer.shape[0], unit="row") as bar:
+        for _, rows in bands:
+            writer.write(rows)
+            bar.update(len(rows))
+            count = max(count, int(rows.max()))
+    writer.finish()
     return count

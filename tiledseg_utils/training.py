@@ -7,7 +7,6 @@ After every epoch the run folder holds the whole state: the models of the last e
 import json
 import math
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +17,11 @@ from . import losses, provenance
 from .augmentation import Augmentation
 from .backend import keras
 from .batches import TrainingBatches, ValidationBatches
+from .callbacks import Patience, ProgressLines, StopOnNaN
 from .files import UserError, atomic_path, hash_file, read_record, write_csv, write_json
 from .inference import predict_reduced, predict_tiled
 from .memory import release_freed_memory
+from .model_files import load_checkpoint
 from .models import build_model
 from .models.inputs import remember_images
 from .pictures import write_image
@@ -213,7 +214,11 @@ class RunState(keras.callbacks.Callback):
         row |= {name: float(value) for name, value in logs.items() if name != "learning_rate"}
         state["history"].append(row)
         state["epoch"] = epoch
-        if row["val_loss"] <= min(past["val_loss"] for past in state["history"]):
+        # Any comparison with nan is false: an epoch without a finite loss is never the best, nor in the others' way.
+        finite = [past["val_loss"] for past in state["history"] if math.isfinite(past["val_loss"])]
+        if not math.isfinite(row["val_loss"]):
+            print(f"epoch {epoch}: val_loss is not a finite number, and this epoch is not the best", flush=True)
+        elif row["val_loss"] <= min(finite):
             state["best_epoch"] = epoch
         state["counts"] = [
             {name: value for name, value in vars(callback).items() if name in self.COUNTS} for callback in self.counting
@@ -226,72 +231,6 @@ class RunState(keras.callbacks.Callback):
         kept = {*self.last_paths(), self.model_path(state["best_epoch"])}
         for path in set(self.folder.glob("epoch_*.keras")) - kept:
             path.unlink()
-
-
-class ProgressLines(keras.callbacks.Callback):
-    """One line per epoch, and one per half minute in long epochs: readable in a terminal, a notebook and a log file.
-
-    The first step, and the first of the validation, compile the program, for up to minutes. That is announced, and what
-    is said to be left does not count it.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.compiled = set()  # Of "training" and "validation", those whose first step is over.
-
-    def _begin_step(self) -> None:
-        self.step_began = time.perf_counter()
-
-    def _end_step(self, kind: str) -> None:
-        if kind not in self.compiled:
-            self.compiled.add(kind)
-            self.compiling += time.perf_counter() - self.step_began
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch, self.started = epoch + 1, time.perf_counter()
-        self.spoken, self.compiling = self.started, 0.0
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if "training" not in self.compiled:
-            print("compiling ...", flush=True)
-        self._begin_step()
-
-    def on_test_batch_begin(self, batch, logs=None):
-        self._begin_step()
-
-    def on_test_batch_end(self, batch, logs=None):
-        self._end_step("validation")
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._end_step("training")
-        now, steps, done = time.perf_counter(), self.params["steps"], batch + 1
-        counted = done - (self.compiling > 0)
-        if now - self.spoken > 30 and counted:
-            self.spoken = now
-            left = (now - self.started - self.compiling) / counted * (steps - done)
-            print(f"  step {done}/{steps}, {left:.0f} s left in this epoch", flush=True)
-
-    def on_epoch_end(self, epoch, logs=None):
-        seconds, steps = time.perf_counter() - self.started, self.params["steps"]
-        names = ("loss", "val_loss", "val_dice_coefficient")
-        scores = "  ".join(f"{name} {logs[name]:.4f}" for name in names if name in logs)
-        usual = (seconds - self.compiling) * steps / max(1, steps - 1) if self.compiling else seconds
-        left = usual * (self.params["epochs"] - self.epoch) / 60
-        print(
-            f"epoch {self.epoch}/{self.params['epochs']}  {seconds:.0f} s  {scores}  <= {left:.1f} min left", flush=True
-        )
-
-
-class StopOnNaN(keras.callbacks.Callback):
-    """Stop with a clear error when the loss is no longer a number; the state of the last whole epoch stays."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch + 1
-
-    def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(logs["loss"]):
-            remedy = f"Lower learning_rate or clip_value, and run again; what {self.epoch - 1} epochs learnt is kept"
-            raise UserError(f"loss at batch {batch + 1} of epoch {self.epoch}", "is not a finite number", remedy)
 
 
 class Preview:
@@ -318,24 +257,37 @@ class Preview:
         write_image(self.path(epoch), np.rint(255 * np.hstack([reduced, tiled])).astype(np.uint8))
 
 
-def _load_checkpoint(path: Path, network: keras.Model) -> keras.Model:
+def _load_checkpoint(path: Path, network: keras.Model, with_optimizer: bool = True) -> keras.Model:
     """Open a model that was saved with its optimiser, and make sure that its weights are those of `network`."""
     remedy = f"Delete the folder {path.parent} to train anew"
     try:
-        saved = keras.models.load_model(path)
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(path, "the checkpoint is missing or damaged", remedy) from error
+        saved = load_checkpoint(path, with_optimizer)
+    except UserError as error:
+        raise UserError(path, f"the checkpoint is missing or damaged: {error.problem}", remedy) from error
     if [weight.shape for weight in saved.weights] != [weight.shape for weight in network.weights]:
         raise UserError(path, "is the checkpoint of another model", remedy)
     return saved
 
 
-def mean_model(paths: Sequence[Path]) -> keras.Model:
-    """The first of some models of one training, with the mean of all their weights and batch statistics."""
-    models = [keras.models.load_model(path, compile=False) for path in paths]
+def mean_model(paths: Sequence[Path], network: keras.Model) -> keras.Model:
+    """The first of some checkpoints of `network`, with the mean of all their weights and batch statistics."""
+    models = [_load_checkpoint(path, network, with_optimizer=False) for path in paths]
     weights = zip(*(model.get_weights() for model in models), strict=True)
     models[0].set_weights([np.mean(values, axis=0) for values in weights])
     return models[0]
+
+
+def _final_checkpoints(run_state: RunState, average: bool) -> list[Path]:
+    """What the final model is made of: the last epochs, or the best one.
+
+    Raises:
+        UserError: no epoch had a validation loss that is a finite number.
+    """
+    if not run_state.state["best_epoch"]:
+        remedy = f"Look at the validation images, lower learning_rate, and delete {run_state.folder} to train anew"
+        problem = "was not a finite number in any epoch, so that none is the best"
+        raise UserError("val_loss", problem, remedy)
+    return run_state.last_paths() if average else [run_state.model_path(run_state.state["best_epoch"])]
 
 
 def train(
@@ -380,7 +332,7 @@ def train(
     )
     counting = []
     if setting.patience:
-        counting.append(keras.callbacks.EarlyStopping(patience=setting.patience))
+        counting.append(Patience(patience=setting.patience))
     if setting.schedule == "plateau":
         reducer = keras.callbacks.ReduceLROnPlateau(factor=setting.reduce_factor, patience=setting.reduce_patience)
         counting.append(reducer)
@@ -421,8 +373,7 @@ def train(
             verbose=0,
         )
     release_freed_memory()
-    final = run_state.last_paths() if setting.average_epochs else [run_state.model_path(state["best_epoch"])]
-    predictor = mean_model(final)
+    predictor = mean_model(_final_checkpoints(run_state, setting.average_epochs > 0), network)
     if setting.precision != "float32":  # bfloat16 is slow on CPUs, and too coarse for tiles to agree in.
         weights, predictor = predictor.get_weights(), build_model(model, settings, balanced)
         predictor.set_weights(weights)

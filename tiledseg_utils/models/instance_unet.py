@@ -8,6 +8,9 @@ from .initializers import GlorotUniform, layer_seed
 from .layers import DepthToSpace
 from .unet import unet
 
+CHANNELS, FLOW = 6, slice(4, 6)
+"""How many maps `instance_unet` predicts, and which of them are vectors."""
+
 
 @keras.saving.register_keras_serializable("tiledseg")
 class Heads(layers.Layer):
