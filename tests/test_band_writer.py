@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 from tests.test_streaming import assert_user_error, read_in_bands
-from tiledseg_utils import band_writer
+from tiledseg_utils import band_writer, finished, locks
 from tiledseg_utils.band_writer import BandWriter
 
 RNG = np.random.default_rng(0)
@@ -33,7 +33,8 @@ def write(path, result=RESULT, step=300, stop=None, identity=None, overwrite=Fal
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    """Of all files in a folder but the list of finished ones."""
+    return sorted(path.name for path in folder.iterdir() if path.name != finished.JOURNAL)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 700), (700, 1), (512, 512), (513, 511), (1025, 1030)])
@@ -51,7 +52,7 @@ def test_outputs_hold_what_was_written(tmp_path, shape, dtype):
     np.testing.assert_array_equal(read_in_bands(tmp_path / "a.tif", 300, 40)[..., 1], result)
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         page = file.pages.first
-        assert file.is_bigtiff and page.tile == (512, 512) and not {"DateTime", "Software"} & set(page.tags.keys())
+        assert not file.is_bigtiff and page.tile == (512, 512) and not {"DateTime", "Software"} & set(page.tags.keys())
         assert page.compression.name == ("NONE" if dtype == np.float32 else "ADOBE_DEFLATE")
     assert names(tmp_path) == ["a.TIFF", "a.npy", "a.tif", "b.TIFF", "b.npy", "b.tif", "c.npy"]
 
@@ -245,7 +246,12 @@ def test_two_writers_at_once(tmp_path):
     with BandWriter(path, RESULT.shape, RESULT.dtype, {"image": "a"}) as first:
         first.write(RESULT[:300])
         for identity in ({"image": "a"}, {"image": "b"}):
-            assert_user_error(lambda identity=identity: write(path, identity=identity), path, "by another run", "Wait")
+            assert_user_error(
+                lambda identity=identity: write(path, identity=identity),
+                path,
+                "being written by another command",
+                "Wait",
+            )
         first.write(RESULT[300:600])
     assert write(path) == 600
     np.testing.assert_array_equal(np.load(path), RESULT)
@@ -255,8 +261,8 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    if band_writer.fcntl:
-        monkeypatch.setattr(band_writer.fcntl, "flock", refuse)
+    if locks.fcntl:
+        monkeypatch.setattr(locks.fcntl, "flock", refuse)
     assert write(tmp_path / "a.npy", stop=300) == 0 and write(tmp_path / "a.npy") == 300
 
 

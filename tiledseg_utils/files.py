@@ -53,6 +53,10 @@ def require_file(path: str | os.PathLike) -> None:
         raise UserError(path, "is a pipe, a device or a socket, not a file", "Give an ordinary file")
 
 
+class WriteError(UserError):
+    """A UserError because something cannot be written: the next file could not be, either."""
+
+
 def read_bytes(path: str | os.PathLike) -> bytes:
     """Read a file.
 
@@ -164,7 +168,7 @@ def atomic_path(path: str | os.PathLike, sync: bool = True) -> Iterator[Path]:
         else:
             os.replace(temporary, path)
     except OSError as error:
-        raise UserError(
+        raise WriteError(
             path, f"cannot be written ({error.strerror or error})", "Check permissions and disk space"
         ) from error
     finally:
@@ -213,6 +217,38 @@ def write_json(path: str | os.PathLike, content) -> None:
     """Write `content` as readable JSON, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def append_json(path: str | os.PathLike, entry: Mapping) -> None:
+    """Add a line of JSON to a file of such lines; it is on the disk when this returns.
+
+    Raises:
+        WriteError: no permission, or the disk is full.
+    """
+    try:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps(entry))  # The break comes first, so that a cut line spoils only itself.
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise WriteError(path, f"cannot be written ({error.strerror})", "Check permissions and disk space") from error
+
+
+def read_json_lines(path: str | os.PathLike, containing: str = "") -> list[dict]:
+    """Read what `append_json` wrote; lines that an interruption cut are left out, and those without a text."""
+    path, entries = Path(path), []
+    if not path.is_file():
+        return entries
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if containing not in line:
+            continue
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):  # Empty, or cut.
+            continue
+        if isinstance(entry, dict):
+            entries.append(entry)
+    return entries
 
 
 def hash_file(path: str | os.PathLike) -> str:

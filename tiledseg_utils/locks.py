@@ -1,4 +1,4 @@
-"""One process at a time: a lock file says who is at work in a folder."""
+"""One process at a time: a lock file says who is at work in a folder, or on a file."""
 
 import contextlib
 import datetime
@@ -6,11 +6,12 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from .files import UserError
+from .files import UserError, WriteError
 
 try:
     import fcntl
@@ -33,12 +34,46 @@ def lock_folder(folder: Path) -> Iterator[None]:
     path = Path(folder) / LOCK
     if path.parent.exists() and not path.parent.is_dir():
         raise UserError(folder, "is not a folder", "Choose another name for the folder")
+    with _hold(Held(path, Path(folder), "in use", "choose another folder")):
+        yield
+
+
+def lock_path(output: Path) -> Path:
+    """The lock file of an output."""
+    return output.with_name(f".{output.name}.lock")
+
+
+@contextlib.contextmanager
+def lock_output(output: Path) -> Iterator[None]:
+    """Hold a file that is to be written, whether it exists or not, in a `with` block; as `lock_folder` holds a folder.
+
+    Raises:
+        UserError: another process is writing the file, or its folder cannot be written to.
+    """
+    path = lock_path(Path(output))
+    with _hold(Held(path, Path(output), "being written", "choose another folder for the results")):
+        yield
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock file, what it stands for, and the words for that: how it is held, and what to do instead."""
+
+    lock: Path
+    path: Path
+    state: str
+    remedy: str
+
+
+@contextlib.contextmanager
+def _hold(held: Held) -> Iterator[None]:
+    path = held.lock
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = _take(path)
+        file = _take(held)
     except OSError as error:
         problem = f"cannot be written to ({error.strerror or error})"
-        raise UserError(folder, problem, "Check permissions and disk space") from error
+        raise WriteError(held.path, problem, "Check permissions and disk space") from error
     with file:
         try:
             yield
@@ -46,20 +81,21 @@ def lock_folder(folder: Path) -> Iterator[None]:
             _release(path, file)
 
 
-def _take(path: Path):
+def _take(held: Held):
     """Open and lock the file; another process may remove it between the two, and then it has to be made anew."""
+    path = held.lock
     while True:
         file = path.open("a+", encoding="utf-8")
         try:
             holder = _holder(path)
             if not _locked_by_system(file) and _lives(holder):
-                _refuse(path, holder)
+                _refuse(held, holder)
             if _is_at(path, file):
                 _sign(file)
                 return file
         except BlockingIOError:
             file.close()
-            _refuse(path, _holder(path))
+            _refuse(held, _holder(path))
         except BaseException:
             file.close()
             raise
@@ -127,10 +163,10 @@ def _lives(holder: dict) -> bool:
         return False
 
 
-def _refuse(path: Path, holder: dict) -> None:
+def _refuse(held: Held, holder: dict) -> None:
     who = f"process {holder.get('pid', 'unknown')} on {holder.get('host', 'this machine')}"
-    problem = f"is in use by another command ({who}, since {holder.get('since', 'just now')})"
-    remedy = "Wait until it has ended, or choose another folder"
+    problem = f"is {held.state} by another command ({who}, since {holder.get('since', 'just now')})"
+    remedy = f"Wait until it has ended, or {held.remedy}"
     if holder.get("host", socket.gethostname()) != socket.gethostname():
-        remedy += f"; if that process is gone, delete {path}"
-    raise UserError(path.parent, problem, remedy)
+        remedy += f"; if that process is gone, delete {held.lock}"
+    raise UserError(held.path, problem, remedy)

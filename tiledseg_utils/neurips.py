@@ -6,7 +6,6 @@ of its own. Members are read straight from it, one image at a time; of their nam
 
 import functools
 import hashlib
-import json
 import lzma
 import os
 import stat
@@ -21,7 +20,17 @@ import cv2
 import numpy as np
 
 from . import images, masks, pictures
-from .files import UserError, progress, read_csv, read_json, require_file, write_csv, write_json
+from .files import (
+    UserError,
+    append_json,
+    progress,
+    read_csv,
+    read_json,
+    read_json_lines,
+    require_file,
+    write_csv,
+    write_json,
+)
 
 ARCHIVE = "Training-labeled.zip"
 RECORD = "https://zenodo.org/api/records/10719375"
@@ -326,24 +335,6 @@ def _check_target(folder: Path) -> None:
         raise UserError(folder, problem, "Choose a folder that is empty or not there yet")
 
 
-def _read_journal(path: Path) -> dict[str, dict]:
-    done = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            done[json.loads(line)["stem"]] = json.loads(line)
-        except ValueError:  # empty, or cut by an interruption: that image is read again
-            continue
-    return done
-
-
-def _note(path: Path, entry: dict) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write("\n" + json.dumps(entry))  # the break comes first, so that a cut line spoils only itself
-    except OSError as error:
-        raise UserError(path, f"cannot be written ({error.strerror})", "Check permissions and disk space") from error
-
-
 def convert_archive(
     archive: str | os.PathLike, folder: str | os.PathLike, select: str = "all", keep_going: bool = False
 ) -> list[dict]:
@@ -389,7 +380,7 @@ def convert_archive(
         if problems and not keep_going:
             raise images.all_in_one(archive, problems, f"Leave them out with --keep-going. {BY_HAND}")
         write_json(folder / "source.json", recipe)
-        done = _read_journal(journal)
+        done = {entry["stem"]: entry for entry in read_json_lines(journal) if "stem" in entry}
         remaining = [stem for stem in stems if stem in image_members and stem in labels and stem not in done]
         for stem in remaining if rule else progress(remaining, unit="image"):  # a rule prints a line for each
             try:
@@ -407,7 +398,7 @@ def convert_archive(
                 pictures.write_image(folder / "labels" / f"{stem}_label.tiff", label)
                 pictures.write_image(folder / "images" / f"{stem}.png", picture)
             done[stem] = {"stem": stem, "taken": taken, "reason": reason, "row": {"stem": stem, **row}}
-            _note(journal, done[stem])
+            append_json(journal, done[stem])
 
     judged = [done[stem] for stem in stems if stem in done]
     rows = [entry["row"] for entry in judged if entry["taken"]]

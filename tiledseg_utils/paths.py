@@ -1,0 +1,141 @@
+"""What a command reads and what it writes, compared before anything runs: nothing that was given is ever lost."""
+
+import contextlib
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .files import UserError
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a command is about to write, and what it is, in words: "the mask of a.png"."""
+
+    path: Path
+    what: str
+
+
+def check_paths(inputs: Iterable[Path], outputs: Sequence[Output]) -> None:
+    """Refuse to write where something is read, or two results into one file.
+
+    Links are seen through, hard and symbolic ones, and so are spellings that some file systems do not tell apart: upper
+    and lower case, and accents in one sign or two. What is told here holds with --overwrite, too.
+
+    Args:
+        inputs: files and folders that the command reads.
+        outputs: all files that it writes, the hidden ones that it works with included.
+
+    Raises:
+        UserError: an output is an input or lies in a folder that is one, or two outputs are one file.
+    """
+    read, folders = {}, []
+    for path in map(Path, inputs):
+        for mark in (_spelling(path), _spelling(path.resolve()), _inode(path)):
+            read.setdefault(mark, path)
+        if path.is_dir():
+            folders.append(path)
+    read.pop(None, None)  # of inputs that are missing, which is told when they are read
+    written: dict[str, Output] = {}
+    for output in outputs:
+        spelling, inode = _spelling(output.path), _inode(output.path)
+        source = read.get(spelling) or read.get(inode)
+        if source is not None:
+            raise _is_input(output, source)
+        for folder in folders:
+            if folder.resolve() in output.path.resolve().parents:
+                problem = f"would be written into {folder}, which this command reads"
+                raise UserError(output.path, problem, "Choose another folder for the results")
+        other = written.setdefault(spelling, output)
+        if other is not output:
+            raise _are_one_file(other, output)
+
+
+def _is_input(output: Output, source: Path) -> UserError:
+    problem = f"is read by this command, and would be lost: {output.what} would take its place"
+    if output.path.absolute() != source.absolute():
+        problem = f"is {source} under another name, which this command reads: it would be lost for {output.what}"
+    return UserError(output.path, problem, "Choose another folder for the results")
+
+
+def _are_one_file(first: Output, second: Output) -> UserError:
+    if first.path.name == second.path.name:
+        problem = f"would be both {first.what} and {second.what}"
+    else:
+        problem = f"is {first.what}, and differs from {second.what} only in upper and lower case or the form of accents"
+    return UserError(first.path, problem, "Give them one by one, with a folder for the results of each")
+
+
+def _spelling(path: Path) -> str:
+    """A path as a file system compares it that knows neither case nor forms of accents; a link counts as itself."""
+    path = Path(os.path.abspath(path))
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", str(path.parent.resolve() / path.name)).casefold())
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """The file that a path leads to, whatever its name; None if there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        stat = os.stat(path)
+        return stat.st_dev, stat.st_ino
+    return None
+
+
+def check_run_folder(run: Path, inputs: Iterable[Path]) -> None:
+    """Refuse a run folder that could take other things with it when it is written to, or replaced.
+
+    Args:
+        run: the folder; it need not be there.
+        inputs: files and folders that the run reads: data, images and masks, preset.
+
+    Raises:
+        UserError: the folder holds something that is read, or lies in it, or is one in which people are at home.
+    """
+    place = Path(run).resolve()
+    for folder, name in _homes():
+        if place == folder or place in folder.parents:
+            problem = f"is {name}, or holds it"
+            raise UserError(run, problem, "Choose a folder of its own for the run, with --run")
+    for path in map(Path, inputs):
+        for source in {Path(os.path.abspath(path)), path.resolve()}:
+            if source == place or place in source.parents:
+                problem = f"holds {path}, which is read, and would be lost when the run is replaced"
+                raise UserError(run, problem, "Choose another folder with --run")
+            if source in place.parents and source.is_dir():
+                problem = f"lies in {path}, which is read"
+                raise UserError(run, problem, "Choose another folder with --run")
+
+
+def _homes() -> list[tuple[Path, str]]:
+    """Folders that no run may take the place of."""
+    homes = [(Path.cwd().resolve(), "the folder you are in")]
+    with contextlib.suppress(RuntimeError):  # Nobody knows where the home folder is.
+        homes.append((Path.home().resolve(), "your home folder"))
+    return homes
+
+
+def check_replaceable(run: Path, content: Iterable[str], suffixes: Iterable[str]) -> None:
+    """Refuse to replace a run folder that holds more than a run writes.
+
+    Args:
+        run: the folder.
+        content: the names that a run has at the top of its folder.
+        suffixes: of the files that a run writes, in lower case.
+
+    Raises:
+        UserError: something else is in it.
+    """
+    content, suffixes = set(content), set(suffixes)
+    foreign = [path for path in sorted(Path(run).iterdir()) if path.name not in content and not _is_clutter(path.name)]
+    for folder, _, names in os.walk(run):
+        files = (Path(folder, name) for name in sorted(names) if not _is_clutter(name))
+        foreign += [path for path in files if path.suffix.lower() not in suffixes]
+    if foreign:
+        problem = f"holds {foreign[0].relative_to(run)}, which is not of a run, and would be deleted with it"
+        raise UserError(run, problem, "Move it elsewhere, or choose another folder with --run")
+
+
+def _is_clutter(name: str) -> bool:
+    """Hidden files come from file managers, Jupyter and this package."""
+    return name.startswith(".") or name in ("Thumbs.db", "desktop.ini")
