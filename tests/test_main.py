@@ -74,7 +74,10 @@ def test_predict_then_count(model_path, tmp_path, capsys):
     found = tifffile.imread(labels / "image.tif")
     assert found.dtype == np.int32 and found.max() > 1
     assert f"image.tif  {found.max()}" in capsys.readouterr().out
-    assert exit_code(*count) == 1
+    before = (labels / "image.tif").stat().st_mtime_ns
+    assert exit_code(*count) == 0  # It is done already.
+    assert (labels / "image.tif").stat().st_mtime_ns == before
+    assert exit_code(*count, "--threshold", 0.5) == 1
     assert "exists already" in capsys.readouterr().err
 
 
@@ -165,6 +168,68 @@ def test_predict_streams_large_images(model_path, tmp_path, rng, capsys, suffix)
     assert exit_code("predict", model_path, tmp_path / "a.tif", *options, "--probability", "--overwrite") == 0
     written = np.load(out) if suffix == "npy" else tifffile.imread(out)
     np.testing.assert_array_equal(written, probability)
+
+
+def batch_of_images(folder):
+    """Three images and, between them, one that is cut."""
+    for name in "acd":
+        write_image(folder / f"{name}.png", np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
+    (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:500])
+    return [folder / f"{name}.png" for name in "abcd"]
+
+
+@pytest.mark.parametrize("command", [("predict",), ("predict", "--format", "tif"), ("instances",)])
+def test_a_batch_goes_on_behind_a_bad_file_and_is_completed_later(model_path, tmp_path, capsys, command):
+    paths, suffix = batch_of_images(tmp_path), "png" if command == ("predict",) else "tif"
+    model = ("--model", model_path) if command == ("instances",) else (model_path,)
+    if command == ("instances",):
+        call = (command[0], *paths, *model, "--out", tmp_path / "out")
+    else:
+        call = (command[0], *model, *paths, *command[1:], "--out", tmp_path / "out")
+    assert exit_code(*call) == 1
+    error = capsys.readouterr().err
+    assert "1 of 4 images: could not be done, the others are" in error and "b.png: is a PNG file that is cut" in error
+    written = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob(f"*.{suffix}")}
+    assert sorted(written) == [f"{name}.{suffix}" for name in "acd"]
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
+    assert exit_code(*call) == 0
+    again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob(f"*.{suffix}")}
+    assert again.items() >= written.items() and f"b.{suffix}" in again
+    assert (tmp_path / "out" / f"b.{suffix}").read_bytes() == (tmp_path / "out" / f"a.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+@pytest.mark.parametrize("command", ["predict", "instances"])
+def test_no_result_takes_the_place_of_an_image(model_path, tmp_path, capsys, command, more):
+    image = tmp_path / "slide.tif"
+    write_image(image, np.zeros((40, 40, 3), np.uint8))
+    before = image.read_bytes()
+    model = ("--model", model_path) if command == "instances" else (model_path, "--format", "tif")
+    assert exit_code(command, *model, image, "--out", tmp_path, *more) in (1, 2)
+    assert image.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["slide.tif"]
+    if command == "predict":
+        assert "slide.tif: is read by this command, and would be lost" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("order", [("c", "c_overlay"), ("c_overlay", "c")])
+def test_masks_and_overlays_never_share_a_name(model_path, tmp_path, capsys, order):
+    paths = [tmp_path / f"{stem}.png" for stem in order]
+    for path in paths:
+        write_image(path, np.zeros((40, 40, 3), np.uint8))
+    assert exit_code("predict", model_path, *paths, "--out", tmp_path / "out", "--overlay") == 1
+    error = capsys.readouterr().err
+    assert "c_overlay.png: would be both the mask of c_overlay.png and the overlay of c.png" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_overlay_of_others_is_not_replaced_unasked(model_path, tmp_path, capsys):
+    write_image(tmp_path / "a.png", np.zeros((40, 40, 3), np.uint8))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a_overlay.png").write_text("precious")
+    call = ("predict", model_path, tmp_path / "a.png", "--out", tmp_path / "out", "--overlay")
+    assert exit_code(*call) == 1
+    assert "a_overlay.png: exists already" in capsys.readouterr().err
+    assert (tmp_path / "out" / "a_overlay.png").read_text() == "precious"
 
 
 def test_predict_replaces_nothing_unasked(model_path, tmp_path, capsys):

@@ -17,6 +17,7 @@ import numpy as np
 from .backend import keras
 from .band_writer import BandWriter
 from .files import UserError, progress
+from .finished import find_finished
 from .forward import as_maps, device_count, forward_pass, predict_batches, with_symmetries
 from .memory import little_memory
 from .model_files import check_channels, name_of
@@ -314,7 +315,8 @@ def predict_file(
     Args:
         model, mode, tile_size, overlap, symmetries, batch_size, memory_mb: as for `predict_tiled`.
         image: path of a TIFF or .npy file, which are read row by row, or of another image; or an array.
-        out: .tif (BigTIFF in tiles of 512 px) or .npy.
+        out: .tif (in tiles of 512 px; a BigTIFF if it needs 4 GB) or .npy. If the same call has finished it before,
+            and nobody has changed it since, it stays, and its report is returned.
         threshold: probability from which a pixel is foreground: a uint8 mask of 0 and 255 is written. None writes the
             float32 probability.
         skip_contrast: tiles in which no channel spans this many grey levels, once blocks of 8 x 8 pixels are averaged,
@@ -340,6 +342,9 @@ def predict_file(
             ],
             "settings": [mode, overlap, symmetries, batch_size * device_count(), threshold, skip_contrast],
         }
+        finished = None if overwrite else find_finished(Path(out), identity)
+        if finished is not None:
+            return finished | {"resumed_at_row": source.shape[0], "megapixels": 0.0, "seconds": 0.0}
         dtype = np.float32 if threshold is None else np.uint8
         with little_memory(), BandWriter(out, source.shape, dtype, identity, overwrite) as writer:
             return _stream(model, source, plan, writer, symmetries, batch_size, threshold, skip_contrast)
@@ -370,9 +375,8 @@ def _stream(model, source, plan, writer, symmetries, batch_size, threshold, skip
             band = band[max(0, done - start) :]
             writer.write(band if threshold is None else np.uint8(255) * (band >= threshold))
             bar.update(len(band) * row_mpx)
-    writer.finish()
     seconds, megapixels = time.perf_counter() - started, (source.shape[0] - done) * row_mpx
-    return {
+    report = {
         "tiles": plan.count,
         "skipped": skipped,
         "tile_height": plan.rows.tile,
@@ -382,6 +386,8 @@ def _stream(model, source, plan, writer, symmetries, batch_size, threshold, skip
         "seconds": round(seconds, 3),
         "megapixels_per_second": round(megapixels / seconds, 3),
     }
+    writer.finish(report)
+    return report
 
 
 def fingerprint(model: keras.Model) -> str:

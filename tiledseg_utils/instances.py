@@ -9,7 +9,6 @@ one nucleus. So every pixel of a component belongs to a nucleus, and every nucle
 """
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -27,7 +26,8 @@ from .backend import keras, ops
 from .band_writer import BandWriter
 from .evaluation import check_probabilities
 from .files import UserError, check_names, progress
-from .inference import plan_prediction, predict_maps, stitch_rows
+from .finished import find_finished
+from .inference import fingerprint, plan_prediction, predict_maps, stitch_rows
 from .memory import little_memory
 from .models.instance_unet import CHANNELS, FLOW
 from .streaming import Source, open_source
@@ -284,7 +284,8 @@ def label_file(
         image: what to label: a probability map as `inference.predict_file` writes it, (H, W) float32 in .tif or .npy;
             or, with a model, an image.
         out: .tif or .npy of int32 labels; it appears under its name only when it is complete. It is not resumed after
-            an interruption: where the prediction takes long, predict to a file first, which is.
+            an interruption: where the prediction takes long, predict to a file first, which is. If the same call has
+            finished it before, and nobody has changed it since, it stays.
         model: of one probability, or `models.instance_unet`.
         method, threshold, min_area: see `label_rows`.
         overwrite: replace `out` if it exists.
@@ -298,6 +299,14 @@ def label_file(
             predicts no probabilities.
     """
     with open_source(image) as source, little_memory(), contextlib.ExitStack() as closing:
+        identity = {
+            "image": source.identity(),
+            "model": fingerprint(model) if model is not None else None,
+            "settings": [method, threshold, min_area, sorted(prediction.items())],
+        }
+        finished = None if overwrite else find_finished(Path(out), identity)
+        if finished is not None:
+            return finished["nuclei"]
         if model is not None:
             plan = plan_prediction(model, source.shape, **prediction)
             maps = predict_maps(model, source, plan, batch_size=prediction.get("batch_size", 1))
@@ -305,8 +314,7 @@ def label_file(
             bands = stitch_rows(maps, plan, source.shape, channels=model.output_shape[-1])
         else:
             bands = _read_probabilities(source)
-        # An identity of its own, so that nothing is resumed.
-        with BandWriter(out, source.shape, np.int32, {"started": time.time_ns()}, overwrite) as writer:
+        with BandWriter(out, source.shape, np.int32, identity, overwrite, resume=False) as writer:
             return _write_labels(label_rows(bands, method, threshold, min_area, source.name), writer)
 
 
@@ -334,5 +342,5 @@ def _write_labels(bands: Iterator[tuple[int, np.ndarray]], writer: BandWriter) -
             writer.write(rows)
             bar.update(len(rows))
             count = max(count, int(rows.max()))
-    writer.finish()
+    writer.finish({"nuclei": count})
     return count

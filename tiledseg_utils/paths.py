@@ -115,22 +115,23 @@ def _homes() -> list[tuple[Path, str]]:
     return homes
 
 
-def check_replaceable(run: Path, content: Iterable[str], suffixes: Iterable[str]) -> None:
-    """Refuse to replace a run folder that holds more than a run writes.
+RUN_CONTENT = {"request.json", "metrics.json", "model.keras", "07_instances.keras"}
+RUN_CONTENT |= {"data", "tiles", "training", "results", "figures", "notebooks", "report"}
+RUN_CONTENT |= {"added", "architectures", "touching"}
+RUN_SUFFIXES = {".csv", ".html", ".ipynb", ".json", ".keras", ".npy", ".png", ".tif"}
 
-    Args:
-        run: the folder.
-        content: the names that a run has at the top of its folder.
-        suffixes: of the files that a run writes, in lower case.
+
+def check_replaceable(run: Path) -> None:
+    """Refuse to replace a run folder that holds more than a run writes: by its names at the top, and by suffixes.
 
     Raises:
         UserError: something else is in it.
     """
-    content, suffixes = set(content), set(suffixes)
-    foreign = [path for path in sorted(Path(run).iterdir()) if path.name not in content and not _is_clutter(path.name)]
+    top = sorted(Path(run).iterdir())
+    foreign = [path for path in top if path.name not in RUN_CONTENT and not _is_clutter(path.name)]
     for folder, _, names in os.walk(run):
         files = (Path(folder, name) for name in sorted(names) if not _is_clutter(name))
-        foreign += [path for path in files if path.suffix.lower() not in suffixes]
+        foreign += [path for path in files if path.suffix.lower() not in RUN_SUFFIXES]
     if foreign:
         problem = f"holds {foreign[0].relative_to(run)}, which is not of a run, and would be deleted with it"
         raise UserError(run, problem, "Move it elsewhere, or choose another folder with --run")

@@ -1,9 +1,16 @@
 """The commands `predict` and `instances`: from images to masks, probability maps and labels."""
 
 import functools
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
+from .band_writer import working_paths
 from .console import print_table
-from .files import UserError, progress
+from .files import UserError, WriteError, atomic_path, hash_file, progress
+from .finished import find_finished, note_finished
+from .locks import lock_output
+from .paths import Output, check_paths
 from .text import printable
 
 
@@ -29,22 +36,26 @@ def foreground(arguments) -> dict:
 
 
 def predict(arguments) -> None:
-    from .evaluation import find_foreground
-    from .inference import load_model, predict_file
-    from .pictures import read_image, write_image
-    from .plots import PIL_GREEN, overlay
-
+    """Predict images one by one; what this command finished before is left as it is, and bad images are listed last."""
+    _check_options(arguments)
+    kept = foreground(arguments)
     outputs = {path: arguments.out / f"{path.stem}.{arguments.format}" for path in arguments.images}
-    doubled = {path.stem for path in arguments.images if list(outputs.values()).count(outputs[path]) > 1}
-    if doubled:
-        raise UserError(
-            ", ".join(sorted(doubled)), "several images would write this one mask", "Predict them into two folders"
-        )
-    existing = [out for out in outputs.values() if out.exists()]
-    if existing and not arguments.overwrite:
-        remedy = "Choose another folder, or replace them with --overwrite"
-        more = f", and so do {len(existing) - 1} more" if existing[1:] else ""
-        raise UserError(existing[0], f"exists already{more}", remedy)
+    overlays = {path: out.with_name(f"{out.stem}_overlay.png") for path, out in outputs.items() if arguments.overlay}
+    what = "probability map" if arguments.probability else "mask"
+    _check_outputs(arguments, outputs, overlays, what)
+
+    from .inference import load_model
+
+    model = load_model(arguments.model)
+    if arguments.format == "png":
+        work = _predict_in_memory(model, arguments, kept, outputs, overlays)
+    else:
+        work = _predict_by_rows(model, arguments, outputs)
+    _print_rows(_one_by_one(outputs, work))
+    print(f"{len(outputs)} {what}(s) in {printable(arguments.out)}")
+
+
+def _check_options(arguments) -> None:
     if arguments.format == "png" and (arguments.probability or arguments.skip_contrast):
         raise UserError("--format png", "holds a mask that is predicted in memory", "Choose --format tif or npy")
     in_memory = {
@@ -57,27 +68,102 @@ def predict(arguments) -> None:
     if given and arguments.format != "png":
         remedy = "Choose --format png, or do without: --scales 1 --min-area 0 --min-confidence 0, no --overlay"
         raise UserError(", ".join(given), "needs the whole image in memory", remedy)
-    kept = foreground(arguments)
-    model = load_model(arguments.model)
-    if arguments.format != "png":
-        threshold = None if arguments.probability else arguments.threshold
-        streaming = {"threshold": threshold, "skip_contrast": arguments.skip_contrast, "overwrite": arguments.overwrite}
-        rows = []
-        for path, out in outputs.items():
-            rows.append({"image": path.name, **predict_file(model, path, out, **tiles(arguments), **streaming)})
+
+
+def _check_outputs(arguments, outputs: dict[Path, Path], overlays: dict[Path, Path], what: str) -> None:
+    """Refuse to write where something is read, and two results into one file."""
+    doubled = sorted({str(path) for path in arguments.images if arguments.images.count(path) > 1})
+    if doubled:
+        raise UserError(doubled[0], "is given more than once", "Give each image once")
+    written = [Output(out, f"the {what} of {path.name}") for path, out in outputs.items()]
+    written += [Output(out, f"the overlay of {path.name}") for path, out in overlays.items()]
+    for path, out in outputs.items():
+        written += [Output(hidden, f"a working file for {path.name}") for hidden in working_paths(out)]
+    check_paths([arguments.model, *arguments.images] if arguments.model else arguments.images, written)
+
+
+def _predict_by_rows(model, arguments, outputs: dict[Path, Path]) -> Callable[[Path], dict]:
+    """What predicts one image from file to file, and returns a row of the table."""
+    from .inference import predict_file
+
+    threshold = None if arguments.probability else arguments.threshold
+    streaming = {"threshold": threshold, "skip_contrast": arguments.skip_contrast, "overwrite": arguments.overwrite}
+
+    def work(path: Path) -> dict:
+        return {"image": path.name, **predict_file(model, path, outputs[path], **tiles(arguments), **streaming)}
+
+    return work
+
+
+def _predict_in_memory(model, arguments, kept: dict, outputs: dict[Path, Path], overlays: dict[Path, Path]) -> Callable:
+    """What predicts one image in memory, writes its mask and perhaps an overlay, and returns nothing."""
+    from .evaluation import find_foreground
+    from .inference import fingerprint
+    from .pictures import read_image, write_image
+    from .plots import PIL_GREEN, overlay
+
+    segment, weights = predictor(model, arguments), fingerprint(model)
+
+    def write(out: Path, picture, identity: dict) -> None:
+        with lock_output(out), atomic_path(out) as temporary:
+            write_image(temporary, picture)
+            note_finished(out, temporary, identity)
+
+    def work(path: Path) -> None:
+        settings = {**tiles(arguments), **kept, "scales": list(arguments.scales)}
+        identity = {"image": hash_file(path), "model": weights, "settings": settings}
+        wanted = {outputs[path]: "mask"} | ({overlays[path]: "overlay"} if path in overlays else {})
+        missing = [out for out in wanted if arguments.overwrite or find_finished(out, identity) is None]
+        if not missing:
+            print(f"{printable(outputs[path])}: already done", flush=True)
+            return
+        for out in missing:
+            if os.path.lexists(out) and not arguments.overwrite:
+                remedy = "Choose another folder, or replace it with --overwrite"
+                raise UserError(out, "exists already, and this command has not made it", remedy)
+        image = read_image(path)
+        mask = find_foreground(segment(image), **kept)
+        for out in missing:
+            write(out, mask if wanted[out] == "mask" else overlay(image, mask, PIL_GREEN), identity)
+
+    return work
+
+
+def _one_by_one(paths: Iterable[Path], work: Callable[[Path], dict | None]) -> list[dict]:
+    """Do some work for each file; go on behind one that cannot be read, and list those at the end.
+
+    Raises:
+        UserError: a file could not be done; or nothing can be written any more, which ends it at once.
+    """
+    rows, failures = [], []
+    paths = list(paths)
+    for path in progress(paths, unit="image"):
+        try:
+            rows.append(work(path))
+        except WriteError:
+            raise
+        except UserError as error:
+            failures.append(error)
+    if not failures:
+        return [row for row in rows if row]
+    if len(paths) == 1:
+        raise failures[0]
+    _print_rows([row for row in rows if row])
+    remedy = "Mend them, and give the same command again: it does only what is missing"
+    listed = "".join(f"\n  {failure}" for failure in failures)
+    raise UserError(f"{len(failures)} of {len(paths)} images", f"could not be done, the others are{listed}\n", remedy)
+
+
+def _print_rows(rows: list[dict]) -> None:
+    if rows:
         print_table(rows)
-    else:
-        segment = predictor(model, arguments)
-        for path, out in progress(outputs.items(), unit="image"):
-            image = read_image(path)
-            mask = find_foreground(segment(image), **kept)
-            write_image(out, mask)
-            if arguments.overlay:
-                write_image(out.with_name(f"{out.stem}_overlay.png"), overlay(image, mask, PIL_GREEN))
-    print(f"{len(outputs)} {'probability map' if arguments.probability else 'mask'}(s) in {printable(arguments.out)}")
 
 
 def label_instances(arguments) -> None:
+    """Label the nuclei of images one by one; what this command finished before is left as it is."""
+    outputs = {path: arguments.out / f"{path.stem}.tif" for path in arguments.images}
+    _check_outputs(arguments, outputs, {}, "label image")
+
     from .inference import load_model
     from .instances import label_file
 
@@ -85,8 +171,9 @@ def label_instances(arguments) -> None:
     method = arguments.method or ("flow" if model and model.output_shape[-1] == 6 else "watershed")
     names = ("threshold", "min_area", "overwrite")
     options = {name: getattr(arguments, name) for name in names} | ({"mode": "auto"} if model else {})
-    rows = []
-    for path in arguments.images:
-        out = arguments.out / f"{path.stem}.tif"
-        rows.append({"image": path.name, "nuclei": label_file(path, out, model, method, **options), "labels": out})
-    print_table(rows)
+
+    def work(path: Path) -> dict:
+        out = outputs[path]
+        return {"image": path.name, "nuclei": label_file(path, out, model, method, **options), "labels": out}
+
+    _print_rows(_one_by_one(outputs, work))

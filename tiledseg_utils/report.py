@@ -38,14 +38,17 @@ from .files import (
     check_type,
     read_json,
     read_record,
+    set_aside,
     setting_from,
     write_json,
 )
 from .images import SPLITS, find_pairs, hash_folder, require_sound, split_pairs
 from .inference import at_scales, plan_prediction, predict_tiled
 from .kernel import OwnKernel
+from .leftovers import remove_leftovers
 from .locks import LOCK, lock_folder
 from .models import MODELS, build_model, check_settings
+from .paths import check_replaceable, check_run_folder
 from .plots import Table
 from .provenance import check_data, check_run, hash_files, read_run, recorded_files
 from .steps import cost_if_done, enter
@@ -166,8 +169,10 @@ def prepare_run(run: Path, request: dict, overwrite: bool) -> None:
     found = [path for path in run.iterdir() if path.name != LOCK] if run.exists() else []
     if found and not (run / "request.json").exists():
         raise UserError(run, "is a folder with other content", "Choose a new or empty folder with --run")
-    if overwrite and run.exists():
-        shutil.rmtree(run)
+    replaced = None
+    if overwrite and found:
+        check_replaceable(run)
+        replaced = set_aside(run)
     if is_finished(run):
         raise UserError(run, "holds a finished run", "Choose another folder with --run, or replace it with --overwrite")
     if (run / "request.json").exists():
@@ -181,6 +186,8 @@ def prepare_run(run: Path, request: dict, overwrite: bool) -> None:
             check_data(Path(request["data"]["path"]), recorded, request["data"]["files"])
         print(f"going on with the unfinished run in {run}", flush=True)
     write_json(run / "request.json", request)
+    if replaced:  # Only now: killed before, the new run has a request, and the old one no name that is taken for a run.
+        shutil.rmtree(replaced)
 
 
 def is_finished(run: Path) -> bool:
@@ -373,6 +380,8 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
     Raises:
         UserError: unknown preset or parameter, unusable data, a run folder in use, a notebook that failed.
     """
+    given = [path for path in (data, preset if preset.endswith((".yaml", ".yml")) else None) if path is not None]
+    check_run_folder(run, given)
     run = Path(run).resolve()
     for path in (str(run), str(data or "")):
         if not storable(path):
@@ -392,6 +401,7 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
     request |= {"data": describe_data(data) if data is not None else None}
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock_folder(run))
+        remove_leftovers(run.parent)
         prepare_run(run, request, overwrite)
         if not (run / LOCK).exists():  # It went with the run that was replaced.
             stack.enter_context(lock_folder(run))
