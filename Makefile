@@ -10,7 +10,7 @@ BENCH   ?= inference
 WORKERS ?= 2
 RUN     ?= runs/$(basename $(notdir $(PRESET)))
 
-.PHONY: report test lint lab bench lock clean
+.PHONY: report test lint lab bench presets lock clean
 
 # Messages then name RUN= and OVERWRITE=1 instead of the options of the command line.
 report: export TILEDSEG_MAKE = 1
@@ -31,6 +31,10 @@ lab: $(VENV)/installed
 # For instance make bench BENCH="memory --square 16384"
 bench: $(VENV)/bench
 	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+# Renews the list of all parameters, and what tells editors about them; commit the result.
+presets: $(VENV)/installed
+	$(BIN)/python -m tiledseg_utils.parameter_page
 
 # Renews the pinned versions; commit the result. The extra bench is left out: see pyproject.toml.
 lock: $(VENV)/installed

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +14,12 @@ from tiledseg_utils.band_writer import BandWriter
 from tiledseg_utils.files import (
     UserError,
     atomic_path,
-    check_type,
     read_csv,
     read_json,
     set_aside,
-    setting_from,
     write_csv,
     write_json,
 )
-
-
-@dataclass(frozen=True)
-class Setting:
-    rate: float = 0.5
-    steps: int = 3
-    name: str = "a"
-    on: bool = False
 
 
 def test_user_error_names_path_problem_and_remedy():
@@ -62,32 +51,6 @@ def test_csv_round_trip_keeps_every_bit_of_a_float(tmp_path):
 def test_empty_table(tmp_path):
     write_csv(tmp_path / "table.csv", [])
     assert read_csv(tmp_path / "table.csv") == []
-
-
-def test_setting_from_accepts_a_whole_number_for_a_float():
-    assert setting_from(Setting, {"rate": 1, "steps": 2}, "training") == Setting(rate=1, steps=2)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"stepz": 1}, r"training: stepz: is not known. Did you mean steps\? Valid are rate, steps, name, on"),
-        ({"zzz": 1}, r"training: zzz: is not known. Valid are"),
-        ({"steps": 1.5}, r"training: steps: 1.5 is of type float, not int"),
-        ({"steps": True}, r"type bool, not int"),
-        ({"rate": "fast"}, r"type str, not float"),
-        ({"on": 1}, r"type int, not bool"),
-    ],
-)
-def test_setting_from_refuses(values, message):
-    with pytest.raises(UserError, match=message):
-        setting_from(Setting, values, "training")
-
-
-def test_check_type_takes_only_mappings_for_mappings():
-    check_type("a", {"x": 1}, {})
-    with pytest.raises(UserError, match="type list, not dict"):
-        check_type("a", [1], {})
 
 
 @pytest.fixture

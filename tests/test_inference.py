@@ -529,7 +529,7 @@ def test_symmetries_of_an_instance_network_turn_with_the_image(rng):
         ({"mode": "smooth"}, "mode 'smooth': is not known"),
         ({"tile_size": 90}, "tile size 90: does not fit the poolings.*multiple of 4"),
         ({"tile_size": 48}, "tile size 48: is all halo.*Use at least 52 pixels"),
-        ({"memory_mb": 0}, "memory_mb: is too little memory"),
+        ({"memory_mb": 0}, "memory_mb: 0 is out of range. Give a whole number from 1"),
         ({"mode": "blend", "tile_size": 64, "overlap": 40}, "overlap 40: does not fit tiles of 64 px"),
     ],
 )

@@ -268,8 +268,6 @@ def test_evaluate_scores_a_split_of_a_data_folder(model_path, data_folder, capsy
         (["--format", "tif", "--preset", "standard"], "--scales, --min-area, --min-confidence: needs the whole image"),
         (["--preset", "standart"], "preset standart: is not known. Choose one of general"),
         (["--format", "npy", "--min-confidence", "0.7"], "--min-confidence: needs the whole image in memory"),
-        (["--min-confidence", "70"], "min_confidence 70.0: is no probability"),
-        (["--scales", "0"], "scales [0.0]: are none, or out of range"),
     ],
 )
 def test_predict_refuses_what_does_not_go_together(model_path, tmp_path, capsys, options, message):

@@ -151,11 +151,11 @@ def test_enlarged_and_overlapping_tile_sets(splits, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"fit": "stretch"}, "Choose one of pad, enlarge"),
-        ({"empty": "lose"}, "Choose one of keep, drop, down-weight"),
-        ({"tile_size": 0}, "out of range"),
-        ({"stride": 600}, "out of range"),
-        ({"empty_weight": 0.0}, "out of range"),
+        ({"fit": "stretch"}, "fit: 'stretch' is not known. Give one of pad, enlarge"),
+        ({"empty": "lose"}, "Give one of keep, drop, down-weight"),
+        ({"tile_size": 0}, "tile_size: 0 is out of range. Give a whole number from 16 to 4096"),
+        ({"stride": 600}, "stride: 600 does not suit a tile_size of 512. Give 0 for no overlap, or from 32 to 512"),
+        ({"empty_weight": 0.0}, "empty_weight: 0.0 is out of range"),
     ],
 )
 def test_settings_out_of_range(values, message):

@@ -359,15 +359,15 @@ def test_what_is_left_does_not_count_compiling(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"loss": "mse"}, "Choose one of bce_dice, dice"),
-        ({"optimizer": "sgd"}, "Choose one of adam, adamw"),
-        ({"schedule": "step"}, "Choose one of plateau, cosine"),
-        ({"precision": "float16"}, "Choose one of float32, mixed_bfloat16"),
-        ({"epochs": 0}, "epochs 0: is not positive"),
+        ({"loss": "mse"}, "Give one of bce_dice, dice"),
+        ({"optimizer": "sgd"}, "Give one of adam, adamw"),
+        ({"schedule": "step"}, "Give one of plateau, cosine"),
+        ({"precision": "float16"}, "Give one of float32, mixed_bfloat16"),
+        ({"epochs": 0}, "epochs: 0 is out of range. Give a whole number from 1 to 10000"),
         ({"epochs": 3, "average_epochs": 4}, "Give 0 to 3"),
         ({"epochs": 3, "pretraining_epochs": 4}, "Give 0 to 3"),
-        ({"added_share": 1.5}, "Give a share from 0 to 1"),
-        ({"learning_rate": float("nan")}, "is not positive"),
+        ({"added_share": 1.5}, "added_share: 1.5 is out of range. Give a number from 0 to 1"),
+        ({"learning_rate": float("nan")}, "learning_rate: nan is not a finite number"),
     ],
 )
 def test_settings_out_of_range(values, message):

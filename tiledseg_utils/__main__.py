@@ -12,7 +12,9 @@ from . import __version__, environment
 from .console import print_table, run_safely
 from .evaluate_command import evaluate
 from .files import UserError
+from .parameters import CommandSetting, GeneratedImages, Parameters, PredictionSetting
 from .predict_command import label_instances, predict
+from .schema import add_option
 from .text import printable, printable_lines
 
 
@@ -31,7 +33,7 @@ def data_synthetic(arguments) -> None:
     from .synthetic import write_dataset
 
     counts = {"train": arguments.train, "valid": arguments.valid, "test": arguments.test}
-    options = {"size": arguments.size, "jpeg_quality": arguments.jpeg, "touching": arguments.touching}
+    options = {"size": arguments.size or None, "jpeg_quality": arguments.jpeg, "touching": arguments.touching}
     write_dataset(arguments.folder, arguments.seed, counts, **options)
     print(f"{sum(counts.values())} images with masks in {printable(arguments.folder)}")
 
@@ -63,30 +65,11 @@ def prediction_defaults(preset: str) -> dict:
     """What a run of the preset has for the arguments of `add_prediction_arguments`."""
     from .report import check_parameters, default_parameters, read_preset
 
-    parameters = default_parameters() | read_preset(preset)
-    check_parameters(parameters)
+    given = read_preset(preset)
+    check_parameters(given)
+    parameters = default_parameters() | given
     names = ("scales", "threshold", "min_area", "min_confidence", "seed")
     return parameters["prediction"] | {name: parameters[name] for name in names}
-
-
-def number(low: int, high: int | None = None):
-    """An argument type: a whole number from `low` to `high`."""
-
-    def parse(text: str) -> int:
-        value = int(text)
-        if value < low or (high is not None and value > high):
-            raise argparse.ArgumentTypeError(f"{value} is not from {low}" + (f" to {high}" if high else " on"))
-        return value
-
-    return parse
-
-
-def share(text: str) -> float:
-    """An argument type: a number from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{value} is not from 0 to 1")
-    return value
 
 
 def add_prediction_arguments(command: argparse.ArgumentParser, defaults: dict) -> None:
@@ -96,26 +79,10 @@ def add_prediction_arguments(command: argparse.ArgumentParser, defaults: dict) -
         dest="prediction_preset",
         help="predict as a run of this preset does, but for the options below that are given",
     )
-    command.add_argument(
-        "--mode",
-        choices=["exact", "blend", "auto"],
-        default="exact",
-        help="exact: as the whole image at once; auto: exact if the network allows it, else blend",
-    )
-    command.add_argument(
-        "--tile-size", type=number(0), default=0, help="pixels; a multiple of 2^(levels-1); 0 chooses by --memory-mb"
-    )
-    command.add_argument("--overlap", type=number(0), default=64, help="pixels that tiles share in mode blend")
-    command.add_argument("--symmetries", action="store_true", help="mean of 8 turned and mirrored predictions")
-    command.add_argument(
-        "--scales", type=float, nargs="+", default=[1], metavar="S", help="mean over sizes of the image, 1 its own"
-    )
-    command.add_argument("--memory-mb", type=number(1), default=700, help="for the activations of a tile")
-    command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is foreground")
-    command.add_argument("--min-area", type=number(0), default=0, help="pixels; smaller pieces are dropped")
-    command.add_argument(
-        "--min-confidence", type=float, default=0, help="pieces of a lower mean probability are dropped"
-    )
+    for name in ("mode", "tile_size", "overlap", "symmetries", "memory_mb"):
+        add_option(command, PredictionSetting, name)
+    for name in ("scales", "threshold", "min_area", "min_confidence"):
+        add_option(command, Parameters, name)
     command.set_defaults(**defaults)
 
 
@@ -146,13 +113,11 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
     command = data_commands.add_parser("synthetic", help="generate blood smears with exact masks", **defaults)
     command.add_argument("folder", type=Path, help="folder to write images/, masks/ and split.csv into")
     for split, count in (("train", 36), ("valid", 4), ("test", 10)):
-        command.add_argument(f"--{split}", type=number(1), default=count, help=f"number of {split} images")
-    command.add_argument("--seed", type=number(0), default=1, help="another seed draws other images")
-    command.add_argument("--size", type=number(1), help="side of the images, pixels; by default 1024 to 2096")
-    command.add_argument("--jpeg", type=number(1, 100), metavar="QUALITY", help="write JPEG images, quality 1 to 100")
-    command.add_argument(
-        "--touching", type=share, help="share of cells laid beside another, 0 to 1: smears to count in"
-    )
+        add_option(command, GeneratedImages, split, default=count)
+    add_option(command, Parameters, "seed")
+    add_option(command, Parameters, "image_size", "--size")
+    add_option(command, CommandSetting, "jpeg_quality", "--jpeg", default=None, metavar="QUALITY")
+    add_option(command, CommandSetting, "touching", default=None)
     command.set_defaults(function=data_synthetic)
     command = data_commands.add_parser(
         "neurips",
@@ -187,9 +152,7 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
         help="tif (BigTIFF) and npy are for images larger than memory: read and written row by row, and resumed",
     )
     command.add_argument("--probability", action="store_true", help="tif and npy: write float32 instead of a mask")
-    command.add_argument(
-        "--skip-contrast", type=number(0, 255), default=0, help="tif and npy: skip tiles that span fewer grey levels"
-    )
+    add_option(command, CommandSetting, "skip_contrast")
     command.add_argument("--overwrite", action="store_true", help="replace masks that are there")
     add_prediction_arguments(command, prediction)
     command.add_argument("--overlay", action="store_true", help="also write <stem>_overlay.png, foreground in green")
@@ -206,8 +169,8 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
         choices=["components", "watershed", "boundary", "flow"],
         help="how nuclei that touch are told apart; by default flow with 07_instances.keras, else watershed",
     )
-    command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is foreground")
-    command.add_argument("--min-area", type=number(1), default=16, help="pixels; smaller nuclei are dropped")
+    add_option(command, Parameters, "threshold")
+    add_option(command, CommandSetting, "nucleus_area", "--min-area", dest="min_area")
     command.add_argument("--overwrite", action="store_true", help="replace labels that are there")
     command.set_defaults(function=label_instances)
 
@@ -220,9 +183,7 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
         default="unseen",
         help="unseen: all images from which the model did not learn, whatever their names",
     )
-    command.add_argument(
-        "--seed", type=number(0), default=1, help="of the split, where there is no split.csv; --preset brings its own"
-    )
+    add_option(command, Parameters, "seed", help="of the split, where there is no split.csv; --preset brings its own")
     add_prediction_arguments(command, prediction)
     command.set_defaults(function=evaluate)
     return main_parser

@@ -11,122 +11,14 @@ The way of a sample: flips and quarter turns (exact) -> every other geometric tr
   one off leaves the draws of the others as they were.
 """
 
-import dataclasses
-from collections.abc import Mapping
-from functools import partial
 from math import ceil, cos, exp, radians, sin
-from numbers import Real
 from statistics import NormalDist
 
 import cv2
 import numpy as np
 
-from .files import UserError, check_names
-from .white_balance import GROUND
-
-_SHAPES = {  # of a setting's value; None stands for any length
-    (): "a number",
-    (2,): "two numbers, low before high,",
-    (None,): "a list of numbers",
-    (None, 2): "a list of (row, column) pairs",
-}
-
-
-def _setting(default, low, high, about, shape=(), transform=False):
-    metadata = {"low": low, "high": high, "shape": shape, "about": about, "transform": transform}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-_probability = partial(_setting, 0.0, 0, 1, transform=True)
-_range = partial(_setting, shape=(2,))
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """What may happen to a sample, how often, and how strongly. The default does nothing.
-
-    A setting named after a transform is its probability in a sample; those below it are its parameters, a range being
-    (low, high) of what is drawn. The two numbers after a default are the limits. Lists (from YAML) become tuples.
-    Raises UserError if a value has the wrong type or lies outside its limits, or a low end lies above its high end.
-    """
-
-    hflip: float = _probability("mirror left and right")
-    vflip: float = _probability("mirror top and bottom")
-    quarter_turn: float = _probability("turn by 90, 180 or 270 degrees; tiles that are not square turn by 180 only")
-    rotation: float = _probability("rotate counter-clockwise about the centre")
-    rotation_angles: tuple = _setting((), -360, 360, "degrees; one is drawn; if empty, rotation_range holds", (None,))
-    rotation_range: tuple = _range((-180.0, 180.0), -360, 360, "degrees")
-    scale: float = _probability("shrink or enlarge about the centre; what enters at the border is mirrored")
-    scale_range: tuple = _range((0.8, 1.25), 0.25, 4, "factor, drawn evenly on a logarithmic axis; below 1 shrinks")
-    shear: float = _probability("slide columns up and down, in proportion to their distance from the centre")
-    shear_range: tuple = _range((-0.1, 0.1), -1, 1, "rows per column")
-    barrel: float = _probability("magnify the middle of a lens, as a barrel bulges")
-    pincushion: float = _probability("shrink the middle of a lens; another draw from the same lens settings")
-    lens_centres: tuple = _setting(((0.5, 0.5),), 0, 1, "0 = first, 1 = last row, column; one is drawn", (None, 2))
-    lens_radius: float = _setting(0.3, 0.01, 2, "fraction of the width; nothing outside it moves")
-    lens_amount: float = _setting(0.3, 0, 0.9, "exponent of the magnification; 0 = none")
-    distortion: float = _probability("smooth distortion of known peak: Gaussian noise, smoothed, scaled to its maximum")
-    distortion_sigma: float = _setting(40.0, 4, 1000, "pixels over which neighbours move together")
-    distortion_size: float = _setting(0.02, 0, 0.5, "largest displacement along each axis, fraction of the width")
-    elastic: float = _probability("elastic deformation (Simard et al. 2003; Ronneberger et al. 2015)")
-    elastic_alpha: float = _setting(112.0, 0, 1e5, "std is 0.163 alpha / sigma pixels; above 3 sigma**2 tissue folds")
-    elastic_sigma: float = _setting(8.0, 4, 1000, "pixels over which neighbours move together")
-    # The image only:
-    stain: float = _probability("vary haematoxylin, eosin and residual (Ruifrok & Johnston 2001; Tellez et al. 2018)")
-    stain_scale: tuple = _range((0.95, 1.05), 0, 4, "factor on the amount of each stain")
-    stain_shift: tuple = _range((-0.05, 0.05), -2, 2, "added amount of each stain, optical density (base e)")
-    color: float = _probability("vary hue, saturation and value")
-    color_hue: tuple = _range((-10.0, 10.0), -180, 180, "degrees round the colour circle")
-    color_saturation: tuple = _range((0.8, 1.2), 0, 4, "factor")
-    color_value: tuple = _range((0.9, 1.1), 0, 4, "factor")
-    brightening: float = _probability("alpha * grey + beta")
-    brightening_alpha: tuple = _range((0.8, 1.2), 0, 4, "factor, the contrast")
-    brightening_beta: tuple = _range((-10.0, 10.0), -255, 255, "grey levels")
-    blur: float = _probability("Gaussian blur, a slide out of focus")
-    blur_sigma: tuple = _range((0.5, 1.5), 0.1, 50, "pixels")
-    sharpening: float = _probability("add k times the difference between a pixel and each of its eight neighbours")
-    sharpening_k: float = _setting(1.0, 0, 10, "factor")
-    noise: float = _probability("Gaussian noise, independent in each pixel and channel")
-    noise_sigma: tuple = _range((2.0, 8.0), 0, 128, "grey levels")
-    veil: float = _probability("stray light, which pales most what is darkest: mix with the grey of empty ground")
-    veil_share: tuple = _range((0.0, 0.3), 0, 1, "of the stray light")
-    veil_grey: float = _setting(float(GROUND), 0, 255, "grey level of empty ground; it stays as it is")
-
-    def __post_init__(self):
-        for setting in dataclasses.fields(self):
-            low, high, shape = (setting.metadata[key] for key in ("low", "high", "shape"))
-            try:
-                value = _conform(getattr(self, setting.name), shape, low, high)
-                if shape == (2,) and value[0] > value[1]:
-                    raise ValueError(f"the low end {value[0]} lies above the high end {value[1]}")
-            except ValueError as error:
-                remedy = f"Give {_SHAPES[shape]} from {low} to {high} ({setting.metadata['about']})"
-                raise UserError(f"augmentation.{setting.name}", str(error), remedy) from None
-            object.__setattr__(self, setting.name, value)
-
-    @classmethod
-    def from_dict(cls, mapping: Mapping) -> "Augmentation":
-        """Build settings from names and values, as YAML gives them; UserError as the class, and for unknown names."""
-        if not isinstance(mapping, Mapping):
-            raise UserError("augmentation", f"{mapping!r} is no mapping", "Give 'name: value' lines, or {} for none")
-        check_names("augmentation", mapping, [setting.name for setting in dataclasses.fields(cls)])
-        return cls(**mapping)
-
-
-def _conform(value, shape, low, high):
-    """Return `value` as a float or, for a list, as (nested) tuples of floats; raise ValueError if it is none."""
-    if not shape:
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise ValueError(f"{value!r} is not a number")
-        if not low <= value <= high:  # so written, this refuses NaN too
-            raise ValueError(f"{value!r} lies outside {low} to {high}")
-        return float(value)
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"{value!r} is not a list")
-    if shape[0] not in (None, len(value)) or (shape == (None, 2) and not value):
-        raise ValueError(f"{value!r} has {len(value)} entries")
-    return tuple(_conform(item, shape[1:], low, high) for item in value)
-
+from .parameters import CHANCE, Augmentation
+from .schema import fields_of, unit_of
 
 # The published experiment made 19 variants of each tile, one of them the tile itself, and drew one. Here transforms are
 # drawn independently and compose. One that stood for n of the 18 changed variants gets the probability 1 - 19**(-n/18):
@@ -143,7 +35,7 @@ ORIGINAL = Augmentation(
     lens_centres=((0.3, 0.3), (0.3, 0.7), (0.5, 0.5), (0.7, 0.3), (0.7, 0.7)),
 )
 # Also the order of the random streams: a new transform goes last in the class, or those after it change their draws.
-TRANSFORMS = tuple(setting.name for setting in dataclasses.fields(Augmentation) if setting.metadata["transform"])
+TRANSFORMS = tuple(name for name in fields_of(Augmentation) if unit_of(Augmentation, name) == CHANCE)
 
 
 def augment(image, mask, settings: Augmentation, seed: int, epoch: int, index: int):

@@ -9,8 +9,10 @@ import numpy as np
 from .backend import keras
 from .evaluation import NOT_MEASURABLE, Meter, Predict, count_pixels
 from .inference import as_trained, predict_batches, predict_maps, predict_plan, predict_reduced, predict_whole
+from .parameters import Parameters
 from .planning import Plan, blended_plan, make_plan
 from .receptive_field import receptive_field
+from .schema import check_value
 from .streaming import open_source
 
 
@@ -86,6 +88,7 @@ def measure_ways(
         `NOT_MEASURABLE`), `largest difference` of any pixel from the first way, `seconds` of predicting all, `added MB`
         at most; and the probabilities of the first image by way.
     """
+    check_value(Parameters, "threshold", threshold)
     found = {way: [] for way in ways}
     first_maps = {}
     for image, reference in pictures:

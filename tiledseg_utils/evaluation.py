@@ -16,6 +16,8 @@ from skimage.measure import label
 from .files import UserError
 from .images import Pair, read_pair
 from .memory import release_freed_memory
+from .parameters import Parameters
+from .schema import check_value
 
 SCORES = ("dice", "iou", "precision", "recall")
 
@@ -209,12 +211,6 @@ class Meter(threading.Thread):
         return self.peak_mb - self.before_mb
 
 
-def check_confidence(value: float) -> None:
-    """Raise UserError if `value` is no mean probability, but per cent, say."""
-    if not 0 <= value <= 1:
-        raise UserError(f"min_confidence {value}", "is no probability", "Give a number from 0 to 1")
-
-
 SLACK = 1e-3
 """How far beyond 0 and 1 a probability may lie by rounding, where tiles are added up or numbers have 16 bits."""
 
@@ -242,9 +238,10 @@ def find_foreground(
             but hardly the whole cell, unless it is pale; detectors rank what they find by such a score.
 
     Raises:
-        UserError: `min_confidence` is not between 0 and 1, or a probability is not.
+        UserError: a value is out of range, or a probability is not between 0 and 1.
     """
-    check_confidence(min_confidence)
+    for name, value in (("threshold", threshold), ("min_area", min_area), ("min_confidence", min_confidence)):
+        check_value(Parameters, name, value)
     check_probabilities(probability, "the prediction", "Give a model whose last layer is a sigmoid")
     mask = probability >= threshold
     if min_area <= 1 and min_confidence <= threshold:

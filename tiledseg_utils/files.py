@@ -5,12 +5,11 @@ import csv
 import difflib
 import errno
 import hashlib
-import inspect
 import json
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -75,36 +74,15 @@ def check_names(where: str, given: Iterable[str], valid: Iterable[str]) -> None:
     valid = list(valid)
     for name in given:
         if name not in valid:
-            close = difflib.get_close_matches(str(name), valid, 1)
-            hint = f"Did you mean {close[0]}? " if close else ""
-            raise UserError(f"{where}: {name}", "is not known", f"{hint}Valid are {', '.join(valid)}")
+            raise UserError(
+                f"{where}: {name}", "is not known", f"{did_you_mean(name, valid)}Valid are {', '.join(valid)}"
+            )
 
 
-def check_type(where: str, value, example) -> None:
-    """Raise a UserError unless `value` has the type of `example`; a whole number will do for a float."""
-    expected = type(example)
-    accepted = (int, float) if expected is float else (expected,)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool):
-        got = f"{value!r} is of type {type(value).__name__}, not {expected.__name__}"
-        raise UserError(where, got, f"Give a value like {example!r}")
-
-
-def check_arguments(where: str, function: Callable, values: Mapping) -> None:
-    """Raise a UserError unless `values` are keyword arguments of `function`, of the types of its defaults."""
-    defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
-    check_names(where, values, [name for name, default in defaults.items() if default is not inspect.Parameter.empty])
-    for name, value in values.items():
-        check_type(f"{where}: {name}", value, defaults[name])
-
-
-def setting_from(cls, values: Mapping, where: str):
-    """Make the dataclass `cls` from a mapping, such as a section of a preset.
-
-    Raises:
-        UserError: an unknown name, a value of another type than the default, or one out of range.
-    """
-    check_arguments(where, cls, values)
-    return cls(**values)
+def did_you_mean(name, valid: Iterable[str]) -> str:
+    """A question that names the valid name closest to a misspelt one, or "" if none is close; it ends with a space."""
+    close = difflib.get_close_matches(str(name), valid, 1)
+    return f"Did you mean {close[0]}? " if close else ""
 
 
 def sync_file(path: Path) -> None:

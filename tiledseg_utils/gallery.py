@@ -11,6 +11,8 @@ from .backend import keras
 from .evaluation import Counts, Predict, count_pixels, paired_difference
 from .images import Pair, read_pair
 from .inference import predict_batches
+from .parameters import Parameters
+from .schema import check_value
 
 Maps = Mapping[str, np.ndarray]
 """By image, (H, W) probabilities."""
@@ -32,6 +34,7 @@ class Gallery:
     """
 
     def __init__(self, run: Path, pairs: Sequence[Pair], side: int, threshold: float, seed: int):
+        check_value(Parameters, "threshold", threshold)
         self.album, self.threshold, self.seed, self.rows = plots.Album(run), threshold, seed, []
         self.parts = {}
         for pair in pairs:

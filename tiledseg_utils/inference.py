@@ -23,8 +23,10 @@ from .memory import little_memory
 from .model_files import check_channels, name_of
 from .model_files import load_model as load_model
 from .models.inputs import expects_white_balance
+from .parameters import CommandSetting, Parameters, PredictionSetting
 from .planning import Plan, blended_plan, exact_plan
 from .receptive_field import receptive_field, required_halo
+from .schema import check_value
 from .streaming import Source, open_source
 from .tiling import pad_to, reduce_image
 from .white_balance import BalancedSource, balance_white
@@ -46,9 +48,7 @@ def at_scales(predict: Callable[[np.ndarray], np.ndarray], scales: Sequence[floa
     Raises:
         UserError: there is no scale, or one is out of range.
     """
-    if not scales or not all(0.1 <= scale <= 4 for scale in scales):
-        remedy = "Give numbers from 0.1 to 4; 1 is the image in its own size"
-        raise UserError(f"scales {list(scales)}", "are none, or out of range", remedy)
+    check_value(Parameters, "scales", list(scales))
 
     def averaged(image: np.ndarray) -> np.ndarray:
         total = 0.0
@@ -125,6 +125,8 @@ def plan_prediction(
     """Choose the tiles for an image of `shape` (H, W, ...); arguments and errors as for `predict_tiled`."""
     if mode not in MODES:
         raise UserError(f"mode {mode!r}", "is not known", f"Choose one of {', '.join(MODES)}")
+    for name, value in (("overlap", overlap), ("batch_size", batch_size), ("memory_mb", memory_mb)):
+        check_value(PredictionSetting, name, value)
     field = receptive_field(model)
     fixed = model.input_shape[1:3]
     if None not in fixed:
@@ -332,6 +334,9 @@ def predict_file(
             cannot be read (names the region).
     """
     check_channels(model, name_of(model))
+    if threshold is not None:
+        check_value(Parameters, "threshold", threshold)
+    check_value(CommandSetting, "skip_contrast", skip_contrast)
     with open_source(image) as source:
         plan = plan_prediction(model, source.shape, mode, tile_size, overlap, batch_size, memory_mb)
         identity = {

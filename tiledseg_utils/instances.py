@@ -30,6 +30,8 @@ from .finished import find_finished
 from .inference import fingerprint, plan_prediction, predict_maps, stitch_rows
 from .memory import little_memory
 from .models.instance_unet import CHANNELS, FLOW
+from .parameters import CommandSetting, Parameters
+from .schema import check_value
 from .streaming import Source, open_source
 
 FOREGROUND, INTERIOR, BOUNDARY = 0, 2, 3
@@ -199,7 +201,7 @@ def label_rows(
     Raises:
         UserError: the method is not known or needs other maps, or the foreground's values are no probabilities.
     """
-    check_names("method", [method], METHODS)
+    _check_rule(method, threshold, min_area)
     waiting, count = None, 0
     for start, band, is_last in _with_last(bands):
         band = band if band.ndim == 3 else band[..., None]
@@ -232,6 +234,13 @@ def label_rows(
         if keep:
             yield top, labels[:keep]
         waiting = top + keep, maps[keep:].copy(), labels[keep:].copy()
+
+
+def _check_rule(method: str, threshold: float, min_area: int) -> None:
+    """Refuse what `label_rows` cannot follow; told before anything is predicted or written."""
+    check_names("method", [method], METHODS)
+    check_value(Parameters, "threshold", threshold)
+    check_value(CommandSetting, "nucleus_area", min_area, "min_area")
 
 
 def _with_last(bands: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray, bool]]:
@@ -298,6 +307,7 @@ def label_file(
         UserError: a file cannot be read or written, holds no probabilities, or the method needs other maps; the model
             predicts no probabilities.
     """
+    _check_rule(method, threshold, min_area)
     with open_source(image) as source, little_memory(), contextlib.ExitStack() as closing:
         identity = {
             "image": source.identity(),

@@ -28,10 +28,7 @@ def predictor(model, arguments):
 
 
 def foreground(arguments) -> dict:
-    """What is foreground in a prediction, for `evaluation.find_foreground`; refused before anything is predicted."""
-    from .evaluation import check_confidence
-
-    check_confidence(arguments.min_confidence)
+    """What is foreground in a prediction, for `evaluation.find_foreground`."""
     return {name: getattr(arguments, name) for name in ("threshold", "min_area", "min_confidence")}
 
 

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -25,36 +26,23 @@ import jinja2
 import nbconvert
 import nbformat
 import papermill
-import yaml
 from jupyter_core.paths import ENV_JUPYTER_PATH, jupyter_path
 
-from .augmentation import Augmentation
-from .evaluation import Meter, check_confidence
-from .files import (
-    UserError,
-    atomic_path,
-    check_arguments,
-    check_names,
-    check_type,
-    read_json,
-    read_record,
-    set_aside,
-    setting_from,
-    write_json,
-)
-from .images import SPLITS, find_pairs, hash_folder, require_sound, split_pairs
-from .inference import at_scales, plan_prediction, predict_tiled
+from .evaluation import Meter
+from .files import UserError, atomic_path, read_json, read_record, set_aside, write_json
+from .images import find_pairs, hash_folder, require_sound, split_pairs
+from .inference import plan_prediction
 from .kernel import OwnKernel
 from .leftovers import remove_leftovers
 from .locks import LOCK, lock_folder
-from .models import MODELS, build_model, check_settings
+from .models import build_model, instance_unet
+from .parameters import Parameters, check_all
 from .paths import check_replaceable, check_run_folder
 from .plots import Table
+from .presets import read_preset
 from .provenance import check_data, check_run, hash_files, read_run, recorded_files
 from .steps import cost_if_done, enter
 from .text import storable
-from .tiling import TileSetting
-from .training import TrainingSetting
 
 WAY_METRICS = ("dice", "iou", "seconds", "megapixels_per_second")
 NOTEBOOK_FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
@@ -82,26 +70,6 @@ def notebooks() -> list[Path]:
     return found
 
 
-def read_preset(name: str) -> dict:
-    """Parameters of a preset: a name in `notebooks/presets/`, or the path of a YAML file.
-
-    Raises:
-        UserError: no such preset (the valid names are listed), or not a YAML mapping.
-    """
-    folder = NOTEBOOK_FOLDER / "presets"
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not path.is_file():
-        valid = ", ".join(sorted(preset.stem for preset in folder.glob("*.yaml")))
-        raise UserError(f"preset {name}", "is not known", f"Choose one of {valid}, or give the path of a .yaml file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(path, f"is not valid YAML ({' '.join(str(error).split())})", "Mend the file") from error
-    if not isinstance(content, dict):
-        raise UserError(path, "does not hold names and values", "Write lines of the form name: value")
-    return content
-
-
 def notebook_parameters(path: Path) -> dict:
     """Names and default values in the cell of a notebook that is tagged `parameters`."""
     notebook = nbformat.read(path, as_version=4)
@@ -115,49 +83,31 @@ def default_parameters() -> dict:
     return {name: value for path in notebooks() for name, value in notebook_parameters(path).items()}
 
 
-def check_parameters(parameters: Mapping) -> None:
-    """Refuse names that no notebook has, values of another type than the default, and settings out of range.
+def check_parameters(given: Mapping) -> None:
+    """Refuse parameters that are unknown, of another type, out of range, or do not suit each other.
 
-    A `description` may stand beside them. Papermill itself only warns of unknown names, and runs for an hour with the
-    defaults.
+    What a run would find out after an hour is found out now: the networks are built and held against their tiles. Of
+    the notebooks that run on request only, the parameters count if they are asked for. (Papermill itself only warns of
+    unknown names, and runs with the defaults.)
 
     Raises:
         UserError: says which, and lists the valid ones.
     """
-    defaults = default_parameters() | {"description": ""}
-    check_names("parameter", parameters, defaults)
-    for name, value in parameters.items():
-        check_type(f"parameter {name}", value, defaults[name])
-    merged = defaults | dict(parameters)
-    check_names("generated_images", merged["generated_images"], SPLITS)
-    if not all(merged["generated_images"].get(name, 0) > 0 for name in SPLITS):
-        problem = "leaves a split without images"
-        raise UserError("generated_images", problem, f"Give each of {', '.join(SPLITS)} at least one")
-    for name in ("added_images", "min_area"):
-        if merged[name] < 0:
-            raise UserError(f"{name} {merged[name]}", "is below 0", "Give 0 or more")
-    check_confidence(merged["min_confidence"])
-    setting_from(TileSetting, merged["tiles"], "tiles")
-    for name in ("training", "comparison", "counting"):
-        setting_from(TrainingSetting, merged[name], name)
-    Augmentation.from_dict(merged["augmentation"])
-    settings = merged["model_settings"]
-    check_names("model_settings", settings, MODELS)
-    for name in {merged["model"], *merged["models"], *settings}:
-        check_type(f"model_settings: {name}", settings.get(name, {}), {})
-        check_settings(name, settings.get(name, {}))
-    check_settings("unet", merged["counting_model"])
-    if merged["part_side"] < 1:
-        raise UserError(
-            f"part_side {merged['part_side']}", "is no size", "Give the side of a part of an image, in pixels"
-        )
-    check_arguments("prediction", predict_tiled, merged["prediction"])
-    for scale in merged["scales"]:
-        check_type("scales", scale, 1.0)
-    at_scales(predict_tiled, merged["scales"])  # Refuses those out of range.
-    # Found out now, not after the training: tiles that do not suit the network. Any large image will do.
-    network = build_model(merged["model"], settings.get(merged["model"]))
-    plan_prediction(network, (8192, 8192), **{k: v for k, v in merged["prediction"].items() if k != "symmetries"})
+    asked = [path for path in notebooks() if path.stem not in ON_REQUEST or given.get(ON_REQUEST[path.stem])]
+    defaults = {name: value for path in asked for name, value in notebook_parameters(path).items()}
+    checked = check_all({**defaults, **given})
+    prediction = {name: value for name, value in asdict(checked.prediction).items() if name != "symmetries"}
+    # Any large image will do.
+    plan_prediction(build_model(checked.model, _settings_of(checked, checked.model)), (8192, 8192), **prediction)
+    for name in checked.models:
+        if _settings_of(checked, name).get("weights") == "imagenet":
+            build_model(name, _settings_of(checked, name))  # Which downloads them.
+    if given.get("counting"):
+        plan_prediction(instance_unet(**asdict(checked.counting_model)), (checked.counting_size,) * 2)
+
+
+def _settings_of(checked: Parameters, model: str) -> dict:
+    return asdict(getattr(checked.model_settings, model))
 
 
 def prepare_run(run: Path, request: dict, overwrite: bool) -> None:

@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,6 +17,7 @@ import numpy as np
 from .files import UserError, progress, read_csv, sync_disks, write_csv, write_json
 from .images import SPLITS, Pair, read_pair
 from .masks import read_mask
+from .parameters import TileSetting
 from .pictures import read_image, write_image
 from .provenance import SOURCES, identify
 from .white_balance import balance_white
@@ -138,44 +138,6 @@ def enlarge_to_multiple(image: np.ndarray, tile: int) -> np.ndarray:
     if image.dtype == bool:
         return cv2.resize(image.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
-
-
-@dataclass(frozen=True)
-class TileSetting:
-    """How a tiled training set is made.
-
-    Attributes:
-        tile_size: side of a tile, pixels.
-        stride: distance of tile origins, pixels; 0 means `tile_size` (no overlap).
-        fit: "pad" reflects the image up to the grid; "enlarge" resizes it up, as the published experiment did.
-        empty: "keep" tiles without foreground, "drop" them, or "down-weight" them to `empty_weight`.
-        empty_weight: sampling weight of an empty tile relative to one with foreground, in (0, 1].
-        balance: give every image the same weight in all, however many tiles it has; else those with the most decide.
-        reduced: also keep each whole image, reduced to one tile: the published experiment's "mixed" set.
-        white_balance: give the ground of all images the same colour, and take stray light away
-            (`white_balance.balance_white`). A network that learns from such tiles remembers it, and images are
-            balanced before it predicts them.
-    """
-
-    tile_size: int = 512
-    stride: int = 0
-    fit: str = "pad"
-    empty: str = "keep"
-    empty_weight: float = 0.25
-    balance: bool = False
-    reduced: bool = True
-    white_balance: bool = False
-
-    def __post_init__(self):
-        for name, valid in (("fit", ("pad", "enlarge")), ("empty", ("keep", "drop", "down-weight"))):
-            if getattr(self, name) not in valid:
-                raise UserError(f"{name} {getattr(self, name)!r}", "is not known", f"Choose one of {', '.join(valid)}")
-        if self.tile_size < 1 or not 0 <= self.stride <= self.tile_size or not 0 < self.empty_weight <= 1:
-            raise UserError(
-                f"tile_size {self.tile_size}, stride {self.stride}, empty_weight {self.empty_weight}",
-                "out of range",
-                "Use a positive tile size, a stride from 1 to it (or 0 for no overlap), a weight in (0, 1]",
-            )
 
 
 def _tiles_of(pair: Pair, image: np.ndarray, mask: np.ndarray, setting: TileSetting):

@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,71 +24,10 @@ from .memory import release_freed_memory
 from .model_files import load_checkpoint
 from .models import build_model
 from .models.inputs import remember_images
+from .parameters import TrainingSetting
 from .pictures import write_image
 from .receptive_field import receptive_field
 from .tiling import MANIFEST, read_manifest
-
-
-@dataclass(frozen=True)
-class TrainingSetting:
-    """How a model is trained.
-
-    Attributes:
-        epochs: at most this many.
-        steps_per_epoch, validation_steps: batches.
-        batch_size: tiles per batch.
-        loss: a name in `losses.LOSSES`.
-        optimizer: "adam" or "adamw".
-        learning_rate: at the start.
-        clip_value: each gradient component is clipped to +-this; 0 switches clipping off.
-        schedule: "plateau" multiplies the rate by `reduce_factor` when the validation loss has not improved for
-            `reduce_patience` epochs; "cosine" raises it through the first epoch and lets it fall to zero over the
-            others, once more from the start behind `pretraining_epochs` (Loshchilov & Hutter 2017).
-        reduce_factor, reduce_patience: see schedule.
-        patience: stop after this many epochs without a better validation loss; 0 never stops early.
-        pretraining_epochs: the first so many epochs learn from the added generated images alone, if there are any. They
-            teach what is common to all smears, so that few real ones are enough for the rest.
-        added_share: of the samples of the later epochs, those from added images, 0 to 1.
-        average_epochs: the final model has the mean of the weights after the last so many epochs, which lies in a wider
-            minimum than each of them (Izmailov et al., UAI 2018, arXiv:1803.05407); 0 takes the epoch of the lowest
-            validation loss instead.
-        precision: "float32", or "mixed_bfloat16" on a GPU (weights stay float32).
-    """
-
-    epochs: int = 12
-    steps_per_epoch: int = 30
-    validation_steps: int = 8
-    batch_size: int = 8
-    loss: str = "bce_dice"
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    clip_value: float = 0.5
-    schedule: str = "plateau"
-    reduce_factor: float = 0.3
-    reduce_patience: int = 4
-    patience: int = 10
-    pretraining_epochs: int = 0
-    added_share: float = 0.4
-    average_epochs: int = 0
-    precision: str = "float32"
-
-    def __post_init__(self):
-        for name, valid in (
-            ("loss", losses.LOSSES),
-            ("optimizer", ("adam", "adamw")),
-            ("schedule", ("plateau", "cosine")),
-            ("precision", ("float32", "mixed_bfloat16")),
-        ):
-            if getattr(self, name) not in valid:
-                raise UserError(f"{name} {getattr(self, name)!r}", "is not known", f"Choose one of {', '.join(valid)}")
-        for name in ("epochs", "steps_per_epoch", "validation_steps", "batch_size", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} {getattr(self, name)}", "is not positive", "Give a value above 0")
-        for name in ("average_epochs", "pretraining_epochs"):
-            if not 0 <= getattr(self, name) <= self.epochs:
-                raise UserError(f"{name} {getattr(self, name)}", "out of range", f"Give 0 to {self.epochs}, the epochs")
-        if not 0 <= self.added_share <= 1:
-            raise UserError(f"added_share {self.added_share}", "out of range", "Give a share from 0 to 1")
 
 
 @keras.saving.register_keras_serializable("tiledseg")

@@ -14,7 +14,8 @@ import keras
 
 from tiledseg_utils import evaluation, images, inference, report, synthetic, tiling, training
 from tiledseg_utils.__main__ import print_table
-from tiledseg_utils.files import progress, read_csv, setting_from, write_json
+from tiledseg_utils.files import progress, read_csv, write_json
+from tiledseg_utils.schema import read
 
 PUBLISHED = report.NOTEBOOK_FOLDER / "published_scores.csv"
 MILESTONES = (0.79, 0.90)
@@ -31,14 +32,14 @@ def train(run: Path, data: Path, parameters: Mapping, seed: int) -> list[dict]:
         tiling.write_tile_set(
             splits | {tiling.ADDED: added},
             run / "tiles",
-            setting_from(tiling.TileSetting, parameters["tiles"], "tiles"),
+            read(tiling.TileSetting, parameters["tiles"], "tiles"),
         )
     (run / "snapshots").mkdir(exist_ok=True)
 
     def keep(model: keras.Model, epoch: int) -> None:
         model.save(run / "snapshots" / f"{epoch:03d}.keras", include_optimizer=False)
 
-    setting = setting_from(training.TrainingSetting, parameters["training"], "training")
+    setting = read(training.TrainingSetting, parameters["training"], "training")
     model, settings = parameters["model"], parameters["model_settings"].get(parameters["model"], {})
     return training.train(run, model, settings, parameters["augmentation"], setting, seed, keep)["history"]
 

@@ -1,9 +1,12 @@
 """Architectures by name. To add one: write its file, and enter its function in `ARCHITECTURES`."""
 
+import inspect
 from collections.abc import Mapping
 
+from ..architectures import ModelSettings
 from ..backend import keras
-from ..files import UserError, check_arguments, check_names
+from ..files import UserError, check_names
+from ..schema import fields_of, read
 from .attention_unet import attention_unet
 from .deeplab_v3_plus import deeplab_v3_plus
 from .efficient_unet import efficient_unet
@@ -19,13 +22,22 @@ MODELS = {architecture.__name__: architecture for architecture in ARCHITECTURES}
 
 
 def check_settings(name: str, settings: Mapping) -> None:
-    """Refuse an unknown architecture, and settings that it does not have or that have another type.
+    """Refuse an unknown architecture, and settings that it does not have or that are out of range.
+
+    Of an architecture of your own, which the schema does not know, only the names are checked.
 
     Raises:
         UserError: lists the valid ones.
     """
     check_names("model", [name], MODELS)
-    check_arguments("model_settings", MODELS[name], settings)
+    arguments = inspect.signature(MODELS[name]).parameters
+    if name not in fields_of(ModelSettings):
+        check_names(f"model_settings.{name}", settings, arguments)
+        return
+    known = fields_of(getattr(ModelSettings(), name))
+    # The seed, and what only the function has, are no settings of a preset.
+    own = {key: value for key, value in settings.items() if key in known or key not in arguments}
+    read(ModelSettings, {name: own}, "model_settings")
 
 
 def build_model(
@@ -49,6 +61,8 @@ def build_model(
         model = MODELS[name](**settings)
         if white_balance:
             remember_white_balance(model)
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError("model_settings", str(error).rstrip("."), f"See help(tiledseg_utils.models.{name})") from error
     finally:
