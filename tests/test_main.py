@@ -151,7 +151,7 @@ def test_predict_fails_with_a_remedy_and_writes_nothing(model_path, tmp_path, ca
     assert not (tmp_path / "out").exists()
     same = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.tif"]
     assert exit_code("predict", model_path, *same, "--out", tmp_path / "out") == 1
-    assert "x: several images would write this one mask" in capsys.readouterr().err
+    assert "x.png: would be both the mask of x.png and the mask of x.tif" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", ["tif", "npy"])

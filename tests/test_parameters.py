@@ -254,10 +254,6 @@ def test_parameters_that_do_not_suit_each_other(changes, message):
             {"models": ["swin_unet"], "tiles": {"tile_size": 32}},
             "which the poolings of swin_unet, one of models, ask for",
         ),
-        (
-            {"counting_model": {"levels": 7, "base_filters": 16}, "counting_size": 2048},
-            "memory_mb: is too little memory",
-        ),
         ({"prediction": {"mode": "exact", "tile_size": 32}}, "tile size 32: is all halo"),
         ({"prediction": {"mode": "blend", "tile_size": 64, "overlap": 64}}, "overlap 64: does not fit tiles of 64 px"),
         ({"comparison": {"batch_size": 0}}, "comparison.batch_size: 0 is out of range"),

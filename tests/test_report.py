@@ -239,11 +239,11 @@ def test_whatever_ends_a_report_leaves_no_kernel_behind(course, tmp_path, signal
     write_notebook(
         path,
         f"import os, time, pathlib\npathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))",
-        "time.sleep(60)",
+        "time.sleep(600)",
     )
     command = [sys.executable, "-c", INTERRUPTED, path.parent, run]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300  # only so that a hang ends
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
@@ -251,7 +251,7 @@ def test_whatever_ends_a_report_leaves_no_kernel_behind(course, tmp_path, signal
     for number in signals:
         process.send_signal(number)
         time.sleep(0.2)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == code, stderr
     assert stderr == ("" if code == -9 else "interrupted; the same command goes on where it stopped\n")
     assert not (run / "notebooks" / "01_a.ipynb").exists()
