@@ -331,7 +331,7 @@ def test_what_comes_from_outside_has_its_exit_code(monkeypatch, capfd, error, co
     monkeypatch.setattr(command_line, "data_check", raising(error))
     monkeypatch.setattr("tiledseg_utils.console.give_up_printing", lambda: None)  # stdout is the test's own
     assert exit_code("data", "check", "x") == code
-    expected = "" if code == 141 else "interrupted; the same command goes on where it stopped\n"
+    expected = "" if code == 141 else "interrupted; give the same command again, and it does what is not finished yet\n"
     assert capfd.readouterr().err == expected
 
 

@@ -253,7 +253,9 @@ def test_whatever_ends_a_report_leaves_no_kernel_behind(course, tmp_path, signal
         time.sleep(0.2)
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == code, stderr
-    assert stderr == ("" if code == -9 else "interrupted; the same command goes on where it stopped\n")
+    assert stderr == (
+        "" if code == -9 else "interrupted; give the same command again, and it does what is not finished yet\n"
+    )
     assert not (run / "notebooks" / "01_a.ipynb").exists()
     kernel = int((tmp_path / "pid").read_text())
     while psutil.pid_exists(kernel) and psutil.Process(kernel).status() != psutil.STATUS_ZOMBIE:

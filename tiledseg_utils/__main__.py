@@ -149,7 +149,7 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
         "--format",
         choices=["png", "tif", "npy"],
         default="png",
-        help="tif (BigTIFF) and npy are for images larger than memory: read and written row by row, and resumed",
+        help="tif and npy are for images larger than memory: read and written row by row, and resumed",
     )
     command.add_argument("--probability", action="store_true", help="tif and npy: write float32 instead of a mask")
     add_option(command, CommandSetting, "skip_contrast")

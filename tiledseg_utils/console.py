@@ -131,7 +131,7 @@ def run_safely(command: Callable[[], object]) -> int:
         give_up_printing()
         return 128 + 13
     except KeyboardInterrupt as stopped:
-        say("interrupted; the same command goes on where it stopped")
+        say("interrupted; give the same command again, and it does what is not finished yet")
         return 128 + getattr(stopped, "number", signal.SIGINT)
     except Exception as error:
         if os.environ.get(TRACEBACK):

@@ -235,11 +235,15 @@ def _to_instances(path: Path, pixels: np.ndarray) -> tuple[np.ndarray, list[str]
 def _has_soft_edges(pieces: Pieces) -> bool:
     """Tell shades by their slivers: by the share of those between two shades, or by any one among two or three values.
 
-    What a crop left of objects at the edge of the picture is no sign, unless there is hardly anything else.
+    What a crop left of objects at the edge of the picture is no sign, unless most pieces are such. Where one piece is
+    nearly the whole picture, and so the background, any sliver is a sign.
     """
-    is_inside = ~pieces.is_cut | pieces.is_thin[1:].all()
-    is_soft = pieces.share(pieces.is_between & is_inside) > BETWEEN_LIMIT or pieces.share(pieces.is_between) > 0.5
-    return is_soft or (len(pieces.ids) < 4 and bool((pieces.is_sliver & is_inside).any()))
+    is_inside = ~pieces.is_cut | (pieces.is_cut[1:].mean() > 0.5) | pieces.is_thin[1:].all()
+    if pieces.areas[1:].max() > 0.9 * pieces.numbers.size:
+        return bool(pieces.is_sliver.any())
+    if len(pieces.ids) < 4 and (pieces.is_sliver & is_inside).any():
+        return True
+    return pieces.share(pieces.is_between & is_inside) > BETWEEN_LIMIT or pieces.share(pieces.is_between) > 0.5
 
 
 def _has_traces(pieces: Pieces) -> bool:
@@ -248,8 +252,8 @@ def _has_traces(pieces: Pieces) -> bool:
     is_grey, is_low = 32 <= high <= 255 or high == 65535, values <= high / 10
     if not is_grey or not is_low.any() or ((ids > high / 10) & (ids < high * 9 / 10)).any():
         return False
-    is_thin, areas = pieces.is_thin[1:], pieces.areas[1:]
-    return bool(is_thin[is_low].all() or is_thin[~is_low].all() or 4 * areas[is_low].sum() < areas[~is_low].sum())
+    is_trace, areas = (pieces.is_thin & ~pieces.is_cut)[1:], pieces.areas[1:]
+    return bool(is_trace.any() or pieces.is_thin[1:][is_low].all() or 4 * areas[is_low].sum() < areas[~is_low].sum())
 
 
 def _check_void(path: Path, pieces: Pieces) -> None:
