@@ -216,6 +216,19 @@ def test_pages_in_a_circle(tmp_path):
         assert_refused(tmp_path / "a.tif", "its pages lead to no end")
 
 
+@pytest.mark.parametrize("code", [273, 279])
+@pytest.mark.parametrize("kind", [9, 11])
+def test_places_of_pixels_must_be_whole_numbers(tmp_path, code, kind):
+    """A damaged type makes a place negative (9) or decimal (11)."""
+    raw_tiff(tmp_path / "a.tif", PICTURE.tobytes(), {262: 2, 277: 3, 258: [8] * 3})
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    entry = data.index(struct.pack("<HHI", code, 4, 1))
+    data[entry + 2] = kind
+    data[entry + 8 : entry + 12] = struct.pack("<i", -9) if kind == 9 else struct.pack("<f", 8.5)
+    (tmp_path / "a.tif").write_bytes(data)
+    assert_refused(tmp_path / "a.tif", "no whole numbers from 0")
+
+
 def test_sizes_that_no_picture_has_are_told_at_once(tmp_path):
     raw_tiff(
         tmp_path / "a.tif", imagecodecs.lzw_encode(PICTURE.tobytes()), {256: 60000, 257: 60000, 278: 60000, 259: 5}

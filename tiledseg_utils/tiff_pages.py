@@ -195,6 +195,8 @@ def _check_that_all_is_there(file: tifffile.TiffFile, page: tifffile.TiffPage) -
     if 0 in page.shape:
         raise ValueError("no pixels")
     offsets, sizes = page.dataoffsets, page.databytecounts
+    if not all(isinstance(number, int) and number >= 0 for number in (*offsets, *sizes)):
+        raise ValueError("places of its pixels that are no whole numbers from 0")
     ends = [start + size for start, size in zip(offsets, sizes, strict=True)]
     if not ends or max(ends) > file.filehandle.size:
         raise ValueError("pixels are missing")
