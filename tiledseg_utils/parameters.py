@@ -12,7 +12,22 @@ from pydantic import model_validator
 from . import architectures
 from .architectures import ModelSettings, Unet
 from .files import UserError
-from .schema import Text, Truth, decimal, field, numbers, points, read, setting, sizes, some_of, span, whole, zero_or
+from .schema import (
+    Text,
+    Truth,
+    decimal,
+    field,
+    fields_of,
+    numbers,
+    points,
+    read,
+    setting,
+    sizes,
+    some_of,
+    span,
+    whole,
+    zero_or,
+)
 
 SMALLEST_IMAGE = 256  # pixels; less cannot hold one white cell in its surroundings
 LESSON_SIDE = 512  # pixels; notebook 5 looks at squares of that side where a preset names no tiles for prediction
@@ -241,15 +256,17 @@ class CommandSetting:
     nucleus_area: whole(1, 10**9) = field(16, "size of the smallest nucleus that is kept", "pixels")
 
 
-def check(**given) -> Parameters:
-    """Check parameters, as `check_all` does, by their names.
+def check_notebook(namespace: Mapping) -> Parameters:
+    """Check the parameters of a notebook, as `check_all` does, before it does anything else.
 
-    A notebook checks its own before it does anything:
+    Args:
+        namespace: `globals()` of the notebook, whose parameters are the names that it annotates with a type.
 
-        given = parameters.check(seed=seed, tiles=tiles)
-        given.tiles.tile_size
+    Example:
+        setting = check_notebook(globals()).tiles
     """
-    return check_all(given)
+    own = namespace["__annotations__"].keys() & fields_of(Parameters).keys()
+    return check_all({name: namespace[name] for name in own})
 
 
 def check_all(given: Mapping) -> Parameters:
