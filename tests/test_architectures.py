@@ -306,24 +306,25 @@ def test_shifted_windows_connect_neighbours_but_not_opposite_borders(rng):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("attention_unet", {"levels": 1}, "at least 2"),
-        ("attention_unet", {"gate": "soft"}, "must be 'grid' or 'channels'"),
-        ("attention_unet", {"dropout": 1.0}, "not in"),
-        ("multires_unet", {"base_filters": 2}, "at least 4"),
-        ("unet3_plus", {"stem": 0}, "stem at least 1"),
-        ("efficient_unet", {"version": "B8"}, "one of B0 to B7"),
-        ("efficient_unet", {"base_filters": 0}, "at least 1"),
-        ("efficient_unet", {"weights": "coco"}, "must be 'none' or 'imagenet'"),
-        ("deeplab_v3_plus", {"filters": 0}, "at least 1"),
+        ("attention_unet", {"levels": 1}, "attention_unet.levels: 1 is out of range. Give a whole number from 2"),
+        ("attention_unet", {"gate": "soft"}, "gate: 'soft' is not known. Give one of grid, channels"),
+        ("attention_unet", {"dropout": 1.0}, "dropout: 1.0 is out of range. Give a number from 0 to 0.99"),
+        ("multires_unet", {"base_filters": 2}, "base_filters: 2 is out of range. Give a whole number from 4"),
+        ("unet3_plus", {"stem": 0}, "stem: 0 is not known. Give one of 1, 2, 4, 8"),
+        ("efficient_unet", {"version": "B8"}, "version: 'B8' is not known. Give one of B0, B1"),
+        ("efficient_unet", {"base_filters": 0}, "base_filters: 0 is out of range. Give a whole number from 1"),
+        ("efficient_unet", {"weights": "coco"}, "weights: 'coco' is not known. Give one of none, imagenet"),
+        ("deeplab_v3_plus", {"filters": 0}, "filters: 0 is out of range. Give a whole number from 1"),
         ("deeplab_v3_plus", {"encoder": "VGG16"}, "one of ResNet50, MobileNetV2"),
-        ("swin_unet", {"levels": 0}, "levels must be at least 1"),
-        ("swin_unet", {"window": 1}, "window at least 2"),
+        ("swin_unet", {"levels": 0}, "levels: 0 is out of range. Give a whole number from 1"),
+        ("swin_unet", {"window": 1}, "window: 1 is out of range. Give a whole number from 2"),
         ("swin_unet", {"base_filters": 80}, "multiple of 32"),
     ],
 )
 def test_wrong_settings(name, settings, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError) as refused:
         models.build_model(name, settings)
+    assert message in str(refused.value)
 
 
 def test_weights_that_cannot_be_downloaded():

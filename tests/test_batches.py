@@ -110,9 +110,10 @@ def test_validation_starts_over_when_tiles_are_few(tile_set):
 
 
 def test_no_tiles(splits, tmp_path):
-    write_tile_set({"train": [], "valid": []}, tmp_path, TileSetting(tile_size=64))
+    write_tile_set({"train": [], "valid": splits["valid"]}, tmp_path, TileSetting(tile_size=64))
     with pytest.raises(UserError, match="there are no train tiles"):
         TrainingBatches(tmp_path, 4, 3, seed=1, augmentation=AUGMENTATION)
+    write_tile_set({"train": splits["train"], "valid": []}, tmp_path, TileSetting(tile_size=64))
     with pytest.raises(UserError, match="there are no valid tiles"):
         ValidationBatches(tmp_path, 4, 3)
 
