@@ -17,6 +17,7 @@ import tifffile
 from tiledseg_utils import forward, inference, instances, models, streaming
 from tiledseg_utils.diagnostics import seam_score
 from tiledseg_utils.files import UserError
+from tiledseg_utils.finished import JOURNAL
 from tiledseg_utils.planning import Plan, make_axis
 from tiledseg_utils.receptive_field import required_halo
 
@@ -163,7 +164,7 @@ def test_predictions_at_other_scales_come_back_in_place():
 
 @pytest.mark.parametrize("scales", [[], [0], [1, 5], [-1], [float("nan")]])
 def test_scales_out_of_range_are_refused(scales):
-    with pytest.raises(UserError, match="out of range"):
+    with pytest.raises(UserError, match=r"scales.* Give a list, each a number from 0\.1 to 4"):
         inference.at_scales(lambda image: image, scales)
 
 
@@ -264,7 +265,10 @@ def test_a_file_holds_what_the_array_holds(network, rng, tmp_path, mode, suffix,
     np.testing.assert_array_equal(written, expected)
     plan = inference.plan_prediction(network, image.shape, **how)
     assert report["tiles"] == plan.count and report["skipped"] == 0 and report["resumed_at_row"] == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in.tif", out.name])
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == sorted([JOURNAL, "in.tif", out.name])
+    again = inference.predict_file(network, tmp_path / "in.tif", out, **how, threshold=threshold)
+    assert again["resumed_at_row"] == 210 and again["megapixels"] == 0 and again["tiles"] == report["tiles"]
 
 
 @pytest.mark.parametrize("mode", ["exact", "blend"])
@@ -296,7 +300,7 @@ def test_an_interrupted_file_goes_on_and_ends_the_same(network, rng, tmp_path, m
 
 def test_another_model_does_not_go_on_where_one_stopped(network, rng, tmp_path, monkeypatch):
     image, out = noise(rng, 150, 60), tmp_path / "out.npy"
-    monkeypatch.setattr(inference.BandWriter, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(inference.BandWriter, "finish", lambda self, facts: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         inference.predict_file(network, image, out, tile_size=64)
     monkeypatch.undo()
