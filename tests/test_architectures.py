@@ -310,7 +310,7 @@ def test_shifted_windows_connect_neighbours_but_not_opposite_borders(rng):
         ("attention_unet", {"gate": "soft"}, "gate: 'soft' is not known. Give one of grid, channels"),
         ("attention_unet", {"dropout": 1.0}, "dropout: 1.0 is out of range. Give a number from 0 to 0.99"),
         ("multires_unet", {"base_filters": 2}, "base_filters: 2 is out of range. Give a whole number from 4"),
-        ("unet3_plus", {"stem": 0}, "stem: 0 is not known. Give one of 1, 2, 4, 8"),
+        ("unet3_plus", {"stem": 0}, "stem: 0 is out of range. Give a whole number from 1 to 8"),
         ("efficient_unet", {"version": "B8"}, "version: 'B8' is not known. Give one of B0, B1"),
         ("efficient_unet", {"base_filters": 0}, "base_filters: 0 is out of range. Give a whole number from 1"),
         ("efficient_unet", {"weights": "coco"}, "weights: 'coco' is not known. Give one of none, imagenet"),

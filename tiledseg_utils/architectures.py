@@ -55,7 +55,7 @@ class Unet(_Pyramid):
     dilation: whole(1, 64) = field(1, "distance of a kernel's points at full resolution", "pixels")
     normalization: Literal["none", "batch"] = field("none", "of the layers")
     color_space: Literal["rgb", "hsv"] = field("rgb", "into which the model converts its input")
-    stem: one_of(1, 2, 4, 8) = field(1, STEM, "pixels")
+    stem: whole(1, 8) = field(1, STEM, "pixels")
 
     @model_validator(mode="after")
     def _keeps_something(self):
@@ -74,7 +74,7 @@ class AttentionUnet(_Pyramid):
     levels: whole(2, 10) = field(4, LEVELS)
     gate: Literal["grid", "channels"] = field("grid", "where attention works; the paper's is grid")
     dropout: decimal(0, 0.99) = field(0.0, "rate between the convolutions of a block")
-    stem: one_of(1, 2, 4, 8) = field(2, STEM, "pixels")
+    stem: whole(1, 8) = field(2, STEM, "pixels")
 
 
 @setting
@@ -83,7 +83,7 @@ class MultiresUnet(_Pyramid):
 
     base_filters: whole(4, 512) = field(16, FILTERS)
     levels: whole(2, 10) = field(4, LEVELS)
-    stem: one_of(1, 2, 4, 8) = field(2, STEM, "pixels")
+    stem: whole(1, 8) = field(2, STEM, "pixels")
 
 
 @setting
@@ -92,7 +92,7 @@ class Unet3Plus(_Pyramid):
 
     base_filters: whole(1, 512) = field(8, FILTERS)
     levels: whole(2, 10) = field(4, LEVELS)
-    stem: one_of(1, 2, 4, 8) = field(2, STEM, "pixels")
+    stem: whole(1, 8) = field(2, STEM, "pixels")
 
 
 @setting
