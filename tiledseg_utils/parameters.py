@@ -140,7 +140,7 @@ class TrainingSetting:
     batch_size: whole(1, 256) = field(8, "tiles in a batch", "tiles")
     loss: Literal["bce_dice", "dice", "iou", "bce_iou", "bce_ssim_iou", "bce"] = field("bce_dice", "what is minimised")
     optimizer: Literal["adam", "adamw"] = field("adam", "the method of descent")
-    learning_rate: decimal(1e-9, 1) = field(1e-3, "the learning rate at the start")
+    learning_rate: decimal(1e-9, 10) = field(1e-3, "the learning rate at the start")
     clip_value: decimal(0, 1e6) = field(0.5, "limit of each component of the gradient; 0 switches clipping off")
     schedule: Literal["plateau", "cosine"] = field("plateau", "how the learning rate falls")
     reduce_factor: decimal(0.001, 0.999) = field(0.3, "factor on the learning rate in schedule plateau", "factor")
