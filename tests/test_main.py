@@ -188,7 +188,9 @@ def test_a_batch_goes_on_behind_a_bad_file_and_is_completed_later(model_path, tm
         call = (command[0], *model, *paths, *command[1:], "--out", tmp_path / "out")
     assert exit_code(*call) == 1
     error = capsys.readouterr().err
-    assert "1 of 4 images: could not be done, the others are" in error and "b.png: is a PNG file that is cut" in error
+    assert "1 of 4 images: could not be done, the others are\n  " in error
+    assert "b.png: is a PNG file that is cut" in error
+    assert error.endswith(". Mend them, and give the same command again: it does only what is missing.\n")
     written = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob(f"*.{suffix}")}
     assert sorted(written) == [f"{name}.{suffix}" for name in "acd"]
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
@@ -209,6 +211,18 @@ def test_no_result_takes_the_place_of_an_image(model_path, tmp_path, capsys, com
     assert image.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["slide.tif"]
     if command == "predict":
         assert "slide.tif: is read by this command, and would be lost" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("hidden", [".slide.tif.lock", ".tiledseg-finished.jsonl", ".slide.tif.partial"])
+def test_no_working_file_leads_to_an_image(model_path, tmp_path, capsys, hidden):
+    image = tmp_path / "slide.tif"
+    write_image(image, np.zeros((40, 40, 3), np.uint8))
+    before = image.read_bytes()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / hidden).symlink_to(image)
+    assert exit_code("predict", model_path, image, "--out", tmp_path / "out", "--format", "tif") == 1
+    assert "under another name, which this command reads" in capsys.readouterr().err
+    assert image.read_bytes() == before
 
 
 @pytest.mark.parametrize("order", [("c", "c_overlay"), ("c_overlay", "c")])

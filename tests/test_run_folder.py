@@ -185,3 +185,27 @@ def test_other_pixels_in_the_same_tiles_are_another_training(trained, tile_set):
                 train_in(trained, tile_set)
     finally:
         path.write_text(whole)
+
+
+def test_images_that_are_links_into_the_run_are_not_lost_with_it(begun, data, tmp_path):
+    run, reached = begun
+    (run / "data" / "images").mkdir(parents=True)
+    (data / "images" / "smear_0000.png").rename(run / "data" / "images" / "smear_0000.png")
+    (data / "images" / "smear_0000.png").symlink_to(run / "data" / "images" / "smear_0000.png")
+    with pytest.raises(UserError, match="which is read, and would be lost when the run is replaced"):
+        report.make_report(run, "smoke", data, overwrite=True)
+    assert read_image(run / "data" / "images" / "smear_0000.png").any() and not reached
+
+
+def test_a_run_that_cannot_be_replaced_is_put_back(begun, data, monkeypatch):
+    run, reached = begun
+    (run / "model.keras").write_text("precious")
+
+    def full_disk(path, content):
+        raise UserError(path, "cannot be written (No space left on device)", "Check permissions and disk space")
+
+    monkeypatch.setattr(report, "write_json", full_disk)
+    with pytest.raises(UserError, match="No space left"):
+        report.make_report(run, "smoke", data, overwrite=True)
+    assert (run / "model.keras").read_text() == "precious" and (run / "request.json").exists() and not reached
+    assert [path.name for path in run.parent.iterdir() if path.name.startswith(".run")] == []

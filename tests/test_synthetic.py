@@ -295,3 +295,11 @@ def test_touching_smears_are_crowded_and_recorded(tmp_path):
     write_dataset(tmp_path, 1, {"train": 1}, 256, touching=0.8)
     with pytest.raises(UserError, match="would not write the same"):
         write_dataset(tmp_path, 1, {"train": 1}, 256)
+
+
+@pytest.mark.parametrize("name", ["split.csv", "synthetic.json"])
+def test_files_of_others_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match=f"the folder holds {name} that this call would not write the same"):
+        write_dataset(tmp_path, 3, {"train": 1}, size=256)
+    assert (tmp_path / name).read_text() == "{}"

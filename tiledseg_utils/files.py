@@ -179,6 +179,14 @@ def set_aside(folder: Path) -> Path:
     return aside
 
 
+def put_back(aside: Path, folder: Path) -> None:
+    """Undo `set_aside`, unless something has taken the place of the folder since."""
+    with contextlib.suppress(OSError):  # It is not there, or not empty.
+        folder.rmdir()
+    if not folder.exists():
+        rename_durably(aside, folder)
+
+
 def progress(items: Iterable | None = None, unit: str = "", **more) -> tqdm:
     """Show how far a loop over `items` has come: live in a terminal, every ten seconds in a notebook or a log file.
 

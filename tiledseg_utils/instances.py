@@ -205,9 +205,7 @@ def label_rows(
     waiting, count = None, 0
     for start, band, is_last in _with_last(bands):
         band = band if band.ndim == 3 else band[..., None]
-        check_probabilities(
-            band[..., FOREGROUND], name, "Scale them to 0 to 1, or write the map with predict --probability"
-        )
+        check_probabilities(band[..., FOREGROUND], name, NO_PROBABILITIES)
         if method in ("boundary", "flow") and band.shape[2] != CHANNELS:
             remedy = "Predict with models.instance_unet, or choose components or watershed"
             raise UserError(f"method {method}", f"needs {CHANNELS} maps, and there are {band.shape[2]}", remedy)

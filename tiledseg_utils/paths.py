@@ -33,7 +33,7 @@ def check_paths(inputs: Iterable[Path], outputs: Sequence[Output]) -> None:
     """
     read, folders = {}, []
     for path in map(Path, inputs):
-        for mark in (_spelling(path), _spelling(path.resolve()), _inode(path)):
+        for mark in (_spelling(path), _spelling(Path(os.path.realpath(path))), _inode(path)):
             read.setdefault(mark, path)
         if path.is_dir():
             folders.append(path)
@@ -71,7 +71,8 @@ def _are_one_file(first: Output, second: Output) -> UserError:
 def _spelling(path: Path) -> str:
     """A path as a file system compares it that knows neither case nor forms of accents; a link counts as itself."""
     path = Path(os.path.abspath(path))
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", str(path.parent.resolve() / path.name)).casefold())
+    spelling = os.path.join(os.path.realpath(path.parent), path.name)
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", spelling).casefold())
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
@@ -98,7 +99,7 @@ def check_run_folder(run: Path, inputs: Iterable[Path]) -> None:
             problem = f"is {name}, or holds it"
             raise UserError(run, problem, "Choose a folder of its own for the run, with --run")
     for path in map(Path, inputs):
-        for source in {Path(os.path.abspath(path)), path.resolve()}:
+        for source in {Path(os.path.abspath(path)), Path(os.path.realpath(path))}:  # also of links in a circle
             if source == place or place in source.parents:
                 problem = f"holds {path}, which is read, and would be lost when the run is replaced"
                 raise UserError(run, problem, "Choose another folder with --run")

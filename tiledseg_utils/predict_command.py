@@ -1,15 +1,16 @@
 """The commands `predict` and `instances`: from images to masks, probability maps and labels."""
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .band_writer import working_paths
-from .console import print_table
+from .console import print_table, say
 from .files import UserError, WriteError, atomic_path, hash_file, progress
-from .finished import find_finished, note_finished
-from .locks import lock_output
+from .finished import JOURNAL, find_finished, note_finished
+from .locks import lock_output, lock_path
 from .paths import Output, check_paths
 from .text import printable
 
@@ -48,7 +49,13 @@ def predict(arguments) -> None:
         work = _predict_in_memory(model, arguments, kept, outputs, overlays)
     else:
         work = _predict_by_rows(model, arguments, outputs)
-    _print_rows(_one_by_one(outputs, work))
+    is_new = not arguments.out.exists()
+    try:
+        _print_rows(_one_by_one(outputs, work))
+    finally:
+        if is_new:  # What has failed before it wrote anything leaves no empty folder.
+            with contextlib.suppress(OSError):
+                arguments.out.rmdir()
     print(f"{len(outputs)} {what}(s) in {printable(arguments.out)}")
 
 
@@ -75,7 +82,12 @@ def _check_outputs(arguments, outputs: dict[Path, Path], overlays: dict[Path, Pa
     written = [Output(out, f"the {what} of {path.name}") for path, out in outputs.items()]
     written += [Output(out, f"the overlay of {path.name}") for path, out in overlays.items()]
     for path, out in outputs.items():
-        written += [Output(hidden, f"a working file for {path.name}") for hidden in working_paths(out)]
+        hidden = [*working_paths(out), lock_path(out)]
+        written += [Output(each, f"a working file for {path.name}") for each in hidden]
+    written += [
+        Output(lock_path(out), f"a working file for the overlay of {path.name}") for path, out in overlays.items()
+    ]
+    written.append(Output(arguments.out / JOURNAL, "the list of finished results"))
     check_paths([arguments.model, *arguments.images] if arguments.model else arguments.images, written)
 
 
@@ -101,29 +113,41 @@ def _predict_in_memory(model, arguments, kept: dict, outputs: dict[Path, Path], 
 
     segment, weights = predictor(model, arguments), fingerprint(model)
 
-    def write(out: Path, picture, identity: dict) -> None:
-        with lock_output(out), atomic_path(out) as temporary:
-            write_image(temporary, picture)
-            note_finished(out, temporary, identity)
-
     def work(path: Path) -> None:
         settings = {**tiles(arguments), **kept, "scales": list(arguments.scales)}
         identity = {"image": hash_file(path), "model": weights, "settings": settings}
-        wanted = {outputs[path]: "mask"} | ({overlays[path]: "overlay"} if path in overlays else {})
-        missing = [out for out in wanted if arguments.overwrite or find_finished(out, identity) is None]
-        if not missing:
-            print(f"{printable(outputs[path])}: already done", flush=True)
-            return
-        for out in missing:
-            if os.path.lexists(out) and not arguments.overwrite:
-                remedy = "Choose another folder, or replace it with --overwrite"
-                raise UserError(out, "exists already, and this command has not made it", remedy)
+        wanted = [outputs[path], overlays[path]] if path in overlays else [outputs[path]]
         image = read_image(path)
-        mask = find_foreground(segment(image), **kept)
-        for out in missing:
-            write(out, mask if wanted[out] == "mask" else overlay(image, mask, PIL_GREEN), identity)
+        with contextlib.ExitStack() as locks:
+            for out in wanted:
+                locks.enter_context(lock_output(out))
+            missing = _still_missing(wanted, identity, arguments.overwrite)
+            if not missing:
+                print(f"{printable(outputs[path])}: already done", flush=True)
+                return
+            mask = find_foreground(segment(image), **kept)
+            for out in missing:
+                with atomic_path(out) as temporary:
+                    write_image(temporary, mask if out == outputs[path] else overlay(image, mask, PIL_GREEN))
+                    note_finished(out, temporary, identity)
 
     return work
+
+
+def _still_missing(wanted: list[Path], identity: dict, overwrite: bool) -> list[Path]:
+    """Of some results, those that the same command has not finished before.
+
+    Raises:
+        UserError: there is another file of that name.
+    """
+    if overwrite:
+        return wanted
+    missing = [out for out in wanted if find_finished(out, identity) is None]
+    for out in missing:
+        if os.path.lexists(out):
+            remedy = "Choose another folder, or replace it with --overwrite"
+            raise UserError(out, "exists already, and this command has not made it", remedy)
+    return missing
 
 
 def _one_by_one(paths: Iterable[Path], work: Callable[[Path], dict | None]) -> list[dict]:
@@ -138,6 +162,8 @@ def _one_by_one(paths: Iterable[Path], work: Callable[[Path], dict | None]) -> l
         try:
             rows.append(work(path))
         except WriteError:
+            for failure in failures:
+                say(f"error: {failure}")
             raise
         except UserError as error:
             failures.append(error)
@@ -147,8 +173,8 @@ def _one_by_one(paths: Iterable[Path], work: Callable[[Path], dict | None]) -> l
         raise failures[0]
     _print_rows([row for row in rows if row])
     remedy = "Mend them, and give the same command again: it does only what is missing"
-    listed = "".join(f"\n  {failure}" for failure in failures)
-    raise UserError(f"{len(failures)} of {len(paths)} images", f"could not be done, the others are{listed}\n", remedy)
+    listed = "\n  ".join(["could not be done, the others are", *(str(failure).rstrip(".") for failure in failures)])
+    raise UserError(f"{len(failures)} of {len(paths)} images", listed, remedy)
 
 
 def _print_rows(rows: list[dict]) -> None:

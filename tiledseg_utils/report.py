@@ -29,11 +29,11 @@ import papermill
 from jupyter_core.paths import ENV_JUPYTER_PATH, jupyter_path
 
 from .evaluation import Meter
-from .files import UserError, atomic_path, read_json, read_record, set_aside, write_json
+from .files import UserError, atomic_path, put_back, read_json, read_record, set_aside, write_json
 from .images import find_pairs, hash_folder, require_sound, split_pairs
 from .inference import plan_prediction
 from .kernel import OwnKernel
-from .leftovers import remove_leftovers
+from .leftovers import remove_leftovers, remove_leftovers_below
 from .locks import LOCK, lock_folder
 from .models import build_model, instance_unet
 from .parameters import Parameters, check_all
@@ -135,7 +135,12 @@ def prepare_run(run: Path, request: dict, overwrite: bool) -> None:
             recorded = recorded_files(run / "request.json", before["data"], remedy)
             check_data(Path(request["data"]["path"]), recorded, request["data"]["files"])
         print(f"going on with the unfinished run in {run}", flush=True)
-    write_json(run / "request.json", request)
+    try:
+        write_json(run / "request.json", request)
+    except BaseException:
+        if replaced:
+            put_back(replaced, run)
+        raise
     if replaced:  # Only now: killed before, the new run has a request, and the old one no name that is taken for a run.
         shutil.rmtree(replaced)
 
@@ -330,8 +335,7 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
     Raises:
         UserError: unknown preset or parameter, unusable data, a run folder in use, a notebook that failed.
     """
-    given = [path for path in (data, preset if preset.endswith((".yaml", ".yml")) else None) if path is not None]
-    check_run_folder(run, given)
+    check_run_folder(run, _files_read(data, preset))
     run = Path(run).resolve()
     for path in (str(run), str(data or "")):
         if not storable(path):
@@ -352,10 +356,21 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock_folder(run))
         remove_leftovers(run.parent)
+        remove_leftovers_below(run)
         prepare_run(run, request, overwrite)
         if not (run / LOCK).exists():  # It went with the run that was replaced.
             stack.enter_context(lock_folder(run))
         return run_notebooks(run, preset, seed, parameters)
+
+
+def _files_read(data: Path | None, preset: str) -> list[Path]:
+    """What a run reads. Images are listed one by one, since each may be a link to elsewhere."""
+    files = [Path(preset)] if preset.endswith((".yaml", ".yml")) else []
+    if data is not None:
+        folders = [Path(data, name) for name in ("images", "masks", "labels")]
+        files += [Path(data), Path(data, "split.csv"), *folders]
+        files += [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    return files
 
 
 def run_notebooks(run: Path, preset: str, seed: int, parameters: Mapping) -> Path:

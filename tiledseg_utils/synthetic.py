@@ -598,8 +598,9 @@ def write_dataset(
         if not file.name.startswith(".")  # left behind by an interrupted call
     }
     note = folder / "synthetic.json"
-    if present and not (present <= expected and note.exists() and read_json(note) == recipe):
-        problem = "the folder holds images that this call would not write the same"
+    foreign = [name for name in ("synthetic.json", "split.csv") if (folder / name).exists()]
+    if (present or foreign) and not (present <= expected and note.exists() and read_json(note) == recipe):
+        problem = f"the folder holds {'images' if present else foreign[0]} that this call would not write the same"
         raise UserError(folder, problem, "Choose an empty folder, or remove this one if you no longer need it")
     write_json(note, recipe)
     for index, stem in enumerate(progress(stems, unit="image")):
