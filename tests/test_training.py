@@ -331,7 +331,7 @@ class Clock:
 def epoch_lines(capsys, monkeypatch, lines, epoch: int, train_steps: list, test_steps: list) -> list[str]:
     """What is printed in an epoch whose steps take so many seconds."""
     clock = Clock()
-    monkeypatch.setattr(training, "time", clock)
+    monkeypatch.setattr(callbacks, "time", clock)
     lines.set_params({"epochs": 3, "steps": len(train_steps)})
     lines.on_epoch_begin(epoch)
     for kind, steps in (("train", train_steps), ("test", test_steps)):
@@ -344,7 +344,7 @@ def epoch_lines(capsys, monkeypatch, lines, epoch: int, train_steps: list, test_
 
 
 def test_what_is_left_does_not_count_compiling(capsys, monkeypatch):
-    lines = training.ProgressLines()
+    lines = callbacks.ProgressLines()
     first = epoch_lines(capsys, monkeypatch, lines, 0, [120, 10, 10, 10, 10, 10], [30, 5])
     assert first == [
         "compiling ...",

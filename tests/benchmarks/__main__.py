@@ -4,8 +4,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from tiledseg_utils.__main__ import number
 from tiledseg_utils.files import UserError
+
+
+def number(low: int):
+    """An argument type: a whole number from `low` on."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{value} is not from {low} on")
+        return value
+
+    return parse
 
 
 def inference(arguments) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 
 from tiledseg_utils import evaluation, images, inference, report, synthetic, tiling, training
-from tiledseg_utils.__main__ import print_table
+from tiledseg_utils.console import print_table
 from tiledseg_utils.files import progress, read_csv, write_json
 from tiledseg_utils.schema import read
 

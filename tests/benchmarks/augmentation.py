@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tiledseg_utils.__main__ import print_table
 from tiledseg_utils.augmentation import TRANSFORMS, Augmentation, augment
+from tiledseg_utils.console import print_table
 from tiledseg_utils.files import write_json
 
 from .timing import interleave, require, versions

@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tiledseg_utils.__main__ import print_table
+from tiledseg_utils.console import print_table
 from tiledseg_utils.files import UserError, progress, write_json
 from tiledseg_utils.inference import plan_prediction, predict_plan, predict_whole
 from tiledseg_utils.losses import bce_dice_loss

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from tiledseg_utils import inference
-from tiledseg_utils.__main__ import print_table
+from tiledseg_utils.console import print_table
 from tiledseg_utils.evaluation import Predict
 from tiledseg_utils.files import write_json
 from tiledseg_utils.memory import SWITCH

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tiledseg_utils.__main__ import print_table
+from tiledseg_utils.console import print_table
 from tiledseg_utils.evaluation import Meter
 from tiledseg_utils.files import write_json
 from tiledseg_utils.matching import match_sweep

@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 
 from tiledseg_utils import inference
-from tiledseg_utils.__main__ import print_table
+from tiledseg_utils.console import print_table
 from tiledseg_utils.evaluation import Meter
 from tiledseg_utils.files import UserError, write_json
 from tiledseg_utils.models import build_model

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tiledseg_utils.__main__ import print_table
+from tiledseg_utils.console import print_table
 from tiledseg_utils.files import write_json
 
 from .timing import in_processes, interleave, require, versions
