@@ -20,7 +20,7 @@ from .files import UserError, read_bytes, read_csv
 from .masks import read_labels, read_mask, to_labels, to_mask
 from .orientation import orientation_note
 from .pictures import decode, read_image, to_rgb
-from .text import storable
+from .text import printable, storable
 
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("stem", "split", "height", "width", "dtype", "channels", "foreground_percent", "objects", "note")
@@ -325,11 +325,13 @@ def _find_nothing_to_learn(rows: Sequence[dict]) -> list[str]:
 def require_sound(folder: str | os.PathLike) -> list[dict]:
     """Return the rows of `check_folder`, or raise one UserError that lists every problem.
 
-    Without split.csv, the same picture under two names is one too, since a drawn split could put it on both sides.
+    Without split.csv, the same picture under two names is told in a line: a drawn split could put it on both sides.
     """
     rows, problems, doubled = _check(Path(folder))
-    if problems or doubled:
-        raise all_in_one(Path(folder), problems + doubled, "Mend these files, then try again")
+    if problems:
+        raise all_in_one(Path(folder), problems, "Mend these files, then try again")
+    for pictures in doubled:
+        print(f"warning: {printable(pictures)}, or the split that is drawn may part them.", flush=True)
     return rows
 
 
