@@ -34,7 +34,7 @@ bench: $(VENV)/bench
 
 # Renews the list of all parameters, and what tells editors about them; commit the result.
 presets: $(VENV)/installed
-	$(BIN)/python -m tiledseg_utils.parameter_page
+	$(BIN)/python -m tiledseg_utils.settings.page
 
 # Renews the pinned versions; commit the result. The extra bench is left out: see pyproject.toml.
 lock: $(VENV)/installed

@@ -5,7 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from tiledseg_utils import images, synthetic, tiling
+from tiledseg_utils.data import images, synthetic
+from tiledseg_utils.tiles import tiling
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,7 @@ import tifffile
 from tests.benchmarks import __main__ as command_line
 from tests.benchmarks import accuracy, augmentation, inference, memory, timing, training
 from tiledseg_utils import models
-from tiledseg_utils.augmentation import augment
+from tiledseg_utils.tiles.augmentation import augment
 
 
 class RedShare:

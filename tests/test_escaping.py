@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from IPython.display import Markdown
 
-from tiledseg_utils import console, plots, report
-from tiledseg_utils.files import UserError, read_csv, write_csv, write_json
-from tiledseg_utils.text import escape_markdown, printable
+from tiledseg_utils.base.files import UserError, read_csv, write_csv, write_json
+from tiledseg_utils.base.text import escape_markdown, printable
+from tiledseg_utils.commands import console
+from tiledseg_utils.course import plots, report
 
 HARMLESS = "smear"
 NAMES = [

@@ -8,18 +8,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import __version__, environment
-from .console import print_table, run_safely
-from .evaluate_command import evaluate
-from .files import UserError
-from .parameters import CommandSetting, GeneratedImages, Parameters, PredictionSetting
-from .predict_command import label_instances, predict
-from .schema import add_option
-from .text import printable, printable_lines
+from . import __version__
+from .base import environment
+from .base.files import UserError
+from .base.text import printable, printable_lines
+from .commands.console import print_table, run_safely
+from .commands.evaluate import evaluate
+from .commands.predict import label_instances, predict
+from .settings.parameters import CommandSetting, GeneratedImages, Parameters, PredictionSetting
+from .settings.schema import add_option
 
 
 def report(arguments) -> None:
-    from .report import make_report  # Imported here, as below, so that --help answers at once.
+    from .course.report import make_report  # Imported here, as below, so that --help answers at once.
 
     make_report(
         arguments.run or Path("runs") / Path(arguments.preset).stem,
@@ -30,7 +31,7 @@ def report(arguments) -> None:
 
 
 def data_synthetic(arguments) -> None:
-    from .synthetic import write_dataset
+    from .data.synthetic import write_dataset
 
     counts = {"train": arguments.train, "valid": arguments.valid, "test": arguments.test}
     options = {"size": arguments.size or None, "jpeg_quality": arguments.jpeg, "touching": arguments.touching}
@@ -39,7 +40,7 @@ def data_synthetic(arguments) -> None:
 
 
 def data_check(arguments) -> None:
-    from .images import check_folder
+    from .data.images import check_folder
 
     rows, problems = check_folder(arguments.folder)
     if rows:
@@ -54,7 +55,7 @@ def data_check(arguments) -> None:
 
 
 def data_neurips(arguments) -> None:
-    from .neurips import RECORD, convert_archive, fetch_archive
+    from .data.neurips import RECORD, convert_archive, fetch_archive
 
     archive = arguments.archive or fetch_archive(arguments.folder, arguments.yes, arguments.record or RECORD)
     rows = convert_archive(archive, arguments.folder, arguments.select, arguments.keep_going)
@@ -63,7 +64,7 @@ def data_neurips(arguments) -> None:
 
 def prediction_defaults(preset: str) -> dict:
     """What a run of the preset has for the arguments of `add_prediction_arguments`."""
-    from .report import check_parameters, default_parameters, read_preset
+    from .course.report import check_parameters, default_parameters, read_preset
 
     given = read_preset(preset)
     check_parameters(given)

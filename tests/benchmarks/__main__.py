@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tiledseg_utils.files import UserError
+from tiledseg_utils.base.files import UserError
 
 
 def number(low: int):

@@ -12,10 +12,15 @@ from pathlib import Path
 
 import keras
 
-from tiledseg_utils import evaluation, images, inference, report, synthetic, tiling, training
-from tiledseg_utils.console import print_table
-from tiledseg_utils.files import progress, read_csv, write_json
-from tiledseg_utils.schema import read
+from tiledseg_utils.base.files import progress, read_csv, write_json
+from tiledseg_utils.commands.console import print_table
+from tiledseg_utils.course import report
+from tiledseg_utils.data import images, synthetic
+from tiledseg_utils.prediction import inference
+from tiledseg_utils.scoring import evaluation
+from tiledseg_utils.settings.schema import read
+from tiledseg_utils.tiles import tiling
+from tiledseg_utils.training import fit as training
 
 PUBLISHED = report.NOTEBOOK_FOLDER / "published_scores.csv"
 MILESTONES = (0.79, 0.90)

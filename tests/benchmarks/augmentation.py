@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tiledseg_utils.augmentation import TRANSFORMS, Augmentation, augment
-from tiledseg_utils.console import print_table
-from tiledseg_utils.files import write_json
+from tiledseg_utils.base.files import write_json
+from tiledseg_utils.commands.console import print_table
+from tiledseg_utils.tiles.augmentation import TRANSFORMS, Augmentation, augment
 
 from .timing import interleave, require, versions
 

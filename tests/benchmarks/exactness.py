@@ -13,14 +13,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tiledseg_utils.console import print_table
-from tiledseg_utils.files import UserError, progress, write_json
-from tiledseg_utils.inference import plan_prediction, predict_plan, predict_whole
-from tiledseg_utils.losses import bce_dice_loss
+from tiledseg_utils.base.files import UserError, progress, write_json
+from tiledseg_utils.commands.console import print_table
+from tiledseg_utils.data.synthetic import draw_smear
 from tiledseg_utils.models import build_model
-from tiledseg_utils.planning import make_plan
-from tiledseg_utils.receptive_field import receptive_field
-from tiledseg_utils.synthetic import draw_smear
+from tiledseg_utils.models.losses import bce_dice_loss
+from tiledseg_utils.models.receptive_field import receptive_field
+from tiledseg_utils.prediction.inference import plan_prediction, predict_plan, predict_whole
+from tiledseg_utils.tiles.planning import make_plan
 
 SIZES = [(61, 83), (257, 391), (513, 1025), (1201, 333), (701, 699)]
 SIZES += [(999, 1003), (41, 1499), (1111, 517), (643, 1277), (1537, 1539)]

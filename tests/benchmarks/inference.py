@@ -4,8 +4,7 @@ All ways predict the same image with the same weights, in turns, so that whateve
 them. Each works in a process of its own, which waits while the others work. Together in one process, JAX took as long
 after PyTorch had worked as it does alone in some runs, but up to a fifth longer in others.
 
-The others run as their users run them, and once more with freed memory kept (`tiledseg_utils.memory`), from which they
-gain, too.
+The others run as their users run them, and once more with freed memory kept (`base.memory`), from which they gain, too.
 """
 
 import functools
@@ -17,13 +16,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tiledseg_utils import inference
-from tiledseg_utils.console import print_table
-from tiledseg_utils.evaluation import Predict
-from tiledseg_utils.files import write_json
-from tiledseg_utils.memory import SWITCH
+from tiledseg_utils.base.files import write_json
+from tiledseg_utils.base.memory import SWITCH
+from tiledseg_utils.commands.console import print_table
 from tiledseg_utils.models import build_model
-from tiledseg_utils.tiling import grid_origins, pad_to
+from tiledseg_utils.prediction import inference
+from tiledseg_utils.scoring.evaluation import Predict
+from tiledseg_utils.tiles.tiling import grid_origins, pad_to
 
 from .timing import in_processes, interleave, require, versions
 

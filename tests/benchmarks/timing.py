@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from unittest import mock
 
-from tiledseg_utils.files import UserError
+from tiledseg_utils.base.files import UserError
 
 
 def require(*names: str) -> None:

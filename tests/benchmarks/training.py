@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tiledseg_utils.console import print_table
-from tiledseg_utils.files import write_json
+from tiledseg_utils.base.files import write_json
+from tiledseg_utils.commands.console import print_table
 
 from .timing import in_processes, interleave, require, versions
 
@@ -52,7 +52,7 @@ def batch(tiles: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 def keras_step(settings: dict, images: np.ndarray, masks: np.ndarray, precision: str) -> Step:
     """A step of `training.train`, on the backend of this process."""
     from tiledseg_utils.models import build_model
-    from tiledseg_utils.training import TrainingSetting, compile_model
+    from tiledseg_utils.training.fit import TrainingSetting, compile_model
 
     model = build_model("unet", settings, precision=precision)
     compile_model(model, TrainingSetting(learning_rate=LEARNING_RATE))

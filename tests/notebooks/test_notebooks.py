@@ -10,9 +10,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tiledseg_utils import report
-from tiledseg_utils.files import UserError, read_csv, read_json
-from tiledseg_utils.images import read_image
+from tiledseg_utils.base.files import UserError, read_csv, read_json
+from tiledseg_utils.course import report
+from tiledseg_utils.data.images import read_image
 
 NOTEBOOKS = report.notebooks()
 SECONDS, MEGABYTES = 120, 2000  # per notebook, beside another test; on a slow CPU the sixth needs 70 and 1300

@@ -3,11 +3,11 @@
 import inspect
 from collections.abc import Mapping
 
-from ..architectures import ModelSettings
-from ..backend import keras
-from ..files import UserError, check_names
-from ..schema import fields_of, read
+from ..base.files import UserError, check_names
+from ..settings.architectures import ModelSettings
+from ..settings.schema import fields_of, read
 from .attention_unet import attention_unet
+from .backend import keras
 from .deeplab_v3_plus import deeplab_v3_plus
 from .efficient_unet import efficient_unet
 from .inputs import remember_white_balance

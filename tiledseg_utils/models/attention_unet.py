@@ -1,6 +1,6 @@
 """Attention U-Net: Oktay et al., "Attention U-Net: Learning Where to Look for the Pancreas" (MIDL 2018, 1804.03999)."""
 
-from ..backend import keras, layers
+from .backend import keras, layers
 from .blocks import convolution, convolution_block, image_input, probability_model
 from .initializers import GlorotUniform, layer_seed
 from .layers import MaxPooling, relu

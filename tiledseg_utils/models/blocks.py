@@ -2,7 +2,7 @@
 
 import math
 
-from ..backend import keras, layers
+from .backend import keras, layers
 from .initializers import GlorotUniform, HeNormal, dropout_seed, layer_seed
 from .inputs import ColorInput
 from .layers import DepthToSpace, SpaceToDepth, relu

@@ -1,6 +1,6 @@
 """DeepLabv3+: Chen et al., "Encoder-Decoder with Atrous Separable Convolution" (ECCV 2018, arXiv:1802.02611)."""
 
-from ..backend import keras, layers
+from .backend import keras, layers
 from .blocks import convolution, probability_model
 from .encoders import pretrained
 from .layers import ImageMean

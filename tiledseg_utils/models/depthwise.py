@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..backend import keras, layers, ops
+from .backend import keras, layers, ops
 
 
 @keras.saving.register_keras_serializable("tiledseg")

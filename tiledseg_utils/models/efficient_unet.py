@@ -1,6 +1,6 @@
 """A U-Net with an EfficientNet as encoder: Tan and Le, ICML 2019 (arXiv:1905.11946)."""
 
-from ..backend import keras, layers
+from .backend import keras, layers
 from .blocks import convolution_block, probability_model
 from .encoders import pretrained
 

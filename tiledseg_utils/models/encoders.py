@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ..backend import keras, layers
-from ..files import UserError
+from ..base.files import UserError
+from .backend import keras, layers
 from .depthwise import DepthwiseConvolution
 from .initializers import HeNormal, dropout_seed, layer_seed
 from .inputs import ImageNetInput

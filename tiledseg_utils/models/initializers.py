@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ..backend import keras
+from .backend import keras
 
 
 def layer_seed(*key: int) -> int:

@@ -7,7 +7,7 @@ remember which images these were (`images_learnt_from`).
 
 import json
 
-from ..backend import keras, layers, ops
+from .backend import keras, layers, ops
 
 
 class _Input(layers.Layer):

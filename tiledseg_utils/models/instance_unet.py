@@ -2,7 +2,7 @@
 
 import math
 
-from ..backend import keras, layers, ops
+from .backend import keras, layers, ops
 from .blocks import PRIOR
 from .initializers import GlorotUniform, layer_seed
 from .layers import DepthToSpace

@@ -1,6 +1,6 @@
 """Layers of our own that the architectures share. `keras.ops` only, so they run on every backend."""
 
-from ..backend import keras, layers, ops
+from .backend import keras, layers, ops
 
 
 @keras.saving.register_keras_serializable("tiledseg")

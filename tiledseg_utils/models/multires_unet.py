@@ -1,6 +1,6 @@
 """MultiResUNet: Ibtehaz and Rahman, Neural Networks 121, 2020 (arXiv:1902.04049)."""
 
-from ..backend import keras, layers
+from .backend import keras, layers
 from .blocks import convolution, image_input, probability_model
 from .initializers import GlorotUniform, layer_seed
 from .layers import MaxPooling, UpConvolution, relu

@@ -1,6 +1,6 @@
 """Swin-Unet: Cao et al., "Unet-like Pure Transformer for Medical Image Segmentation" (ECCVW 2022, 2105.05537)."""
 
-from ..backend import keras, layers
+from .backend import keras, layers
 from .blocks import probability_model
 from .initializers import HeNormal, SmallNormal, layer_seed
 from .inputs import ImageNetInput

@@ -1,6 +1,6 @@
 """The U-Net of Ronneberger, Fischer and Brox (MICCAI 2015, arXiv:1505.04597), with same-size convolutions."""
 
-from ..backend import keras, layers
+from .backend import keras, layers
 from .blocks import convolution_block, image_input, probability_model
 from .initializers import GlorotUniform, layer_seed
 from .layers import MaxPooling, UpConvolution

@@ -1,6 +1,6 @@
 """UNet 3+: Huang et al., "A Full-Scale Connected UNet for Medical Image Segmentation" (ICASSP 2020, 2004.08790)."""
 
-from ..backend import keras, layers
+from .backend import keras, layers
 from .blocks import PRIOR_BIAS, convolution, convolution_block, image_input, probability_model
 from .initializers import GlorotUniform, layer_seed
 from .layers import MaxPooling

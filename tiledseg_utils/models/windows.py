@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..backend import keras, layers, ops
+from .backend import keras, layers, ops
 from .initializers import SmallNormal, layer_seed
 
 

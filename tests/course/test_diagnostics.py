@@ -1,0 +1,91 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from tiledseg_utils import models
+from tiledseg_utils.course import diagnostics
+from tiledseg_utils.prediction import inference
+from tiledseg_utils.tiles.planning import make_plan
+
+
+@pytest.fixture(scope="module")
+def network():
+    return models.build_model("unet", {"base_filters": 4, "levels": 3, "seed": 1})  # alignment 4, halo 24, radius 23
+
+
+def test_a_seam_is_a_jump_across_a_junction():
+    slope = np.add.outer(np.arange(10.0), np.arange(20.0))  # every pixel differs from each neighbour by 1
+    assert diagnostics.seam_score(slope, [5], [10]) == pytest.approx(1)
+    stepped = slope.copy()
+    stepped[:, 10:] += 4
+    assert diagnostics.seam_score(stepped, [], [10]) == pytest.approx(5)
+    elsewhere = 8 * 20 + 10 * 18 + 10 * 5  # rows but one junction, columns, and the step that is no junction
+    assert diagnostics.seam_score(stepped, [5], []) == pytest.approx((8 * 20 + 10 * 19) / elsewhere)
+    assert diagnostics.seam_score(stepped, [], [10, 25]) == pytest.approx(5)  # a junction past the image does not count
+
+
+def test_no_junctions_or_nothing_that_changes_has_no_score():
+    assert math.isnan(diagnostics.seam_score(np.arange(6.0).reshape(2, 3), [], []))
+    assert math.isnan(diagnostics.seam_score(np.ones((4, 4)), [2], [2]))
+    assert math.isnan(diagnostics.seam_score(np.ones((1, 1)), [], []))
+
+
+def test_ways_to_tile_are_what_their_names_say(network):
+    plans = {name: plan((300, 300)) for name, plan in diagnostics.ways_to_tile(network, 128).items()}
+    origins = {name: plan.rows.origins for name, plan in plans.items()}
+    assert origins["side by side"] == (0, 128, 172)
+    assert origins["exact"] == (0, 80, 160, 172)
+    assert origins["one pixel more"][1] % 4 != 0
+    assert plans["exact"].rows.used(1).start == 24 and plans["one pixel more"].rows.used(1).start == 25
+    assert plans["a third of the halo"].rows.used(1).start == 8
+    assert origins["blended"] == origins["a third of the halo"]
+    assert "exact" not in diagnostics.ways_to_tile(network, 48)
+
+
+def test_ways_are_measured_against_the_first(network, rng):
+    pictures = [(rng.integers(0, 256, (160, 170, 3)).astype(np.uint8), rng.random((160, 170)) > 0.5) for _ in range(2)]
+    plans = diagnostics.ways_to_tile(network, 96)
+    ways = diagnostics.ways_to_predict(network, plans, reduced_size=64)
+    rows, maps = diagnostics.measure_ways(ways, plans, pictures, threshold=0.5)
+    found = {row["way"]: row for row in rows}
+    assert list(found) == list(maps) == ["whole image", "reduced", *plans, "8 symmetries"]
+    assert found["whole image"]["largest difference"] == 0 and found["exact"]["largest difference"] <= 1e-5
+    assert found["one pixel more"]["largest difference"] > 1e-3 < found["side by side"]["largest difference"]
+    assert found["exact"]["Dice"] == pytest.approx(found["whole image"]["Dice"], abs=1e-4)
+    mask = maps["whole image"] >= 0.5
+    first = 2 * (mask & pictures[0][1]).sum() / (mask.sum() + pictures[0][1].sum())
+    second = inference.predict_whole(network, pictures[1][0]) >= 0.5
+    second = 2 * (second & pictures[1][1]).sum() / (second.sum() + pictures[1][1].sum())
+    assert found["whole image"]["Dice"] == pytest.approx((first + second) / 2)
+    assert min(found[way]["largest difference"] for way in ("reduced", "8 symmetries")) > 1e-3
+    assert all(row["seconds"] >= 0 and row["seam score"] > 0 for row in rows)
+
+
+def test_tiles_disagree_where_they_are_blended_and_only_there(network, rng):
+    image = rng.integers(0, 256, (64, 200, 3)).astype(np.uint8)
+    plan = inference.plan_prediction(network, image.shape, "blend", 64, overlap=16)
+    disagreement = diagnostics.disagreement_map(network, image, plan)
+    ramps = np.zeros((64, 200), bool)
+    for origin in plan.columns.origins[1:]:
+        ramps[:, origin + 6 : origin + 10] = True
+    assert disagreement.shape == (64, 200) and disagreement[ramps].mean() > 1e-4
+    assert (disagreement[~ramps] == 0).all()
+    with_halo = make_plan(image.shape, 64, 56, 24, 4)  # tiles that agree, because each has its halo
+    assert diagnostics.disagreement_map(network, image, with_halo).max() < 1e-5
+
+
+def test_influence_ends_where_the_receptive_field_does(rng):
+    inputs = keras.Input((None, None, 3), dtype="uint8")
+    mean = keras.layers.Conv2D(1, 17, padding="same", use_bias=False, kernel_initializer="ones")
+    model = keras.Model(inputs, mean(keras.layers.Rescaling(1 / 255)(inputs)))
+    image = rng.integers(0, 200, (150, 170, 3)).astype(np.uint8)
+    image[60:70, 90:100] = 255
+    influence, window = diagnostics.influence_map(model, image, 70, 90, size=64)
+    assert window == (slice(38, 102), slice(58, 122)) and influence.shape == (16, 16)
+    seen = np.zeros((16, 16), bool)
+    seen[(62 - 38) // 4 : (78 - 38) // 4 + 1, (82 - 58) // 4 : (98 - 58) // 4 + 1] = True  # 8 px each way
+    assert (influence[~seen] == 0).all() and (influence[seen] > 0).mean() > 0.9
+    corner, _ = diagnostics.influence_map(model, image, 0, 169, size=64)
+    assert corner[0, -1] > 0 and (corner[3:] == 0).all()

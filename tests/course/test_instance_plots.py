@@ -1,0 +1,76 @@
+"""What notebook 7 shows of instances."""
+
+import numpy as np
+import pytest
+
+from tiledseg_utils.course import instance_plots
+from tiledseg_utils.course.plots import FOUND, INVENTED, MISSED
+from tiledseg_utils.scoring.matching import THRESHOLDS, Matches
+from tiledseg_utils.training.instances import instance_targets
+
+
+def squares(*corners, side=12, shape=(60, 60)):
+    labels = np.zeros(shape, np.int32)
+    for number, (row, column) in enumerate(corners, start=1):
+        labels[row : row + side, column : column + side] = number
+    return labels
+
+
+REFERENCE = squares((10, 10), (10, 22), (40, 40))
+
+
+def test_outlines_run_between_touching_nuclei():
+    picture = instance_plots.outlines(np.zeros((60, 60, 3), np.uint8), REFERENCE)
+    assert (picture[15, 21] == FOUND).all() and not picture[15, 15].any() and not picture[30, 30].any()
+
+
+def test_matches_misses_and_inventions_have_their_colours():
+    found = squares((10, 10), (40, 10))  # one right, one invented, two missed
+    picture = instance_plots.match_picture(np.zeros((60, 60, 3), np.uint8), found, REFERENCE)
+    assert (picture[10, 15] == FOUND).all()
+    assert (picture[40, 15] == INVENTED).all()
+    assert (picture[40, 45] == MISSED).all()
+
+
+def test_opposite_directions_have_opposite_hues():
+    pictures = instance_plots.map_pictures(instance_targets(REFERENCE))
+    direction = pictures["direction to the centre"].astype(int)
+    assert not direction[0, 0].any()
+    left, right = direction[46, 41], direction[46, 50]
+    assert np.abs(left - right).sum() > 300
+    assert pictures["interior (green), boundary (red)"][46, 46].tolist() == [0, 255, 0]
+    assert pictures["interior (green), boundary (red)"][40, 46].tolist() == [255, 0, 0]
+
+
+def sweep(tp, fp, fn):
+    return [Matches(tp, fp, fn, 0.8 * tp)] * len(THRESHOLDS)
+
+
+def test_rows_count_and_gains_have_the_sign_of_the_difference():
+    sweeps = {
+        "components": {"a": sweep(2, 1, 4), "b": sweep(3, 0, 3)},
+        "flow": {"a": sweep(6, 0, 0), "b": sweep(5, 0, 1)},
+    }
+    rows = instance_plots.score_rows(sweeps)
+    assert [row["method"] for row in rows] == ["components", "flow"]
+    assert (rows[0]["counted"], rows[0]["there"]) == (6, 12)
+    assert rows[1]["F1"] == pytest.approx((1 + 10 / 11) / 2) and rows[1]["low"] <= rows[1]["F1"] <= rows[1]["high"]
+    gains, (claim,) = instance_plots.gains(sweeps, ["a", "b"])
+    assert gains["flow"]["mean"] > 0.3 and claim.holds
+    _, (claim,) = instance_plots.gains(dict(reversed(sweeps.items())), ["a", "b"])
+    assert not claim.holds
+
+
+def test_a_perfect_network_is_as_good_as_its_method():
+    found, sweeps = instance_plots.compare_methods({"a": instance_targets(REFERENCE)}, {"a": REFERENCE}, 16)
+    assert {method: labels["a"].max() for method, labels in found.items()} == {
+        "components": 2, "watershed": 2, "boundary": 3, "flow": 3  # of two squares side by side, the shape has no waist
+    }  # fmt: skip
+    assert sweeps["flow"]["a"][0].f1 == 1 > sweeps["components"]["a"][0].f1
+    rules = {row["rule"]: row["mean F1"] for row in instance_plots.rule_rows(found["flow"], {"a": REFERENCE})}
+    assert set(rules.values()) == {1.0}
+
+
+def test_the_share_of_nuclei_that_components_lose():
+    assert instance_plots.touching_share(REFERENCE) == pytest.approx(1 / 3)
+    assert instance_plots.touching_share(np.zeros((20, 20), np.int32)) == 0

@@ -1,0 +1,140 @@
+"""Targets, loss and network of instance segmentation."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tiledseg_utils import models
+from tiledseg_utils.base.files import UserError
+from tiledseg_utils.data import synthetic
+from tiledseg_utils.data.images import find_pairs
+from tiledseg_utils.data.pictures import write_image
+from tiledseg_utils.models.receptive_field import required_halo
+from tiledseg_utils.prediction.inference import predict_tiled, predict_whole
+from tiledseg_utils.training import instances as instance_training
+from tiledseg_utils.training.fit import TrainingSetting
+from tiledseg_utils.training.instances import (
+    boundary_targets,
+    flow_targets,
+    instance_loss,
+    instance_targets,
+    label_tiles,
+    smallest_area,
+    train_instances,
+)
+
+LABELS = np.zeros((24, 30), np.int32)
+LABELS[4:16, 3:13] = 7
+LABELS[4:16, 13:24] = 2
+
+
+def test_classes_divide_the_image_and_the_boundary_runs_between_nuclei():
+    classes = boundary_targets(LABELS)
+    np.testing.assert_array_equal(classes.sum(axis=-1), 1)
+    assert classes[10, 8, 1] and classes[10, 18, 1]
+    assert classes[10, 11:15, 2].all() and not classes[10, 10, 2] and not classes[10, 15, 2]
+    np.testing.assert_array_equal(classes[..., 0], LABELS == 0)
+
+
+def test_the_border_of_the_image_is_no_boundary():
+    assert boundary_targets(np.ones((20, 20), np.int32))[..., 1].all()
+
+
+def test_flow_points_to_the_centre_of_its_own_nucleus():
+    flow = flow_targets(LABELS)
+    assert not flow[LABELS == 0].any()
+    for column, direction in ((4, 1), (12, -1), (13, 1), (23, -1)):  # at 12 to the one, at 13 to the other
+        assert flow[10, column] @ (0, direction) > 0.9
+    length = np.hypot(*np.moveaxis(flow, -1, 0))
+    np.testing.assert_allclose(length[LABELS > 0].round(5) % 1, 0)
+    assert np.count_nonzero(length[LABELS > 0] == 0) == 2
+
+
+def test_the_centre_of_a_crescent_lies_in_it():
+    crescent = np.zeros((21, 21), np.int32)
+    crescent[2:19, 2:19] = 1
+    crescent[5:19, 5:16] = 0
+    centre = np.argwhere((crescent > 0) & ~flow_targets(crescent).any(axis=-1))
+    assert len(centre) == 1 and crescent[tuple(centre[0])]
+
+
+def test_parts_of_a_label_that_do_not_touch_have_centres_of_their_own():
+    apart = np.zeros((20, 40), np.int32)
+    apart[5:15, 3:13] = apart[5:15, 27:37] = 1
+    flow = instance_targets(apart)[..., 4:]
+    assert flow[10, 4, 1] > 0.9 and flow[10, 11, 1] < -0.9
+
+
+def test_the_loss_is_least_for_the_truth_and_every_head_counts():
+    truth = instance_targets(LABELS)[None]
+    best = float(instance_loss(truth, truth))
+    assert best < 1e-3
+    for channels in (slice(0, 1), slice(1, 4), slice(4, 6)):
+        wrong = truth.copy()
+        wrong[:, 5:10, :, channels] = wrong[:, 5:10, ::-1, channels][..., ::-1]
+        assert float(instance_loss(truth, wrong)) > best + 0.05
+    elsewhere = truth.copy()
+    elsewhere[:, :, :, 4:][LABELS[None] == 0] = 5.0
+    assert float(instance_loss(truth, elsewhere)) == pytest.approx(best)  # no meaning in the background
+
+
+@pytest.fixture(scope="module")
+def network():
+    return models.instance_unet(base_filters=4, levels=3, normalization="batch", seed=3)
+
+
+def test_the_network_gives_probabilities_and_needs_the_halo_of_its_body(network, rng):
+    image = rng.integers(0, 256, (150, 170, 3), np.uint8)
+    maps = predict_whole(network, image)
+    assert maps.shape == (150, 170, 6) and maps.dtype == np.float32
+    np.testing.assert_allclose(maps[..., 1:4].sum(axis=-1), 1, rtol=1e-5)
+    assert maps[..., 0].min() >= 0 and maps[..., 0].max() <= 1
+    assert required_halo(network) == required_halo(models.build_model("unet", {"levels": 3})) == 24
+    np.testing.assert_allclose(predict_tiled(network, image, tile_size=64), maps, atol=1e-5)
+    halves = models.instance_unet(stem=2, base_filters=4, levels=2)
+    assert required_halo(halves) == required_halo(models.build_model("unet", {"stem": 2, "levels": 2}))
+    np.testing.assert_allclose(predict_tiled(halves, image, tile_size=64), predict_whole(halves, image), atol=1e-5)
+
+
+def test_it_opens_in_a_fresh_process(network, tmp_path):
+    network.save(tmp_path / "model.keras")
+    code = (
+        "import sys, tiledseg_utils.models, keras, numpy as np\n"
+        "model = keras.models.load_model(sys.argv[1])\n"
+        "print(model.predict_on_batch(np.full((1, 32, 32, 3), 7, 'uint8')).sum())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "model.keras"], capture_output=True, text=True)
+    expected = network.predict_on_batch(np.full((1, 32, 32, 3), 7, "uint8")).sum()
+    assert float(done.stdout.split()[-1]) == pytest.approx(float(expected), rel=1e-4), done.stderr
+
+
+def test_training_is_a_function_of_the_seed_and_learns():
+    drawn = [synthetic.draw_smear(3, index, 256, touching=0.5) for index in range(2)]
+    images, labels = (np.stack(arrays)[:, 64:192, 64:192] for arrays in zip(*drawn, strict=True))
+    setting = TrainingSetting(epochs=2, steps_per_epoch=12, batch_size=2, learning_rate=0.01)
+    settings = {"base_filters": 4, "levels": 3, "normalization": "batch"}
+    augmentation = {"hflip": 0.5}
+    networks = [train_instances(images, labels, settings, augmentation, setting, seed=4) for _ in range(2)]
+    for one, other in zip(*(network.get_weights() for network in networks), strict=True):
+        np.testing.assert_array_equal(one, other)
+    truth = np.stack([instance_targets(mask) for mask in labels])
+    untrained = models.instance_unet(**settings, seed=4)
+    losses = [float(instance_loss(truth, model.predict_on_batch(images))) for model in (networks[0], untrained)]
+    assert losses[0] < 0.9 * losses[1]
+
+
+def test_tiles_of_images_that_show_a_nucleus(tmp_path):
+    for stem, labels in (("a", np.pad(np.full((20, 20), 3, np.int32), ((0, 44), (0, 44)))), ("b", None)):
+        labels = np.zeros((64, 64), np.int32) if labels is None else labels
+        write_image(tmp_path / "images" / f"{stem}.png", np.zeros((64, 64, 3), np.uint8))
+        write_image(tmp_path / "labels" / f"{stem}.tif", labels)
+    pairs = find_pairs(tmp_path)
+    images, labels = label_tiles(pairs, 32)
+    assert images.shape == (8, 32, 32, 3) and labels.shape == (8, 32, 32) and labels.max() == 1
+    assert smallest_area(pairs) == 200  # half of 20 x 20
+    for call in (lambda: label_tiles(pairs[1:], 32), lambda: smallest_area(pairs[1:])):
+        with pytest.raises(UserError, match="show no nucleus"):
+            call()
+    assert instance_training.RIM == 2

@@ -1,0 +1,137 @@
+"""What the environment of the user may not change: the numbers. Settled before Keras and JAX are imported.
+
+`KERAS_BACKEND`, `JAX_PLATFORMS` and `XLA_FLAGS` stay the user's: they choose the machine and not the experiment.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+from .files import UserError
+from .text import printable
+
+JAX_KEPT = ("JAX_PLATFORM", "JAX_CUDA", "JAX_ROCM", "JAX_ENABLE_COMPILATION_CACHE", "JAX_COMPILATION_CACHE")
+JAX_KEPT += ("JAX_PERSISTENT_CACHE", "JAX_LOGGING", "JAX_TRACEBACK")
+"""How variables of JAX begin that choose a device, a cache or messages; all others change numbers, or may."""
+
+DROPPED = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED", "NVIDIA_TF32_OVERRIDE")
+
+YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+
+PACKAGES = ("numpy", "cv2", "scipy", "skimage", "tifffile", "keras", "jax", "jaxlib", "matplotlib")
+"""What numbers and pictures depend on, by the names that are imported."""
+
+
+def settle() -> None:
+    """Set and remove environment variables, so that Keras and JAX compute the same for everyone."""
+    for name in list(os.environ):
+        if name in DROPPED or (name.startswith("JAX_") and not name.startswith(JAX_KEPT)):
+            del os.environ[name]
+    # Read once, when Keras is first imported. An empty one would leave the choice to keras.json.
+    if not os.environ.get("KERAS_BACKEND"):
+        os.environ["KERAS_BACKEND"] = "jax"
+    # On CPUs, JAX 0.10 hands convolutions to YNN, which with several tiles in a batch takes two to five times as long
+    # as XLA's own (Eigen), longest for the gradient of the weights: a training step took 1.5 s with it and takes 1 s
+    # without. The results are the same, up to the rounding of float32. Read once, when JAX starts; other releases are
+    # left alone, since XLA stops at a flag that it does not know.
+    if importlib.metadata.version("jaxlib").startswith("0.10.") and YNN_FLAG not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {YNN_FLAG}=dot,individual_dot".strip()
+
+
+def settle_command() -> None:
+    """Set what a command needs beyond `settle`, which a notebook or a script of the user's may want otherwise."""
+    # No command opens a window, and Matplotlib would end at a name that it does not know.
+    os.environ["MPLBACKEND"] = "agg"
+    if os.environ.pop("PYTHONWARNINGS", ""):  # With "error", a command would end at what a library wants to tell.
+        warnings.resetwarnings()
+        for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", kind)  # As Python has it.
+
+
+START = """
+import sys
+try:
+    from tiledseg_utils.models.backend import keras
+    keras.ops.convert_to_numpy(keras.ops.zeros(1))
+except Exception as error:
+    sys.exit(" ".join(str(error).split()))
+"""
+"""What shows that Keras and JAX start."""
+
+
+def own_flags() -> str:
+    """What the user has in XLA_FLAGS."""
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    return " ".join(flag for flag in flags if not flag.startswith(YNN_FLAG))
+
+
+def chosen_by_user() -> dict[str, str]:
+    """Variables of the user that can keep Keras or JAX from starting, and their values."""
+    values = {
+        "KERAS_BACKEND": os.environ["KERAS_BACKEND"].replace("jax", ""),
+        "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "").replace("cpu", ""),
+        "XLA_FLAGS": own_flags(),
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def check_start() -> None:
+    """Make sure that Keras and JAX start with the variables that the user has set.
+
+    XLA ends the whole process at a flag that it does not know, so another process tries. Without such variables there
+    is nothing to try, and it costs no time.
+
+    Raises:
+        UserError: they do not start; says with which variables.
+    """
+    chosen = chosen_by_user()
+    if not chosen:
+        return
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
+    tried = subprocess.run(
+        [sys.executable, "-c", START],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if tried.returncode:
+        flag = re.search(r"Unknown flags? .*", tried.stderr)
+        said = [line for line in tried.stderr.splitlines() if line.strip()] or ["it says nothing"]
+        reason = flag.group() if flag else said[-1]
+        variables = ", ".join(f"{name}={value}" for name, value in chosen.items())
+        raise UserError(variables, f"Keras does not start with this ({reason})", "Correct or unset the variable")
+    if "XLA_FLAGS" in chosen:
+        print(f"note: XLA_FLAGS holds {chosen['XLA_FLAGS']}, which may change scores", file=sys.stderr)
+
+
+def warn_of_foreign_packages() -> None:
+    """Tell on stderr which packages do not belong to the environment of this Python, if there are any."""
+    by_place = {}
+    for name, place in foreign_packages().items():
+        by_place.setdefault(place, []).append(name)
+    for place, names in by_place.items():
+        origin = f"from {printable(place)}, not from the environment of this Python"
+        print(
+            f"note: {', '.join(names)} {origin}; scores may differ (see PYTHONPATH, PYTHONNOUSERSITE)", file=sys.stderr
+        )
+
+
+def foreign_packages() -> dict[str, str]:
+    """Packages that do not belong to the environment of this Python, and where they come from.
+
+    A user site or PYTHONPATH may hold a version of NumPy or OpenCV that nobody has tested with the others.
+    """
+    homes = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)}
+    found = {}
+    for name in PACKAGES:
+        specification = importlib.util.find_spec(name)
+        place = Path(specification.origin).resolve() if specification and specification.origin else None
+        if place and not any(place.is_relative_to(home) for home in homes):
+            found[name] = str(place.parent.parent)
+    return found

@@ -1,0 +1,72 @@
+"""The command `evaluate`: scores of a model, told apart by whether it learnt from the images."""
+
+from ..base.files import UserError, progress
+from .console import print_table
+from .predict import foreground, predictor
+
+
+def choose_pairs(arguments, pairs: list, seen: dict[str, str]) -> list:
+    """The images that `evaluate` scores, of all `pairs` of a folder; `seen` as `provenance.seen_by` returns it."""
+    from ..data.images import split_pairs
+
+    split = arguments.split
+    if "unknown" in seen.values():
+        split = "test" if split == "unseen" else split
+        what = "all images are scored" if split == "all" else f"the split {split} is scored"
+        print(f"which images the model learnt from is unknown, as its file does not say: {what}")
+    if split == "all":
+        return pairs
+    if split == "unseen":
+        return unseen_pairs(arguments.data, pairs, seen)
+    chosen = split_pairs(pairs, arguments.data, arguments.seed)[split]
+    if not chosen:
+        raise UserError(arguments.data, f"has no images in the split {split}", "Choose another --split")
+    return chosen
+
+
+def unseen_pairs(folder, pairs: list, seen: dict[str, str]) -> list:
+    """Those of `pairs` from which the model did not learn; says how many are left out.
+
+    Raises:
+        UserError: none is left.
+    """
+    unseen = [pair for pair in pairs if seen[pair.stem] == "no"]
+    train, valid = (list(seen.values()).count(name) for name in ("train", "valid"))
+    if not unseen:
+        problem = f"the model learnt from all {len(pairs)} images, so that their scores say nothing about others"
+        raise UserError(folder, problem, "Give other images, or score these with --split all")
+    if train or valid:
+        print(f"left out of {len(pairs)} images: {train} that the model was trained on, {valid} it was chosen by")
+    return unseen
+
+
+def print_summary(counts: dict, what: str) -> None:
+    """A line with the Dice of some images together."""
+    from ..scoring.evaluation import summarize
+
+    dice = summarize(counts)["dice"]
+    summary = ", ".join(f"{kind} {dice[kind]:.3f}" for kind in ("mean", "median", "pooled"))
+    print(f"tiled Dice of {what}: {summary}")
+
+
+def evaluate(arguments) -> None:
+    from ..data.images import find_pairs
+    from ..data.provenance import seen_by
+    from ..models.inputs import images_learnt_from
+    from ..prediction.inference import load_model
+    from ..scoring.evaluation import score_images, score_rows
+
+    kept = foreground(arguments)
+    pairs = find_pairs(arguments.data)
+    model = load_model(arguments.model)
+    seen = seen_by(images_learnt_from(model), pairs)
+    pairs = choose_pairs(arguments, pairs, seen)
+    _, counts = score_images(predictor(model, arguments), progress(pairs, unit="image"), **kept)
+    print_table([{"stem": row["stem"], "seen": seen[row["stem"]], **row} for row in score_rows(counts)])
+    print_summary(counts, f"{len(pairs)} image{'s' if len(pairs) > 1 else ''}")
+    unseen = {stem: count for stem, count in counts.items() if seen[stem] == "no"}
+    known = [stem for stem in counts if seen[stem] in ("train", "valid")]
+    if known and unseen:
+        print_summary(unseen, f"the {len(unseen)} of them that the model never saw")
+    elif known:
+        print("the model learnt from all of them: their scores say nothing about others")

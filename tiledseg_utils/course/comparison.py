@@ -1,0 +1,107 @@
+"""Several architectures on the same tiles: trained with the same budget, measured in the same way."""
+
+import gc
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..base.memory import release_freed_memory
+from ..data import images
+from ..models.backend import keras
+from ..models.receptive_field import receptive_field
+from ..prediction import inference
+from ..scoring import evaluation
+from ..training import fit as training
+
+
+def train_each(
+    run: Path, names: Sequence[str], model_settings: Mapping, augmentation: Mapping, setting, seed: int
+) -> dict[str, dict]:
+    """Train each architecture in `<run>/architectures/<name>` on the tiles of the run; what is trained, stays.
+
+    Args:
+        run: run folder with `tiles`.
+        names: in `models.MODELS`.
+        model_settings: settings by name; those that are not there have their defaults.
+        augmentation, setting, seed: as for `training.train`, the same for all.
+
+    Returns:
+        what `training.train` returns, by name.
+    """
+    results = {}
+    for name in names:
+        print(name, flush=True)
+        gc.collect()  # A model refers to itself in circles, and the one before would stay through the next training.
+        release_freed_memory()
+        folder, own = Path(run) / "architectures" / name, model_settings.get(name, {})
+        results[name] = training.train(folder, name, own, augmentation, setting, seed, tiles=Path(run) / "tiles")
+    return results
+
+
+def tiles_per_second(model: keras.Model, tiles: np.ndarray) -> float:
+    """How many of some tiles (N, T, T, 3) a network predicts in a second, one by one: the best of three rounds."""
+    seconds = []
+    for _ in range(4):  # The first compiles.
+        started = time.perf_counter()
+        for tile in tiles:
+            model.predict_on_batch(tile[None])
+        seconds.append(time.perf_counter() - started)
+    return len(tiles) / min(seconds)
+
+
+def measure(
+    run: Path, trained: Mapping[str, Mapping], test: Sequence[images.Pair], tiles: np.ndarray, threshold: float
+) -> tuple[list[dict], dict[str, dict[str, np.ndarray]]]:
+    """What each architecture is worth and costs.
+
+    All predict in tiles of 4 T, exact where the architecture allows it, so that memory can be compared. What tiles
+    change is measured on the first 4 x 4 tiles of the first test image: tiles of 2 T, or so large that those that can
+    be exact are, against a prediction of the whole.
+
+    Args:
+        run: run folder, where `train_each` trained.
+        trained: what it returned.
+        test: images to score whole.
+        tiles: some (N, T, T, 3) uint8 to time; images are reduced to T for the non-tiled prediction.
+        threshold: of the probability.
+
+    Returns:
+        a row for each: `parameters`, `seconds per step` of training (the median epoch, with its validation),
+        `tiles per second`, `peak MB` that one image added, `Dice tiled` and `Dice non-tiled` (means), `grid` and `halo`
+        in pixels, `exact` ("yes", or the kind of layer that makes it impossible), and the `largest difference` of
+        tiles from the whole;
+        masks (H, W) bool by architecture and stem.
+    """
+    rows, masks, side = [], {}, tiles.shape[1]
+    part = images.read_image(test[0].image)[: 4 * side, : 4 * side]
+    for name, result in trained.items():
+        model = inference.load_model(Path(run) / "architectures" / name / "model.keras")
+        field, epochs = receptive_field(model), result["history"]
+        ways = {
+            "tiled": partial(inference.predict_tiled, model, mode="auto", tile_size=4 * side),
+            "non_tiled": partial(inference.predict_reduced, model, size=side),
+        }
+        scores, found = evaluation.compare(ways, test, threshold, warm_up=part)
+        masks[name] = found["tiled"]
+        size = max(2 * side, 2 * (field.halo + field.alignment) * (not field.obstacles))
+        in_tiles = inference.predict_tiled(model, part, mode="auto", tile_size=size)
+        steps = result["steps"] / len(epochs)
+        rows.append(
+            {
+                "model": name,
+                "parameters": model.count_params(),
+                "seconds per step": float(np.median([row["seconds"] for row in epochs])) / steps,
+                "tiles per second": tiles_per_second(model, tiles),
+                "peak MB": scores["tiled"]["added_mb"],
+                "Dice tiled": scores["tiled"]["dice"]["mean"],
+                "Dice non-tiled": scores["non_tiled"]["dice"]["mean"],
+                "grid": field.alignment,
+                "halo": field.halo,
+                "exact": field.obstacles[0].split()[1].strip("()") if field.obstacles else "yes",
+                "largest difference": float(np.abs(in_tiles - inference.predict_whole(model, part)).max()),
+            }
+        )
+    return rows, masks

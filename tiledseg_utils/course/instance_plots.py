@@ -1,0 +1,144 @@
+"""Methods of `instances` compared: outlines by match, maps of the three heads, tables and curves of scores."""
+
+import colorsys
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from skimage.segmentation import find_boundaries
+
+from ..prediction.instances import BOUNDARY, FLOW, INTERIOR, METHODS, label_image
+from ..scoring.matching import (
+    THRESHOLDS,
+    Matches,
+    compare_matches,
+    match_instances,
+    match_sweep,
+    matched_ids,
+    summarize_matches,
+)
+from .plots import FOUND, INVENTED, MISSED, Claim
+
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
+_WHEEL = np.array([colorsys.hsv_to_rgb(hue / 256, 1, 1) for hue in range(256)], np.float32)
+
+
+def outlines(image: np.ndarray, labels: np.ndarray, color: Sequence[int] = FOUND) -> np.ndarray:
+    """Outline each instance of (H, W) labels on a copy of an RGB image, so that touching ones are told apart."""
+    picture = image.copy()
+    picture[find_boundaries(labels, mode="thick")] = color
+    return picture
+
+
+def match_picture(image: np.ndarray, labels: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Instances that match the reference at IoU 0.5 in green, others in vermilion, missed ones of it in blue."""
+    found, met = matched_ids(labels, reference)
+    picture = outlines(image, np.where(np.isin(reference, met), 0, reference), MISSED)
+    picture = outlines(picture, np.where(np.isin(labels, found), 0, labels), INVENTED)
+    return outlines(picture, np.where(np.isin(labels, found), labels, 0), FOUND)
+
+
+def map_pictures(maps: np.ndarray) -> dict[str, np.ndarray]:
+    """The maps (H, W, 6) of `models.instance_unet`, to be shown: classes as colours, directions as hues."""
+    hue = np.arctan2(maps[..., FLOW][..., 0], maps[..., FLOW][..., 1]) / (2 * np.pi) % 1
+    strength = np.hypot(*np.moveaxis(maps[..., FLOW], -1, 0)).clip(0, 1) * (maps[..., 0] >= 0.5)
+    classes = np.stack([maps[..., BOUNDARY], maps[..., INTERIOR], np.zeros(maps.shape[:2])], -1)
+    return {
+        "foreground": maps[..., 0],
+        "interior (green), boundary (red)": (255 * classes.clip(0, 1)).astype(np.uint8),
+        "direction to the centre": (255 * _WHEEL[(255 * hue).astype(int)] * strength[..., None]).astype(np.uint8),
+    }
+
+
+def compare_methods(
+    maps: Mapping[str, np.ndarray], references: Mapping[str, np.ndarray], min_area: int
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, list[Matches]]]]:
+    """Labels of every method in `instances.METHODS`, by method and stem, and what `matching.match_sweep` says of them.
+
+    Args:
+        maps: (H, W, 6) by stem, as `models.instance_unet` predicts them.
+        references: (H, W) int32 by stem.
+        min_area: see `instances.label_rows`.
+    """
+    found = {m: {stem: label_image(maps[stem], m, min_area=min_area) for stem in references} for m in METHODS}
+    sweeps = {m: {stem: match_sweep(own[stem], references[stem]) for stem in references} for m, own in found.items()}
+    return found, sweeps
+
+
+def score_rows(sweeps: Mapping[str, Mapping[str, Sequence[Matches]]], seed: int = 0) -> list[dict]:
+    """A row per method: F1 at IoU 0.5 with its 95 % interval, pooled F1, F1 at 0.75, panoptic quality, miscount.
+
+    Args:
+        sweeps: see `compare_methods`.
+        seed: of the bootstrap.
+    """
+    rows = []
+    for method, images in sweeps.items():
+        summary = summarize_matches({stem: sweep[0] for stem, sweep in images.items()}, seed)
+        strict = {stem: sweep[THRESHOLDS.index(0.75)] for stem, sweep in images.items()}
+        low, high = summary["f1"]["mean_ci95"]
+        counts = [(sweep[0].tp + sweep[0].fp, sweep[0].tp + sweep[0].fn) for sweep in images.values()]
+        rows.append(
+            {
+                "method": method,
+                "F1": summary["f1"]["mean"],
+                "low": low,
+                "high": high,
+                "median F1": summary["f1"]["median"],
+                "pooled F1": summary["f1"]["pooled"],
+                "F1 at 0.75": summarize_matches(strict, seed)["f1"]["mean"],
+                "panoptic quality": summary["panoptic_quality"]["mean"],
+                "counted": sum(count for count, _ in counts),
+                "there": sum(count for _, count in counts),
+            }
+        )
+    return rows
+
+
+def score_curves(sweeps: Mapping[str, Mapping[str, Sequence[Matches]]]) -> Figure:
+    """Mean F1 of each method for matches at an IoU from 0.5 to 0.9; `sweeps` as of `compare_methods`."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    ax = figure.subplots()
+    for (method, images), color in zip(sweeps.items(), COLORS, strict=False):
+        means = [np.mean([sweep[i].f1 for sweep in images.values()]) for i in range(len(THRESHOLDS))]
+        ax.plot(THRESHOLDS, means, marker="o", markersize=4, color=color, label=method)
+    ax.set(xlabel="IoU from which a nucleus counts as found", ylabel="mean F1 of the test images", ylim=(0, 1.02))
+    ax.legend(frameon=False)
+    ax.grid(alpha=0.3)
+    return figure
+
+
+def gains(
+    sweeps: Mapping[str, Mapping[str, Sequence[Matches]]], stems: Sequence[str], seed: int = 0
+) -> tuple[dict, list[Claim]]:
+    """By how much each method beats the first in F1 at IoU 0.5 on some images, by method, and claims about it."""
+    (first, plain), *others = sweeps.items()
+    results, claims = {}, []
+    for method, images in others:
+        pair = ({stem: own[stem][0] for stem in stems} for own in (images, plain))
+        results[method] = gain = compare_matches(*pair, seed=seed)
+        low, high = gain["ci95"]
+        interval = "" if low is None else f", 95 % interval {low:.3f} to {high:.3f}"
+        sentence = f"Where most nuclei touch, {method} is better than {first} by {gain['mean']:.3f} F1{interval}."
+        claims.append(Claim(sentence, (gain["mean"] if low is None else low) > 0))
+    return results, claims
+
+
+RULES = {"default": {}, "border counts": {"ignore_border": 0}, "challenge": {"neurips_compat": True}}
+"""Rules of `matching.match_instances` by name."""
+
+
+def rule_rows(found: Mapping[str, np.ndarray], references: Mapping[str, np.ndarray]) -> list[dict]:
+    """The F1 at IoU 0.5 of the same labels, by stem, under each of `RULES`."""
+    rows = []
+    for name, rule in RULES.items():
+        matches = {stem: match_instances(labels, references[stem], **rule) for stem, labels in found.items()}
+        f1 = summarize_matches(matches)["f1"]
+        rows.append({"rule": name} | {f"{kind} F1": f1[kind] for kind in ("mean", "median", "pooled")})
+    return rows
+
+
+def touching_share(labels: np.ndarray) -> float:
+    """Share of the nuclei of (H, W) labels that no connected component of the foreground tells of."""
+    count = len(np.unique(labels[labels > 0]))
+    return 1 - label_image((labels > 0).astype(np.float32), "components", min_area=1).max() / count if count else 0.0

@@ -1,0 +1,346 @@
+"""Data folders: which images and masks belong together, who learns from which, and every problem in plain words.
+
+A data set is a folder with `images/`, either `masks/` or `labels/`, and optionally a `split.csv`. Single files are read
+by `pictures` and `masks`.
+"""
+
+import contextlib
+import csv
+import hashlib
+import math
+import os
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..base.files import UserError, read_bytes, read_csv
+from ..base.text import printable, storable
+from .masks import read_labels, read_mask, to_labels, to_mask
+from .orientation import orientation_note
+from .pictures import decode, read_image, to_rgb
+
+SPLITS = ("train", "valid", "test")
+COLUMNS = ("stem", "split", "height", "width", "dtype", "channels", "foreground_percent", "objects", "note")
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
+ONE_COLOUR = "image is of one colour"
+SMALLEST_SIDE = 32  # pixels; what is smaller shows no cell in its surroundings, and a network sees mostly reflection
+LONGEST_STEM = 200  # bytes; file systems take 255, and tiles and figures add their places to the name
+NEVER_IMAGES = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".ini", ".db"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image file and its mask file; `stem` is the name that they share."""
+
+    stem: str
+    image: Path
+    mask: Path
+
+
+def _list_files(folder: Path, problems: list[str], ending: str = "") -> dict[str, Path]:
+    """Return the image files in a folder by stem, less its `ending`; add to `problems`."""
+    files: dict[str, Path] = {}
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        problems.append(f"{folder.name} cannot be read ({error.strerror})")
+        return files
+    for path in paths:
+        stem = unicodedata.normalize("NFC", path.stem).removesuffix(ending)  # macOS takes accents apart
+        if path.name.startswith(".") or path.suffix.lower() in NEVER_IMAGES:
+            continue
+        if path.is_dir() or path.suffix.lower() not in IMAGE_SUFFIXES:
+            problems.append(f"{folder.name}/{path.name} is not a PNG, JPEG, TIFF or BMP file")
+        elif not storable(path.name):
+            problems.append(f"{folder.name}/{path.name} has a name that is not UTF-8, which no table can hold")
+        elif len(stem.encode()) > LONGEST_STEM:
+            length = f"{len(stem.encode())} bytes, over {LONGEST_STEM}"
+            problems.append(
+                f"{folder.name}/{path.name[:40]}... has a name of {length}, too long for those of its tiles"
+            )
+        elif stem in files:
+            problems.append(f"{files[stem].name} and {path.name} in {folder.name} differ only in their endings")
+        else:
+            files[stem] = path
+    return files
+
+
+def _scan(folder: Path) -> tuple[dict[str, Path], dict[str, Path], list[str]]:
+    """Return images and masks by stem, and every problem with their names."""
+    problems: list[str] = []
+    found = [name for name in ("images", "masks", "labels") if (folder / name).is_dir()]
+    if found not in (["images", "masks"], ["images", "labels"]):
+        state = f"holds {' and '.join(found) or 'none of them'}" if folder.is_dir() else "is no folder"
+        return {}, {}, [f"should be a folder with images and either masks or labels, but {state}"]
+    images, masks = (_list_files(folder / name, problems, "_label" * (name == "labels")) for name in found)
+    for stem in sorted(images.keys() ^ masks.keys()):
+        alone, other = (images[stem], found[1]) if stem in images else (masks[stem], "images")
+        problems.append(f"{alone.parent.name}/{alone.name} has no partner in {other}")
+    return images, masks, problems if images or problems else ["holds no images"]
+
+
+def all_in_one(path: Path, problems: Sequence[str], remedy: str) -> UserError:
+    """One error that lists up to ten problems."""
+    listed = [*problems[:10], f"and {len(problems) - 10} more"] if len(problems) > 10 else problems
+    return UserError(path, problems[0] if len(problems) == 1 else "\n  ".join(["", *listed]), remedy)
+
+
+def find_pairs(folder: str | os.PathLike) -> list[Pair]:
+    """Return the pairs of a data folder, sorted by stem.
+
+    `folder/images/<stem>.<any>` belongs to `folder/masks/<stem>.<any>`, or to `folder/labels/<stem>_label.<any>` as in
+    the NeurIPS 2022 challenge, or to the same without `_label`. Left out are hidden files and those with the suffixes
+    of `NEVER_IMAGES` (text and tables); anything else that is not a PNG, JPEG, TIFF or BMP is a problem.
+
+    Raises:
+        UserError: a missing or empty folder, an image without mask or the reverse, doubled stems; one error lists all.
+    """
+    images, masks, problems = _scan(Path(folder))
+    if problems:
+        remedy = "Give each file in images one of the same name in masks or labels, and keep nothing else there"
+        raise all_in_one(Path(folder), problems, remedy)
+    return [Pair(stem, images[stem], masks[stem]) for stem in sorted(images)]
+
+
+def check_sizes(pair: Pair, image: np.ndarray, mask: np.ndarray) -> None:
+    """Raise a UserError if a mask has not the height and width of its image."""
+    if image.shape[:2] != mask.shape:
+        sizes = f"is {mask.shape[0]} x {mask.shape[1]} pixels (rows x columns), but its image {pair.image} is"
+        sizes = f"{sizes} {image.shape[0]} x {image.shape[1]}"
+        remedy = "Export the mask again at the size of the image"
+        for path in (pair.image, pair.mask):
+            if tag := _orientation(path):
+                sizes = f"{sizes}; the {tag} of {path.name} is not applied"
+                remedy = (
+                    f"Save {path.name} as viewers show it, without the tag, or export the mask for the stored pixels"
+                )
+        raise UserError(pair.mask, sizes, remedy)
+
+
+def _orientation(path: Path) -> str:
+    """Name the orientation tag of a file, if it turns or mirrors the picture."""
+    with contextlib.suppress(UserError):  # a file in an archive cannot be looked at again
+        tag = decode(path).orientation
+        return f"orientation tag {tag}" if orientation_note(tag) else ""
+    return ""
+
+
+def read_pair(pair: Pair, labels: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image, `(H, W, 3)` uint8, and its mask, `(H, W)` bool, or int32 instance labels if `labels`.
+
+    Raises:
+        UserError: as for `read_image` and `read_labels`, or the two differ in size.
+    """
+    image, mask = read_image(pair.image), (read_labels if labels else read_mask)(pair.mask)
+    check_sizes(pair, image, mask)
+    return image, mask
+
+
+def _read_split(path: Path) -> list[dict]:
+    """Return the rows of split.csv, with at least the columns stem and split."""
+    remedy = "Save it as comma-separated UTF-8 text, beginning with the line stem,split"
+    content = read_bytes(path)
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(path, "is UTF-16 text, as spreadsheets save 'Unicode text'", remedy)
+    header = content.split(b"\n", 1)[0]
+    for sign, name in ((b";", "semicolons"), (b"\t", "tabs")):
+        if sign in header and b"," not in header:
+            raise UserError(path, f"has {name} between its columns, not commas", remedy)
+    try:
+        rows = read_csv(path)
+    except UnicodeError as error:
+        raise UserError(path, f"is not UTF-8 text (byte {error.start})", remedy) from error
+    except (OSError, csv.Error) as error:
+        raise UserError(path, f"is no readable table ({error})", remedy) from error
+    if not rows or not {"stem", "split"} <= rows[0].keys():
+        raise UserError(path, "has no rows with the columns stem and split", remedy)
+    return rows
+
+
+def _given_split(folder: Path, stems: Collection[str]) -> dict[str, str]:
+    """Return the split of each stem by `split.csv`, or nothing where there is no such file."""
+    path, splits, problems = folder / "split.csv", {}, []
+    if not path.exists():
+        if len(stems) < 3:
+            remedy = "Add images, so that there are at least three, or a split.csv with the columns stem,split"
+            raise UserError(folder, f"holds {len(stems)} image(s), too few for train, valid and test", remedy)
+        return {}
+    rows = _read_split(path)
+    for row in rows:
+        stem, split = (unicodedata.normalize("NFC", row[key] or "").strip() for key in ("stem", "split"))
+        if stem not in stems:
+            problems.append(f"'{stem}' is not the name (without suffix) of an image")
+        elif stem in splits:
+            problems.append(f"'{stem}' is listed more than once")
+        if split not in SPLITS:
+            problems.append(f"'{stem}' has the unknown split '{split}'")
+        splits[stem] = split
+    problems += [f"'{stem}' is left out" for stem in sorted(set(stems) - splits.keys())]
+    if "train" not in splits.values():
+        problems.append("no image is left for training")
+    if problems:
+        raise all_in_one(path, problems, "List each image once, with the split train, valid or test")
+    return splits
+
+
+def split_pairs(
+    pairs: Sequence[Pair], folder: str | os.PathLike, seed: int, fractions: Sequence[float] = (0.6, 0.2, 0.2)
+) -> dict[str, list[Pair]]:
+    """Divide pairs, whole images, into `train`, `valid` and `test`; each list is sorted by stem.
+
+    `folder/split.csv` (columns stem,split) decides if it exists. Otherwise the split is drawn by `seed` and does not
+    depend on the order of `pairs`; each part gets one image, and the others go where `fractions` lack most.
+
+    Raises:
+        UserError: split.csv has errors (all are listed), or there is none and fewer than three images.
+    """
+    splits = _given_split(Path(folder), {pair.stem for pair in pairs})
+    if not splits:
+        if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1):
+            raise UserError("fractions", f"are {tuple(fractions)}", "Pass three shares that add up to 1")
+        counts = [1, 1, 1]
+        for _ in range(len(pairs) - 3):
+            counts[np.argmax(np.multiply(fractions, len(pairs)) - counts)] += 1
+        shuffled = np.random.default_rng(seed).permutation(sorted(pair.stem for pair in pairs)).tolist()
+        splits = dict(zip(shuffled, np.repeat(SPLITS, counts).tolist(), strict=True))
+    ordered = sorted(pairs, key=lambda pair: pair.stem)
+    return {split: [pair for pair in ordered if splits[pair.stem] == split] for split in SPLITS}
+
+
+@contextlib.contextmanager
+def _collecting(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        problems.append(str(error))
+
+
+def check_folder(folder: str | os.PathLike) -> tuple[list[dict], list[str]]:
+    """Read every file of a data folder and report, without stopping at errors.
+
+    Returns:
+        rows: one per image, with stem, split (of split.csv), height and width in pixels, dtype and channels of the
+            file, foreground_percent, objects (instances or connected components), and note. Unknown values are None.
+        problems: one sentence for each; if there are none, the folder is ready for use.
+    """
+    rows, problems, _ = _check(Path(folder))
+    return rows, problems
+
+
+def _check(folder: Path) -> tuple[list[dict], list[str], list[str]]:
+    """As `check_folder`, and what is a problem only if a split is drawn: the same picture under two names."""
+    images, masks, found = _scan(folder)
+    rows, splits, problems = [], {}, [f"{folder}: {problem}." for problem in found]
+    with _collecting(problems):
+        splits = _given_split(folder, images.keys()) if images else {}
+    pictures: dict[str, list[str]] = {}  # by the hash of their pixels, the stems of images
+    for stem in sorted(images.keys() | masks.keys()):
+        row, image, notes, known = dict.fromkeys(COLUMNS), None, [], len(problems)
+        row |= {"stem": stem, "split": splits.get(stem)}
+        with _collecting(problems):
+            if stem in images:
+                stored = decode(images[stem])
+                image, notes = to_rgb(stored)
+                row |= {"height": image.shape[0], "width": image.shape[1]}
+                row |= {"dtype": stored.pixels.dtype.name, "channels": stored.channels}
+                _check_picture(images[stem], image, notes)
+                same = pictures.setdefault(_hash_pixels(image), [])
+                notes += [f"same picture as {other}" for other in same[:1]]
+                same.append(stem)
+        with _collecting(problems):
+            if stem in masks:
+                mask, mask_notes = to_mask(masks[stem], decode(masks[stem]))
+                notes = notes + mask_notes
+                row |= {"foreground_percent": 100 * float((mask != 0).mean())}
+                row |= {"objects": int(np.count_nonzero(np.unique(to_labels(mask))))}
+                if image is not None:
+                    check_sizes(Pair(stem, images[stem], masks[stem]), image, mask)
+        row["note"] = ", ".join(notes + ["see problems"] * (len(problems) > known))
+        rows += [row] if stem in images else []
+    leaks, doubled = _find_same_pictures(pictures.values(), splits)
+    problems += [f"{folder}: {found}." for found in _find_wrong_polarity(rows) + _find_nothing_to_learn(rows) + leaks]
+    return rows, problems, doubled
+
+
+def _hash_pixels(image: np.ndarray) -> str:
+    return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
+
+
+def _find_same_pictures(groups: Collection[list[str]], splits: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Tell stems that show the same picture: those in two splits, and those that a drawn split could part."""
+    leaks, doubled = [], []
+    for stems in groups:
+        remedy = "are the same picture. Keep one of them, or give them the same split in split.csv"
+        if not splits and len(stems) > 1:
+            doubled.append(f"{', '.join(stems)} {remedy}")
+        if len({splits.get(stem) for stem in stems}) > 1:
+            leaks.append(f"{', '.join(f'{stem} ({splits.get(stem)})' for stem in stems)} {remedy}")
+    return leaks, doubled
+
+
+def _check_picture(path: Path, image: np.ndarray, notes: list[str]) -> None:
+    """Raise a UserError for an image that is too small; note one that shows nothing."""
+    height, width = image.shape[:2]
+    if (image == image[0, 0]).all():
+        notes.append(ONE_COLOUR)
+    if min(height, width) < SMALLEST_SIDE:
+        remedy = f"Leave it out, or give an image of at least {SMALLEST_SIDE} pixels a side"
+        raise UserError(path, f"is only {height} x {width} pixels (rows x columns)", remedy)
+
+
+def _find_wrong_polarity(rows: Sequence[dict]) -> list[str]:
+    """Tell masks that seem inverted: all are rather empty or rather full, and the full ones mirror the empty ones."""
+    shares = {row["stem"]: row["foreground_percent"] for row in rows if row["foreground_percent"] not in (None, 0, 100)}
+    low = [share for share in shares.values() if share < 30]
+    full = [stem for stem, share in shares.items() if share > 70]
+    if not low or not full or len(low) + len(full) < len(shares):
+        return []
+    if any(not min(low) / 3 <= 100 - shares[stem] <= 3 * max(low) for stem in full):
+        return []
+    least = min(shares[stem] for stem in full)
+    found = f"masks of {', '.join(full)} have at least {least:.0f} % foreground, the others at most {max(low):.0f} %"
+    return [f"{found}, as if some were inverted. Invert those whose background is not 0"]
+
+
+def _find_nothing_to_learn(rows: Sequence[dict]) -> list[str]:
+    """Tell images for training in which there is no foreground, no background, or nothing at all."""
+    learnt = [row for row in rows if row["split"] in (None, "train")]
+    shares = {row["foreground_percent"] for row in learnt}
+    where = "for training " if any(row["split"] for row in rows) else ""
+    if not learnt or None in shares:
+        return []
+    found = []
+    if shares == {0}:
+        found.append(f"no mask {where}has any foreground. Add images with objects, and their masks")
+    if shares == {100}:
+        found.append(f"no mask {where}has any background (0). Add masks with background")
+    if all(ONE_COLOUR in row["note"] for row in learnt):
+        found.append(f"every image {where}is of one colour. Add images that show something")
+    return found
+
+
+def require_sound(folder: str | os.PathLike) -> list[dict]:
+    """Return the rows of `check_folder`, or raise one UserError that lists every problem.
+
+    Without split.csv, the same picture under two names is told in a line: a drawn split could put it on both sides.
+    """
+    rows, problems, doubled = _check(Path(folder))
+    if problems:
+        raise all_in_one(Path(folder), problems, "Mend these files, then try again")
+    for pictures in doubled:
+        print(f"warning: {printable(pictures)}, or the split that is drawn may part them.", flush=True)
+    return rows
+
+
+def hash_folder(folder: str | os.PathLike) -> str:
+    """Return the SHA-256, in hex, of names and bytes of all pairs and split.csv, wherever the folder is."""
+    digest, split = hashlib.sha256(), Path(folder, "split.csv")
+    files = [path for pair in find_pairs(folder) for path in (pair.image, pair.mask)]
+    for path in files + [split] * split.exists():
+        name = unicodedata.normalize("NFC", path.relative_to(folder).as_posix())
+        content = read_bytes(path)
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()

@@ -1,0 +1,200 @@
+"""Pictures: PNG, JPEG, TIFF and BMP files in, arrays out, and a sentence for the user where that cannot be done.
+
+Whatever the file is, the other modules see `(H, W, 3)` uint8 RGB. A file's format is told by its first bytes, not by
+its name. Every property of a file (its colours, depth, compression, layout) is either converted right or refused by
+name; `data/README.md` lists the rules. Pixels are taken as stored: an orientation tag is not applied, but told.
+"""
+
+import contextlib
+import io
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+
+from ..base.files import UserError, atomic_path, read_bytes
+from .bitmaps import read_bitmap
+from .orientation import orientation_note, warn_of_orientation
+from .tiff_rows import TiffRows
+
+SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
+SIGNATURES |= dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF")
+PERCENTILES = (0.1, 99.9)  # of wider integers, that become 0 and 255
+
+# What the decoders would print, the UserError says, together with the name of the file.
+(cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2).setLogLevel(0)  # moved in OpenCV 5; 0 is silent
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file holds: integers `(H, W, 1)` or `(H, W, 3)` RGB, and its count of channels before any were dropped.
+
+    Masks also need what images drop: `alpha`, `(H, W)`, the transparency if there is one, and `indices`, `(H, W)`, the
+    stored numbers of a file with a table of colours that are not all grey. `is_jpeg` says that it was compressed with
+    loss, `white_is_zero` that it was stored as a negative, which `pixels` is not, `bits` how many each number has in
+    the file, and `orientation` is the tag, 1 to 8, which is not applied. `dropped` counts the channels that are no
+    colours. `notes` tell the user what was done to the file.
+    """
+
+    pixels: np.ndarray
+    channels: int
+    is_jpeg: bool
+    alpha: np.ndarray | None = None
+    indices: np.ndarray | None = None
+    white_is_zero: bool = False
+    bits: int = 8
+    dropped: int = 0
+    orientation: int = 1
+    notes: tuple[str, ...] = ()
+
+
+def decode(path: Path, data: bytes | None = None) -> Stored:
+    """Decode a PNG, JPEG, TIFF or BMP file, whose content is `data` if that is not to be read from `path`.
+
+    Raises:
+        UserError: as for `read_image`.
+    """
+    data = read_bytes(path) if data is None else data
+    kind = next((kind for start, kind in SIGNATURES.items() if data.startswith(start)), None)
+    if not data:
+        raise UserError(path, "is an empty file", "Copy it again from its source")
+    if kind is None:
+        raise UserError(path, "is not a PNG, JPEG, TIFF or BMP image, whatever its name says", "Save it as PNG")
+    return _decode_tiff(path, data) if kind == "TIFF" else _decode_bitmap(path, data, kind)
+
+
+def _decode_bitmap(path: Path, data: bytes, kind: str) -> Stored:
+    bitmap = read_bitmap(path, data, kind)
+    pixels, orientation, notes = bitmap.pixels, bitmap.orientation, tuple(orientation_note(bitmap.orientation))
+    if bitmap.table is not None:
+        alpha = None
+        if len(bitmap.table_alpha):
+            alpha = np.full(256, 255, np.uint8)
+            alpha[: len(bitmap.table_alpha)] = bitmap.table_alpha
+            alpha = alpha[pixels]
+        colours, indices = _look_up(path, pixels, bitmap.table)
+        return Stored(colours, 3, False, alpha, indices, orientation=orientation, notes=notes)
+    pixels = np.atleast_3d(pixels)
+    channels = pixels.shape[2]
+    alpha = pixels[..., -1] if channels in (2, 4) else None
+    used = 3 if channels >= 3 else 1
+    about = {"dropped": channels - used, "bits": 8 * pixels.dtype.itemsize, "orientation": orientation, "notes": notes}
+    return Stored(pixels[..., :used], channels, kind == "JPEG", alpha, **about)
+
+
+def _decode_tiff(path: Path, data: bytes) -> Stored:
+    with contextlib.closing(TiffRows(path, io.BytesIO(data))) as rows:
+        about = {"white_is_zero": rows.white_is_zero, "bits": rows.bits, "dropped": rows.channels - rows.colours}
+        about |= {"orientation": rows.orientation, "notes": tuple(rows.notes)}
+        if rows.palette is not None:
+            numbers, alpha = rows.read_numbers()
+            colours, indices = _look_up(path, numbers[..., 0], rows.palette)
+            return Stored(colours, 3, False, alpha, indices, **about)
+        pixels, alpha = rows.read_all()
+        if pixels.dtype.kind not in "iu":
+            nan = ", some of them not a number (NaN)" if np.isnan(pixels).any() else ""
+            remedy = "Scale an image to 0-255 and save it as 8-bit; threshold a mask and save 0 and 255"
+            remedy += "; save labels as whole numbers"
+            raise UserError(path, f"holds decimal numbers ({pixels.dtype.name}){nan}", remedy)
+        return Stored(pixels, rows.channels, rows.is_lossy, alpha, **about)
+
+
+def _look_up(path: Path, numbers: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the colours of numbers by a table, and the numbers too, unless all colours that occur are grey."""
+    if numbers.max() >= len(table):
+        raise UserError(path, f"has colour {numbers.max()} of a table of {len(table)} colours", "Save it as RGB")
+    occurring = table[np.unique(numbers)]
+    if (occurring == occurring[:, :1]).all():
+        return table[numbers][..., :1], None
+    return table[numbers], numbers
+
+
+def scale_to_uint8(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Scale integers so that `low` becomes 0 and `high` 255; where these are equal, keep the highest 8 bits."""
+    bits = 8 * pixels.dtype.itemsize
+    if low == high:
+        return (pixels >> (bits - 8)).clip(0, 255).astype(np.uint8)
+    scaled = (pixels.astype(np.float32 if bits <= 16 else np.float64) - low) * (255 / (high - low))
+    return np.rint(scaled, out=scaled).clip(0, 255).astype(np.uint8)
+
+
+def percentile_limits(pixels: np.ndarray) -> tuple[float, float]:
+    """The values of integers that `read_image` scales to 0 and 255: the 0.1 and 99.9 percentiles of all channels."""
+    safe = pixels.astype(np.float64) if pixels.dtype.kind == "i" else pixels  # NumPy's differences may overflow
+    low, high = np.percentile(safe, PERCENTILES).tolist()
+    if low == high:  # a few bright spots on even ground
+        low, high = float(pixels.min()), float(pixels.max())
+    return low, high
+
+
+def to_rgb(stored: Stored) -> tuple[np.ndarray, list[str]]:
+    """Apply the rules of `read_image`; also return notes for the user."""
+    pixels, used = stored.pixels, stored.pixels.shape[2]
+    notes = list(stored.notes)
+    if stored.dropped:
+        notes.append(f"{stored.channels} channels, first {stored.channels - stored.dropped} used")
+    if pixels.dtype != np.uint8:
+        bits = 8 * pixels.dtype.itemsize
+        low, high = percentile_limits(pixels)
+        notes.append(f"{bits}-bit, " + ("constant" if low == high else f"scaled from {low:.0f}-{high:.0f}"))
+        pixels = scale_to_uint8(pixels, low, high)
+    dark = [name for index, name in enumerate(("red", "green", "blue")[:used]) if not stored.pixels[..., index].any()]
+    notes += ["image is all zero"] if len(dark) == used else [f"{name} channel is all zero" for name in dark]
+    return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if used == 1 else np.ascontiguousarray(pixels), notes
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Read a PNG, JPEG, TIFF or BMP file as `(H, W, 3)` uint8 RGB.
+
+    8-bit values stay as they are. Wider integers are scaled, all channels together, so that their 0.1 and 99.9
+    percentiles become 0 and 255: 12-bit data in a 16-bit file would be black otherwise. Where the percentiles coincide,
+    minimum and maximum take their place; a constant image keeps its highest 8 bits. One channel, or two (grey and
+    alpha), become three equal ones; of more than three (alpha, further stains) the first three are used. The rules for
+    all other properties of files are those of `data/README.md`.
+
+    An orientation tag is told on stderr, once per file.
+
+    Raises:
+        UserError: the file cannot be opened, is empty, cut, damaged or no image, has several pages, holds floats, or
+            has colours or a compression that cannot be converted right.
+    """
+    stored = decode(Path(path))
+    warn_of_orientation(path, stored.orientation)
+    return to_rgb(stored)[0]
+
+
+def write_image(path: str | os.PathLike, array: np.ndarray, sync: bool = True) -> None:
+    """Write an array without loss as PNG or TIFF, by the suffix of `path`; the file is complete or absent.
+
+    uint8 `(H, W)` or `(H, W, 3)` RGB is written as it is, bool `(H, W)` as 0 and 255, and labels `(H, W)` of any other
+    integer type as uint16 (PNG) or int32 (TIFF). `sync` is that of `files.atomic_path`.
+
+    Raises:
+        UserError: another suffix, shape or type, labels out of range, or a folder that cannot be written to.
+    """
+    path, is_png = Path(path), Path(path).suffix.lower() == ".png"
+    if not is_png and path.suffix.lower() not in (".tif", ".tiff"):
+        raise UserError(path, "is not the name of a lossless image file", "Use the suffix .png or .tif")
+    is_color = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
+    if array.size == 0 or array.dtype.kind not in "biu" or not (array.ndim == 2 or is_color):
+        remedy = "Pass uint8 (H, W, 3) or (H, W), or bool or integer labels (H, W)"
+        raise UserError(path, f"cannot hold {array.dtype} of shape {array.shape}", remedy)
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype != np.uint8:
+        dtype = np.uint16 if is_png else np.int32
+        if array.min() < 0 or array.max() > np.iinfo(dtype).max:
+            remedy = "Number objects from 1" + ", or use .tif for labels above 65535" * is_png
+            raise UserError(path, f"cannot hold labels from {array.min()} to {array.max()}", remedy)
+        array = array.astype(dtype)
+    with atomic_path(path, sync) as temporary:
+        if is_png:
+            array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR) if is_color else array
+            temporary.write_bytes(cv2.imencode(".png", array, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
+        else:
+            tifffile.imwrite(temporary, array, compression="zlib", photometric="rgb" if is_color else "minisblack")

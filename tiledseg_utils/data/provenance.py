@@ -1,0 +1,217 @@
+"""What a run is and what a model learnt from, told by hashes of the contents of files.
+
+Notebook 1 writes down once which data a run has (`begin_run`, `finish_run`); the notebooks behind it take the split
+from there (`run_splits`), which refuses data that are not the same any more. A tile set knows the images that it was
+cut from (`identify`), and a model those that it has seen (`seen_by`).
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..base.files import UserError, hash_file, read_record, write_json
+from .images import NEVER_IMAGES, SPLITS, Pair, find_pairs, hash_folder
+from .pictures import read_image
+
+RECORD = Path("results", "01_data.json")
+SOURCES = "sources.json"  # beside the manifest of a tile set
+TILES = Path("tiles", "manifest.csv")
+AGAIN = "start again from notebook 1 (report: with --overwrite, or another --run)"
+
+
+def hash_files(folder: str | Path) -> dict[str, str]:
+    """SHA-256, in hex, of every image and mask and of split.csv, by its path below a data folder.
+
+    Nothing is checked: files without a partner are listed like the others.
+
+    Raises:
+        UserError: a file cannot be opened.
+    """
+    folder = Path(folder)
+    files = [path for part in ("images", "masks", "labels") for path in sorted((folder / part).glob("*"))]
+    files = [path for path in files if not path.name.startswith(".") and path.suffix.lower() not in NEVER_IMAGES]
+    files.append(folder / "split.csv")
+    names = {path: unicodedata.normalize("NFC", path.relative_to(folder).as_posix()) for path in files}
+    return {names[path]: hash_file(path) for path in files if path.is_file()}
+
+
+def check_data(folder: Path, recorded: Mapping[str, str], now: Mapping[str, str] | None = None) -> None:
+    """Refuse a data folder that is not the one that a run began with.
+
+    Args:
+        folder: images, masks and perhaps split.csv.
+        recorded: what `hash_files` returned when the run began.
+        now: what it returns now, if that is known.
+
+    Raises:
+        UserError: names up to five files that have changed, are gone or are new.
+    """
+    if not folder.is_dir():
+        raise UserError(folder, "the data of this run are not there any more", f"Put them back, or {AGAIN}")
+    now = hash_files(folder) if now is None else now
+    found = [f"{name} is gone" for name in sorted(recorded.keys() - now.keys())]
+    found += [f"{name} is new" for name in sorted(now.keys() - recorded.keys())]
+    found += [f"{name} differs" for name in sorted(now.keys() & recorded.keys()) if now[name] != recorded[name]]
+    if found:
+        more = f", and {len(found) - 5} more" if len(found) > 5 else ""
+        problem = f"the data have changed since this run began: {', '.join(found[:5])}{more}"
+        raise UserError(folder, problem, f"Restore them, or {AGAIN}")
+
+
+def recorded_files(path: Path, data: Mapping, remedy: str) -> dict[str, str]:
+    """The hashes of files in the `data` of a request that was read from `path`.
+
+    Raises:
+        UserError: it is damaged; with this `remedy`.
+    """
+    files = data.get("files") if isinstance(data, dict) else None
+    if not isinstance(files, dict):
+        raise UserError(path, "is damaged (data)", remedy)
+    return files
+
+
+def begin_run(run: Path, data: Path) -> dict[str, str]:
+    """Begin notebook 1: forget the data that an earlier notebook 1 wrote down, and return the hashes of these.
+
+    Raises:
+        UserError: the data are not those with which `report` began this run.
+    """
+    hashes, request = hash_files(data), run / "request.json"
+    remedy = f"Delete it, or {AGAIN}"
+    asked = read_record(request, {}, remedy).get("data") if request.exists() else None
+    if asked is not None:
+        check_data(data, recorded_files(request, asked, remedy), hashes)
+    (run / RECORD).unlink(missing_ok=True)
+    return hashes
+
+
+def finish_run(run: Path, data: Path, splits: Mapping[str, Sequence[Pair]], hashes: Mapping[str, str]) -> dict:
+    """End notebook 1: write down in `results/01_data.json` what the run is made of, for the notebooks behind it.
+
+    Args:
+        run: run folder, with the tiles of these data.
+        data: data folder; one in the run folder is written down relative to it, and moves with it.
+        splits: source images by split.
+        hashes: of the files, before any of them was read.
+
+    Returns:
+        what was written: path, sha256 (of the folder), images (counts by split), split (stems by split), files (their
+        hashes) and manifest (the hash of the tiles' manifest).
+
+    Raises:
+        UserError: the data have changed meanwhile.
+    """
+    check_data(data, hashes)
+    run, data = run.resolve(), data.resolve()
+    record = {
+        "path": str(data.relative_to(run) if data.is_relative_to(run) else data),
+        "sha256": hash_folder(data),
+        "images": {name: len(pairs) for name, pairs in splits.items()},
+        "split": {name: [pair.stem for pair in pairs] for name, pairs in splits.items()},
+        "files": dict(hashes),
+        "manifest": hash_file(run / TILES),
+    }
+    write_json(run / RECORD, record)
+    return record
+
+
+def read_run(run: Path) -> dict:
+    """What `finish_run` wrote, its path made absolute.
+
+    Raises:
+        UserError: notebook 1 did not run to its end, or the file is damaged.
+    """
+    path = run / RECORD
+    if not path.exists():
+        problem = "notebook 01_data_and_tiling has not run to its end in this run folder"
+        raise UserError(path, problem, "Run it first")
+    example = {"path": "", "sha256": "", "images": {}, "split": {}, "files": {}, "manifest": ""}
+    record = read_record(path, example, "Run notebook 01_data_and_tiling again")
+    return record | {"path": str(run.resolve() / record["path"])}
+
+
+def run_splits(run: Path) -> dict[str, list[Pair]]:
+    """The source images of a run by split, as notebook 1 divided them, if its data and tiles are still the same.
+
+    Raises:
+        UserError: says what has changed, or that notebook 1 did not run to its end.
+    """
+    record = read_run(run)
+    data = Path(record["path"])
+    check_data(data, record["files"])
+    if not (run / TILES).exists() or hash_file(run / TILES) != record["manifest"]:
+        remedy = "Run notebook 01_data_and_tiling again"
+        raise UserError(run / TILES, "is not the list of tiles that notebook 1 wrote", remedy)
+    pairs, splits = {pair.stem: pair for pair in find_pairs(data)}, record["split"]
+    wrong = [f"it has no split {name}" for name in SPLITS if not isinstance(splits.get(name), list)]
+    if not wrong:
+        wrong = [f"{stem} is not among its files" for name in SPLITS for stem in splits[name] if stem not in pairs]
+    if wrong:
+        raise UserError(run / RECORD, f"is damaged ({wrong[0]})", "Run notebook 01_data_and_tiling again")
+    return {name: [pairs[stem] for stem in splits[name]] for name in SPLITS}
+
+
+def check_run(run: Path) -> None:
+    """Refuse data or tiles that are not the ones of notebook 1 any more, once that has run; raises as `run_splits`."""
+    if (run / RECORD).exists():
+        run_splits(run)
+
+
+def hash_array(array: np.ndarray) -> str:
+    """SHA-256, in hex, of the shape and the values of an array."""
+    digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def identify(pair: Pair, image: np.ndarray, mask: np.ndarray) -> dict[str, str]:
+    """Hashes by which a pair is recognised: of the `file` of the image, its `pixels` (H, W, 3), and the `mask` (H, W).
+
+    The pixels stay the same when the image is renamed or converted without loss; the file, when another version of this
+    package reads it in another way.
+    """
+    return {"file": hash_file(pair.image), "pixels": hash_array(image), "mask": hash_array(mask)}
+
+
+def learnt_from(tiles: Path) -> dict[str, dict[str, list[str]]] | None:
+    """What a training on a tile set sees: by "train" and "valid", by stem, the hashes of the image's file and pixels.
+
+    None if the tile set, as earlier versions wrote it, does not say what it was cut from.
+    """
+    path = tiles / SOURCES
+    if not path.exists():
+        return None
+    remedy = "Run notebook 01_data_and_tiling again"
+    sources = read_record(path, {}, remedy)
+    try:
+        train, added, valid = (sources.get(name, {}) for name in ("train", "added", "valid"))
+        named = {"train": train | added, "valid": valid}
+        return {
+            split: {stem: [hashes["file"], hashes["pixels"]] for stem, hashes in found.items()}
+            for split, found in named.items()
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(path, f"is damaged ({type(error).__name__}: {error})", remedy) from error
+
+
+def seen_by(learnt: Mapping[str, Mapping[str, Sequence[str]]] | None, pairs: Sequence[Pair]) -> dict[str, str]:
+    """What a model has to do with images, by stem: "train", "valid", "no", or "unknown" if `learnt` is None.
+
+    An image counts as seen whatever its name is, and whatever its mask has become.
+
+    Args:
+        learnt: what the model says that it learnt from, see `learnt_from`.
+        pairs: images with masks.
+    """
+    if learnt is None:
+        return {pair.stem: "unknown" for pair in pairs}
+    # Training comes last, as it counts where an image was in both.
+    known = {value: split for split in ("valid", "train") for each in learnt[split].values() for value in each}
+    seen = {}
+    for pair in pairs:
+        by_file = known.get(hash_file(pair.image))
+        seen[pair.stem] = by_file or known.get(hash_array(read_image(pair.image)), "no")
+    return seen

@@ -1,0 +1,196 @@
+"""Images larger than memory, read row by row.
+
+`open_source` gives the rows of an array or a file with the values that `pictures.read_image` would give.
+"""
+
+import contextlib
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..base.files import UserError, require_file
+from . import pictures
+from .orientation import warn_of_orientation
+from .tiff_rows import COPY_AGAIN, TiffRows
+
+
+def _chunks(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Divide the rows of an image into ranges of about a million pixels."""
+    step = max(1, 2**20 // shape[1])
+    for start in range(0, shape[0], step):
+        yield start, min(start + step, shape[0])
+
+
+def percentile_of_counts(counts: np.ndarray, percent: float, first: int = 0) -> float:
+    """Return what `np.percentile` gives for pixels of which `counts[i]` have the value `first + i`."""
+    ends = np.cumsum(counts)
+    rank = (int(ends[-1]) - 1) * (percent / 100)
+    below, above = (first + int(np.searchsorted(ends, end(rank), side="right")) for end in (math.floor, math.ceil))
+    share = rank % 1  # interpolate from the nearer side, as NumPy does, to get the same bits
+    return above - (above - below) * (1 - share) if share >= 0.5 else below + (above - below) * share
+
+
+class Source:
+    """An image that is read by rows; made by `open_source`, and a context manager that closes the file.
+
+    Attributes:
+        name: path of the file, or "image" for an array.
+        shape: (H, W), pixels.
+        dtype: of the rows: float32 where decimal numbers are stored, else uint8.
+        identity: () -> dict for JSON; what tells this image from another, or from an older version of itself.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, int],
+        stored: np.dtype,
+        read: Callable[[int, int], np.ndarray],
+        identity: Callable[[], dict],
+    ):
+        if 0 in shape:
+            raise UserError(name, f"has no pixels, {shape[0]} x {shape[1]} (rows x columns)", "Give another image")
+        if stored.kind not in "biuf" or (stored.kind in "iu" and stored.itemsize > 2):
+            remedy = "Scale it to 0-255 and store it as uint8, or to 0-65535 as uint16"
+            raise UserError(name, f"holds {stored.name}, which cannot be read by rows", remedy)
+        self.name, self.shape, self.dtype = name, shape, np.dtype(np.float32 if stored.kind == "f" else np.uint8)
+        self.identity, self._stored, self._read, self._limits = identity, stored, read, None
+        self._closing = contextlib.ExitStack()
+
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._closing.close()
+
+    def read_rows(self, start: int, stop: int) -> np.ndarray:
+        """Read rows `start` to `stop - 1` as `(stop - start, W, 3)`: uint8 RGB, or float32 as stored.
+
+        The first call for 8- or 16-bit integers other than uint8 reads the whole image once, chunk by chunk, for the
+        percentiles that they are scaled by.
+
+        Raises:
+            UserError: a strip or tile of these rows is damaged, or a number is not finite.
+        """
+        if not 0 <= start < stop <= self.shape[0]:
+            raise ValueError(f"rows {start} to {stop} are not within the {self.shape[0]} rows of {self.name}")
+        rows = self._read(start, stop)
+        if self.dtype == np.float32:
+            with np.errstate(over="ignore"):  # becomes infinite, which is told below
+                rows = rows.astype(np.float32, copy=False)
+            finite = np.isfinite(rows)
+            if not finite.all():
+                row, column, channel = np.unravel_index(finite.argmin(), finite.shape)
+                state = "not a number" if np.isnan(rows[row, column, channel]) else "infinite in float32"
+                pixel = f"pixel (row {start + row}, column {column}) is {state}"
+                raise UserError(self.name, pixel, "Replace such pixels, for instance by 0")
+        elif rows.dtype == bool:  # of an array
+            rows = rows.astype(np.uint8) * 255
+        elif rows.dtype != np.uint8:
+            self._limits = self._limits or self._find_limits()
+            rows = pictures.scale_to_uint8(rows, *self._limits)
+        return cv2.cvtColor(rows, cv2.COLOR_GRAY2RGB) if rows.shape[2] == 1 else np.ascontiguousarray(rows)
+
+    def chunks(self) -> Iterator[tuple[int, int]]:
+        """Ranges of rows, (start, stop), with which a pass over the image needs little memory."""
+        return _chunks(self.shape)
+
+    def _find_limits(self) -> tuple[float, float]:
+        """Return the values that become 0 and 255 by the rules of `pictures.read_image`."""
+        first, counts = int(np.iinfo(self._stored).min), np.zeros(2 ** (8 * self._stored.itemsize), np.int64)
+        for start, stop in self.chunks():
+            counts += np.bincount(self._read(start, stop).ravel().astype(np.intp) - first, minlength=counts.size)
+        low, high = (percentile_of_counts(counts, percent, first) for percent in pictures.PERCENTILES)
+        if low == high:
+            low, high = (float(first + value) for value in np.flatnonzero(counts)[[0, -1]])
+        return low, high
+
+
+def open_source(image: np.ndarray | str | os.PathLike) -> Source:
+    """Open an image of any size for reading by rows.
+
+    Args:
+        image: an array, also a memory map: (H, W) or (H, W, C) with 1 to 4 channels, bool, integers of up to 16 bits or
+            floats. Or a file with the like: .npy; TIFF, in strips or tiles, of which only those are decoded that the
+            rows touch; or anything else that `pictures.read_image` reads, which is decoded whole: PNG, JPEG and BMP.
+
+    Channels and values follow the rules of `pictures.read_image`, except that floats are allowed, and stay as they are.
+
+    Raises:
+        UserError: the file cannot be opened, is cut, damaged, no image, or several pages, or holds something else.
+    """
+    if not isinstance(image, (str, os.PathLike)):
+        array = np.asarray(image)
+        return _array_source("image", lambda: array, lambda: _describe_array(array))
+    path = Path(image)
+    require_file(path)
+    try:
+        with path.open("rb") as file:
+            start, stat = file.read(8), os.fstat(file.fileno())
+    except OSError as error:
+        raise UserError(path, f"cannot be opened ({error.strerror})", "Check its name and permissions") from error
+    about = {"path": str(path.absolute()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    about["sha256_of_samples"] = _hash_samples(path, stat.st_size)
+    if start.startswith(b"\x93NUMPY"):  # mapped anew for each read, so that no page of it stays in memory
+        return _array_source(str(path), lambda: _map(path), about.copy)
+    if pictures.SIGNATURES.get(start[:4]) == "TIFF":
+        return _tiff_source(path, about.copy)
+    pixels = pictures.read_image(path)
+    return _array_source(str(path), lambda: pixels, about.copy)
+
+
+def _map(path: Path) -> np.ndarray:
+    """Map a .npy file as (H, W) or (H, W, C) into memory."""
+    try:
+        return np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise UserError(path, f"is cut or damaged ({error})", COPY_AGAIN) from error
+
+
+def _describe_array(array: np.ndarray) -> dict:
+    digest = hashlib.sha256()
+    for start, stop in _chunks(array.shape[:2]):
+        digest.update(np.ascontiguousarray(array[start:stop]))
+    return {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": digest.hexdigest()}
+
+
+def _hash_samples(path: Path, size: int) -> str:
+    """SHA-256 of a file of up to 64 MiB, or of 1,024 blocks of a larger one: times and sizes can be kept on purpose."""
+    block, count = 2**16, 2**10
+    digest, step = hashlib.sha256(), max(block, size // count)
+    with path.open("rb") as file:
+        for start in range(0, size, step):
+            file.seek(start)
+            digest.update(file.read(block))
+    return digest.hexdigest()
+
+
+def _array_source(name: str, get: Callable[[], np.ndarray], identity: Callable[[], dict]) -> Source:
+    shape, dtype = get().shape, get().dtype
+    if len(shape) not in (2, 3) or (len(shape) == 3 and not 1 <= shape[2] <= 4):
+        remedy = "Give (rows, columns), or (rows, columns, channels) with 1 to 4 channels"
+        raise UserError(name, f"has the shape {shape}", remedy)
+    used = 3 if shape[2:] >= (3,) else 1
+
+    def read(start: int, stop: int) -> np.ndarray:
+        return np.array(np.atleast_3d(get()[start:stop])[..., :used])  # a copy; the map closes
+
+    return Source(name, shape[:2], dtype, read, identity)
+
+
+def _tiff_source(path: Path, identity: Callable[[], dict]) -> Source:
+    rows = TiffRows(path, path)
+    with contextlib.ExitStack() as stack:
+        stack.callback(rows.close)
+        source = Source(str(path), rows.shape, rows.dtype, rows.read, identity)
+        warn_of_orientation(path, rows.orientation)
+        source._closing = stack.pop_all()
+        return source

@@ -1,0 +1,293 @@
+"""TIFF files: which page of a file is the picture, and a sentence for the user where none is.
+
+tifffile reads the tags and imagecodecs unpacks the pixels; no other decoder takes part. A file is one picture if it has
+one page, or one page in full resolution beside smaller copies of it, as slides have. Only pages of this very file
+count, whatever its metadata say of other files of a set.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import tifffile
+
+from ..base.files import UserError
+
+AS_PNG = "Save it as PNG, or as an RGB or grey TIFF without compression"
+# Sets of files, whose other members tifffile would open, too.
+OF_ONE_FILE = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
+SLIDES = {
+    "svs": "Aperio",
+    "ndpi": "Hamamatsu",
+    "scn": "Leica",
+    "bif": "Ventana",
+    "philips": "Philips",
+    "qpi": "PerkinElmer",
+    "avs": "Argos",
+    "sis": "Olympus",
+}
+COMPRESSIONS = {
+    1: "none",
+    2: "CCITT RLE",
+    3: "CCITT Group 3",
+    4: "CCITT Group 4",
+    5: "LZW",
+    7: "JPEG",
+    8: "Deflate",
+    32946: "Deflate",
+    32773: "PackBits",
+    33003: "JPEG 2000",
+    33005: "JPEG 2000",
+    34712: "JPEG 2000",
+    34925: "LZMA",
+    34926: "Zstandard",
+    50000: "Zstandard",
+    34927: "WebP",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
+LOSSLESS = (1, 2, 3, 4, 5, 8, 32946, 32773, 34925, 34926, 50000)
+ABSURD_SIZE, ABSURD_RATIO = 2**26, 10**5  # bytes of a strip or tile, and how often they exceed what is stored
+MOST_TAGS = 4096  # of a page, as in tifffile
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
+COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}  # channels of each
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page of a TIFF that is the picture, and notes for the user on how it was chosen."""
+
+    file: tifffile.TiffFile
+    tags: tifffile.TiffPage
+    photometric: int
+    notes: list[str]
+
+
+def damaged(path: str | os.PathLike, error: Exception) -> UserError:
+    return UserError(path, f"is a cut or damaged TIFF ({error})", "Copy it again, or save it as PNG")
+
+
+def open_page(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> Page:
+    """Open the one picture of a TIFF, whose bytes are all there; only tags are read. The caller closes its `file`.
+
+    Args:
+        path: the name for errors.
+        source: the file, or its content.
+
+    Raises:
+        UserError: the file is cut or damaged, holds several pictures, or one that cannot be read right.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(_open(path, source))
+            _check_chain(file)
+            tags, notes, problem = _choose(file)
+            _check_that_all_is_there(file, tags)
+            photometric = _photometric(tags)
+            refused = next(_problems(tags, photometric), "")
+        except Exception as error:  # every layer of tifffile raises its own kind for bytes that make no sense
+            raise damaged(path, error) from error
+        if problem:
+            raise UserError(path, problem, "Save each page that you want, or channels as RGB, as a file of its own")
+        if refused:
+            raise UserError(path, f"is a TIFF with {refused}, which is not read", AS_PNG)
+        stack.pop_all()  # stays open
+        return Page(file, tags, photometric, notes)
+
+
+def _open(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> tifffile.TiffFile:
+    """Open a TIFF by its content, but for NDPI, which looks like TIFF and has longer offsets."""
+    if str(path).lower().endswith(".ndpi"):
+        file = tifffile.TiffFile(source, is_ndpi=True, **OF_ONE_FILE)
+        if file.series:
+            return file
+        file.close()
+        if not isinstance(source, (str, os.PathLike)):
+            source.seek(0)
+    file = tifffile.TiffFile(source, is_ndpi=False, **OF_ONE_FILE)
+    file.is_ndpi = bool(file.pages) and file.pages.first.is_ndpi
+    return file
+
+
+def _check_chain(file: tifffile.TiffFile) -> None:
+    """Raise a ValueError unless each page leads to another one, and the last to none; tifffile may go in circles."""
+    tiff, handle = file.tiff, file.filehandle
+    order = "little" if file.byteorder == "<" else "big"
+    position, seen = file.pages.first.offset, set()
+    while position:
+        handle.seek(position)
+        count = int.from_bytes(handle.read(tiff.tagnosize), order)
+        if position in seen or not 0 < count <= MOST_TAGS:
+            raise ValueError("its pages lead to no end")
+        seen.add(position)
+        handle.seek(position + tiff.tagnosize + count * tiff.tagsize)
+        position = int.from_bytes(handle.read(tiff.offsetsize), order)
+
+
+def _choose(file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[str], str]:
+    """Return the page in full resolution, notes on the choice, and what speaks against it, if anything."""
+    first, series = file.pages.first, file.series
+    if series[0].kind in SLIDES:
+        return _choose_of_slide(series)
+    pages = [file.pages[index].aspage() for index in range(len(file.pages))]
+    pictures = [page for page in pages if not (page.is_reduced or page.is_mask)] or [first]
+    page = pictures[0]
+    levels = len(pages) + len(page.subifds or ()) - 1
+    notes = [f"the largest of {levels + 1} pages used, the others are smaller copies or masks of it"] if levels else []
+    if levels and page.is_tiled:
+        notes = [f"slide or pyramid, level 0 of {levels + 1} pages used"]
+    if page is first and series[0].shape and math.prod(series[0].shape) != page.size and len(pictures) == 1:
+        return page, notes, f"is a stack of several pages, {_size(series[0].shape)} numbers in one"
+    if len(pictures) > 1 and not _is_slide(pictures):
+        sizes = sorted({_size(each.shape) for each in pictures})
+        kind = f"is a stack of several pages, {len(pictures)} of {sizes[0]} pixels"
+        if len(sizes) > 1:
+            kind = f"holds {len(pictures)} pages of different sizes ({', '.join(sizes[:4])}), not one picture"
+        return page, notes, kind
+    if page.is_reduced and page.subifds:
+        return page, notes, "begins with a thumbnail, as files of cameras do, and keeps its picture elsewhere"
+    return page, notes, ""
+
+
+def _choose_of_slide(series: Sequence[tifffile.TiffPageSeries]) -> tuple[tifffile.TiffPage, list[str], str]:
+    largest = max(series, key=lambda each: each.keyframe.imagelength * each.keyframe.imagewidth)
+    level = largest.levels[0]
+    page, maker = level.keyframe, SLIDES[series[0].kind]
+    levels = max(len(each.levels) for each in series)
+    rest = ", without label and overviews" if len(series) > 1 else ""
+    notes = [f"slide ({maker}), level 0 of {levels} used{rest}"]
+    problem = ""
+    if math.prod(level.shape) != page.size:
+        problem = f"is a slide ({maker}) with {math.prod(level.shape) // page.size} focal planes or channels"
+    return page, notes, problem
+
+
+def _is_slide(pages: Sequence[tifffile.TiffPage]) -> bool:
+    """Tell a slide without flags: tiles, smaller copies of the same proportions, perhaps a label and overviews."""
+    first, others = pages[0], pages[1:]
+    levels = [page for page in others if page.is_tiled and _is_copy(page, first)]
+    rest = [page for page in others if page not in levels]
+    labels_only = all(not page.is_tiled and page.imagelength < first.imagelength for page in rest)
+    return first.is_tiled and bool(levels) and labels_only
+
+
+def _is_copy(page: tifffile.TiffPage, first: tifffile.TiffPage) -> bool:
+    factor = first.imagelength / page.imagelength
+    same_proportions = abs(first.imagewidth - page.imagewidth * factor) <= 1.5 * factor
+    same_numbers = page.dtype == first.dtype and page.samplesperpixel == first.samplesperpixel
+    return factor > 1 and same_proportions and same_numbers
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(str(side) for side in shape)
+
+
+def _check_that_all_is_there(file: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
+    """Raise an error if tags or pixels are missing, which tifffile would guess or fill."""
+    file.filehandle.seek(page.offset)
+    tag_count = file.filehandle.read(file.tiff.tagnosize)
+    if int.from_bytes(tag_count, "little" if file.byteorder == "<" else "big") != len(page.tags):
+        raise ValueError("tags are missing")
+    if 0 in page.shape:
+        raise ValueError("no pixels")
+    offsets, sizes = page.dataoffsets, page.databytecounts
+    if not all(isinstance(number, int) and number >= 0 for number in (*offsets, *sizes)):
+        raise ValueError("places of its pixels that are no whole numbers from 0")
+    ends = [start + size for start, size in zip(offsets, sizes, strict=True)]
+    if not ends or max(ends) > file.filehandle.size:
+        raise ValueError("pixels are missing")
+    if page.jpegheader is None and len(ends) != count_segments(page):
+        raise ValueError(f"{len(ends)} strips or tiles instead of {count_segments(page)}")
+    if any(_is_absurd(page, size) for size in sizes):
+        raise ValueError(f"too few bytes for {_size(page.shape)} numbers")
+    if any((start == 0) != (size == 0) for start, size in zip(offsets, sizes, strict=True)):
+        raise ValueError("a strip or tile is empty")
+
+
+def _is_absurd(page: tifffile.TiffPage, stored: int) -> bool:
+    """Whether a strip or tile would have to unpack to sizes that no picture has: its tags are damaged."""
+    rows, columns = segment_size(page)
+    unpacked = min(rows, page.imagelength) * columns * page.shaped[4] * (page.dtype.itemsize if page.dtype else 1)
+    return unpacked > ABSURD_SIZE and unpacked > ABSURD_RATIO * stored > 0
+
+
+def segment_size(page: tifffile.TiffPage) -> tuple[int, int]:
+    """Rows and columns of a strip or tile."""
+    return (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+
+
+def count_segments(page: tifffile.TiffPage) -> int:
+    """How many strips or tiles a picture needs."""
+    rows, columns = segment_size(page)
+    return page.shaped[0] * math.ceil(page.imagelength / rows) * math.ceil(page.imagewidth / columns)
+
+
+def _photometric(page: tifffile.TiffPage) -> int:
+    """What the numbers mean; where the file does not say it, as libtiff takes it."""
+    if 262 in page.tags:
+        return int(page.photometric)
+    return RGB if page.samplesperpixel >= 3 else BLACK_IS_ZERO
+
+
+def _problems(page: tifffile.TiffPage, photometric: int) -> Iterator[str]:
+    """Name the properties that nothing here converts right."""
+    bits, colours, compression = page.bitspersample, COLOURS.get(photometric), _name(page.compression)
+    unsigned = page.dtype is not None and page.dtype.kind in "bu"
+    is_lossless, is_jpeg, in_planes = page.compression in LOSSLESS, page.compression == 7, page.planarconfig == 2
+    if page.axes not in ("YX", "YXS", "SYX"):
+        yield f"a volume ({_size(page.shape)} {page.axes})"
+    if page.compression not in COMPRESSIONS:
+        yield f"the compression {compression}"
+    if colours is None:
+        yield f"the colours {_name(page.photometric)} (PhotometricInterpretation {photometric})"
+        return
+    if page.dtype is None or not isinstance(bits, int):
+        yield f"numbers of {bits} bits and SampleFormat {page.sampleformat}"
+        return
+    if page.planarconfig not in (1, 2):
+        yield f"PlanarConfiguration {page.planarconfig}"
+    if page.samplesperpixel < colours:
+        yield f"{page.samplesperpixel} channels, where its colours need {colours}"
+    if (bits not in (1, 2, 4, 8, 16, 32, 64) and not is_lossless) or (is_jpeg and bits != 8):
+        yield f"{bits} bits in {compression}"
+    if bits < 8 and bits not in (1, 2, 4):
+        yield f"numbers of {bits} bits"
+    if photometric in (WHITE_IS_ZERO, PALETTE, CMYK, YCBCR) and not unsigned:
+        yield f"the colours {_name(page.photometric)} in numbers with sign or decimals"
+    if photometric in (CMYK, YCBCR) and bits != 8:
+        yield f"the colours {_name(page.photometric)} in {bits} bits"
+    if photometric == PALETTE and (not is_lossless or bits > 16 or 320 not in page.tags):
+        yield f"a colour table in {compression} or {bits} bits" if 320 in page.tags else "colours of a missing table"
+    if photometric == CMYK and not _is_plain_cmyk(page):
+        yield "other inks than CMYK (by its tags InkSet, NumberOfInks or DotRange)"
+    if photometric == YCBCR and not (is_lossless or is_jpeg):
+        yield f"the colours YCBCR in {compression}"
+    if photometric == YCBCR and not (is_jpeg and not in_planes) and not _is_plain_ycbcr(page):
+        yield "the colours YCBCR in reduced resolution, or of another range than 0-255"
+    if is_jpeg and not in_planes and page.samplesperpixel != colours:
+        yield f"{page.samplesperpixel} channels in JPEG, where its colours need {colours}"
+
+
+def _is_plain_cmyk(page: tifffile.TiffPage) -> bool:
+    dots = page.tags.valueof(336, (0, 255))
+    return page.tags.valueof(332, 1) == 1 and page.tags.valueof(334, 4) == 4 and tuple(dots[:2]) == (0, 255)
+
+
+def _is_plain_ycbcr(page: tifffile.TiffPage) -> bool:
+    """Whether luminance and colours have one resolution, the full range and the usual weights (BT.601)."""
+    ranges = page.tags.valueof(532, (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1))
+    weights = page.tags.valueof(529, (299, 1000, 587, 1000, 114, 1000))
+    range_is_full = [a / b for a, b in zip(ranges[::2], ranges[1::2], strict=True)] == [0, 255, 128, 255, 128, 255]
+    shares = [a / b for a, b in zip(weights[::2], weights[1::2], strict=True)]
+    usual = all(abs(a - b) < 1e-3 for a, b in zip(shares, (0.299, 0.587, 0.114), strict=True))
+    return page.subsampling == (1, 1) and range_is_full and usual
+
+
+def _name(value: int) -> str:
+    """The name of a compression or photometric interpretation."""
+    known = None if isinstance(value, tifffile.PHOTOMETRIC) else COMPRESSIONS.get(value)
+    return known or getattr(value, "name", f"number {value}")

@@ -1,0 +1,120 @@
+"""Losses and metrics of binary segmentation, on (N, H, W, 1) masks in {0, 1} and probabilities in [0, 1].
+
+Dice, IoU, sensitivity and specificity are pooled over the whole batch, as in the published experiment: a batch is one
+large picture. That suits training; for reporting, `evaluation` counts pixels of whole images. Everything is registered
+under the package name, so a saved model opens in a fresh process once this module is imported.
+"""
+
+from .backend import keras, ops
+
+SMOOTH = 1.0
+"""Added to both sides of the Dice ratio, so that an empty mask predicted empty scores 1 and has a gradient."""
+
+_register = keras.saving.register_keras_serializable("tiledseg")
+
+
+def _sums(y_true, y_pred):
+    """Intersection, sum of the truth, sum of the prediction over the batch, as float32."""
+    y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
+    return ops.sum(y_true * y_pred), ops.sum(y_true), ops.sum(y_pred)
+
+
+@_register
+def dice_coefficient(y_true, y_pred):
+    """Soft Dice, (2 |TP| + 1) / (|T| + |P| + 1), in (0, 1] (Milletari et al. 2016, with a smoothing constant).
+
+    `keras.losses.Dice` has no such constant: it gives an empty batch, predicted empty, the worst loss there is.
+    """
+    intersection, truth, prediction = _sums(y_true, y_pred)
+    return (2 * intersection + SMOOTH) / (truth + prediction + SMOOTH)
+
+
+@_register
+def iou_coefficient(y_true, y_pred):
+    """Soft intersection over union (Jaccard index), in (0, 1], with the smoothing constant of Dice."""
+    intersection, truth, prediction = _sums(y_true, y_pred)
+    return (intersection + SMOOTH) / (truth + prediction - intersection + SMOOTH)
+
+
+@_register
+def sensitivity(y_true, y_pred):
+    """Share of foreground pixels found at threshold 0.5 (recall), in [0, 1]; 0 if there is no foreground."""
+    found, truth, _ = _sums(y_true, y_pred >= 0.5)
+    return found / (truth + keras.config.epsilon())
+
+
+@_register
+def specificity(y_true, y_pred):
+    """Share of background pixels left alone at threshold 0.5, in [0, 1]; 0 if there is no background."""
+    y_true = ops.cast(y_true, "float32")
+    return sensitivity(1 - y_true, 1 - ops.cast(y_pred >= 0.5, "float32"))
+
+
+def _mean_binary_crossentropy(y_true, y_pred):
+    return ops.mean(keras.losses.binary_crossentropy(ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")))
+
+
+@_register
+def dice_loss(y_true, y_pred):
+    """1 - soft Dice."""
+    return 1 - dice_coefficient(y_true, y_pred)
+
+
+@_register
+def iou_loss(y_true, y_pred):
+    """1 - soft IoU."""
+    return 1 - iou_coefficient(y_true, y_pred)
+
+
+@_register
+def bce_dice_loss(y_true, y_pred):
+    """(binary cross-entropy + Dice loss) / 2: per-pixel gradients from the first, overlap from the second."""
+    return (_mean_binary_crossentropy(y_true, y_pred) + dice_loss(y_true, y_pred)) / 2
+
+
+@_register
+def bce_iou_loss(y_true, y_pred):
+    """(binary cross-entropy + IoU loss) / 2."""
+    return (_mean_binary_crossentropy(y_true, y_pred) + iou_loss(y_true, y_pred)) / 2
+
+
+@_register
+def structural_similarity(y_true, y_pred):
+    """Mean structural similarity of mask and probability map (Wang et al. 2004), in [-1, 1].
+
+    Gaussian window of 11 pixels with sigma 1.5, dynamic range 1, constants 0.01^2 and 0.03^2; only windows that lie
+    wholly inside count, so H and W must be at least 11.
+    """
+    y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
+    line = ops.exp(-0.5 * ops.square(ops.arange(-5, 6, dtype="float32") / 1.5))
+    line = line / ops.sum(line)
+
+    def blur(x):  # The Gaussian separates into a column and a row.
+        return ops.conv(ops.conv(x, ops.reshape(line, (11, 1, 1, 1))), ops.reshape(line, (1, 11, 1, 1)))
+
+    mean_true, mean_pred = blur(y_true), blur(y_pred)
+    variances = blur(y_true * y_true) - mean_true**2 + blur(y_pred * y_pred) - mean_pred**2
+    covariance = blur(y_true * y_pred) - mean_true * mean_pred
+    luminance = (2 * mean_true * mean_pred + 0.01**2) / (mean_true**2 + mean_pred**2 + 0.01**2)
+    return ops.mean(luminance * (2 * covariance + 0.03**2) / (variances + 0.03**2))
+
+
+@_register
+def bce_ssim_iou_loss(y_true, y_pred):
+    """(binary cross-entropy + (1 - SSIM) + IoU loss) / 3: pixel, patch and map level (BASNet, Qin et al. CVPR 2019)."""
+    pixel, region = _mean_binary_crossentropy(y_true, y_pred), iou_loss(y_true, y_pred)
+    return (pixel + 1 - structural_similarity(y_true, y_pred) + region) / 3
+
+
+LOSSES = {
+    "bce_dice": bce_dice_loss,
+    "dice": dice_loss,
+    "iou": iou_loss,
+    "bce_iou": bce_iou_loss,
+    "bce_ssim_iou": bce_ssim_iou_loss,
+    "bce": keras.losses.binary_crossentropy,
+}
+"""Losses by the name that a preset uses."""
+
+METRICS = [dice_coefficient, iou_coefficient, sensitivity, specificity]
+"""What training records for every epoch."""

@@ -1,0 +1,472 @@
+"""From the layer graph of a Keras model: what tiles need so that a tiled prediction equals that of the whole image.
+
+Every layer with a local effect reads its input as some convolution would, so that four numbers per axis, a `Window`,
+describe it. Intervals of pixels are followed through these windows from the output back to the image: Araujo, Norris
+and Sim, "Computing receptive fields of convolutional neural networks", Distill 2019 (doi:10.23915/distill.00021), here
+with up-sampling, and for blocks of pixels instead of single ones: a network that pools by 2 four times treats pixels
+differently by their place in blocks of 16, and tiles that keep to these blocks need less than the worst pixel does.
+
+`probe_halo` measures with the network itself what `receptive_field` derives from the rules.
+"""
+
+import bisect
+import functools
+import math
+from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from ..base.files import UserError
+from .backend import keras, layers
+from .inputs import ColorInput, ImageNetInput
+from .instance_unet import Heads
+from .layers import DepthToSpace, ImageMean, SpaceToDepth
+from .windows import WindowAttention
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a layer reads its input along one axis, as a convolution in general form.
+
+    The input is spread out (`up` - 1 gaps between neighbours) and padded; a window of `size` moves over it in steps of
+    `down`. All in pixels.
+
+    Attributes:
+        size: of the window, from the first to the last tap; a kernel of k taps with dilation d has (k - 1) d + 1.
+        up: factor by which the output is larger, as in a transposed convolution.
+        down: factor by which the output is smaller: the stride.
+        padding: "valid", "same", or (before, after) of the spread-out input, where negative numbers crop.
+    """
+
+    size: int = 1
+    up: int = 1
+    down: int = 1
+    padding: str | tuple[int, int] = "valid"
+
+    def pads(self, length: int) -> tuple[int, int]:
+        """Padding before and after an input of `length`; "same" puts the odd pixel after it."""
+        if self.padding == "same":
+            total = max((-(-length // self.down) - 1) * self.down + self.size - length, 0)
+            return total // 2, total - total // 2
+        return (0, 0) if self.padding == "valid" else self.padding
+
+    def length(self, length: int) -> int:
+        """Output length for an input of `length`."""
+        return ((length - 1) * self.up + 1 + sum(self.pads(length)) - self.size) // self.down + 1
+
+    def reads(self, low: int, high: int, length: int) -> tuple[int, int]:
+        """First and last input pixel that the output pixels low..high depend on; outside the input, too."""
+        before = self.pads(length)[0]
+        return -((before - low * self.down) // self.up), (high * self.down - before + self.size - 1) // self.up
+
+
+POINTWISE = (Window(), Window())
+
+# Classes of keras.ops that a functional graph may contain. They are not public, so they are known by name.
+_POINTWISE_OPERATIONS = (
+    *("Absolute", "Add", "Cast", "Clip", "Concatenate", "Divide", "Elu", "Exp", "Gelu", "HardSigmoid", "HardSilu"),
+    *("LeakyRelu", "Log", "Maximum", "Minimum", "Multiply", "Negative", "Power", "Relu", "Relu6", "Sigmoid", "Silu"),
+    *("Softmax", "Softplus", "Sqrt", "Square", "Subtract", "Tanh", "TrueDivide"),
+)
+
+
+@functools.singledispatch
+def reach(layer) -> tuple[Window, Window] | str:
+    """The rule of a layer: what it reads along rows and along columns, or why no tile can give it what it needs.
+
+    A new layer gets its rule with one decorator; subclasses inherit it:
+
+        @reach.register(MyLayer)
+        def _(layer):
+            return Window(3, padding="same"), Window(3, padding="same")
+
+    Returns:
+        a Window for rows and one for columns (or, for each, several that follow each other); or, of an obstacle, the
+        end of a sentence that starts with its name.
+
+    Raises:
+        UserError: no rule is known.
+    """
+    if type(layer).__name__ in _POINTWISE_OPERATIONS and not isinstance(layer, keras.Layer):
+        return _along_channels(layer)
+    raise UserError(
+        f"{layer.name} ({type(layer).__name__})",
+        "is a layer of which it is not known how far it looks",
+        f"Register a rule for it, @receptive_field.reach.register({type(layer).__name__})",
+    )
+
+
+def _along_channels(layer):
+    axis = getattr(layer, "axis", -1)
+    axes = [axis] if isinstance(axis, int) else list(axis or ())
+    return POINTWISE if {*axes} <= {-1, 3} else f"works along axis {axes}, hence across or by position in the tile"
+
+
+for _class in (
+    *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax),
+    *(layers.Dropout, layers.SpatialDropout2D, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise),
+    *(layers.BatchNormalization, layers.LayerNormalization, layers.RMSNormalization, layers.UnitNormalization),
+    *(layers.Normalization, layers.Rescaling, layers.Identity, layers.Dense, layers.ActivityRegularization),
+    *(ColorInput, ImageNetInput, Heads),
+    *(layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum, layers.Concatenate),
+):
+    reach.register(_class, _along_channels)
+
+for _reason, *_classes in (
+    ("takes its mean and variance from the whole tile", layers.GroupNormalization),
+    ("reduces the whole tile to one value", layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D, ImageMean),
+    ("lets all pixels see the whole tile", layers.Attention, layers.MultiHeadAttention, layers.GroupQueryAttention),
+    ("gives up the rows and columns of the image", layers.Flatten, layers.Reshape),
+    ("has a fixed output size", layers.Resizing, layers.AdaptiveAveragePooling2D, layers.AdaptiveMaxPooling2D),
+):
+    for _class in _classes:
+        reach.register(_class, lambda layer, reason=_reason: reason)
+
+
+@reach.register(layers.PReLU)
+def _(layer):
+    if {1, 2} <= {*(layer.shared_axes or ())}:
+        return POINTWISE
+    return "has a slope for every position in the tile (no shared_axes=[1, 2])"
+
+
+@reach.register(layers.Conv2D)
+@reach.register(layers.DepthwiseConv2D)
+@reach.register(layers.SeparableConv2D)
+def _(layer):
+    return tuple(
+        Window((kernel - 1) * dilation + 1, down=stride, padding=layer.padding)
+        for kernel, stride, dilation in zip(layer.kernel_size, layer.strides, layer.dilation_rate, strict=True)
+    )
+
+
+@reach.register(layers.MaxPooling2D)
+@reach.register(layers.AveragePooling2D)
+def _(layer):
+    return tuple(
+        Window(size, down=stride, padding=layer.padding)
+        for size, stride in zip(layer.pool_size, layer.strides, strict=True)
+    )
+
+
+@reach.register(layers.Conv2DTranspose)
+def _(layer):
+    def window(axis: int) -> Window:
+        stride, extra = layer.strides[axis], layer.output_padding and layer.output_padding[axis]
+        size = (layer.kernel_size[axis] - 1) * layer.dilation_rate[axis] + 1
+        if layer.padding == "valid":  # Everything that the input touches, and gaps to the last stride's end.
+            extra = max(stride - size, 0) if extra is None else extra
+            return Window(size, up=stride, padding=(size - 1, size - 1 + extra))
+        # Of the total that makes the output `stride` times as large, the odd pixel goes before the input.
+        total = size - 2 + (stride if extra is None else size % 2 + extra)
+        before = min(total - total // 2, size - 1)
+        return Window(size, up=stride, padding=(before, total - before))
+
+    return window(0), window(1)
+
+
+@reach.register(layers.UpSampling2D)
+def _(layer):
+    # How far an interpolation looks from the place of an output pixel, in input pixels, exclusively.
+    radius = {"nearest": 0.5, "bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}[layer.interpolation]
+
+    def window(factor: int) -> Window:
+        # Half-pixel centres: the first output pixel lies (factor - 1) / 2 output pixels before the first input pixel.
+        after = math.ceil((factor - 1) / 2 + radius * factor) - 1
+        return Window(2 * after + 2 - factor, up=factor, padding=(after, after))
+
+    return window(layer.size[0]), window(layer.size[1])
+
+
+@reach.register(SpaceToDepth)
+def _(layer):
+    return (Window(layer.size, down=layer.size),) * 2
+
+
+@reach.register(DepthToSpace)
+def _(layer):
+    return (Window(layer.size, up=layer.size, padding=(layer.size - 1, layer.size - 1)),) * 2
+
+
+@reach.register(WindowAttention)
+def _(layer):
+    # Fold the windows, the first of which starts before the image, and unfold them: within, all see each other.
+    size, before = layer.window, layer.before
+    after = -before % size
+    fold = Window(size, down=size, padding=(before, after))
+    unfold = Window(size, up=size, padding=(size - 1 - before, size - 1 - after))
+    return ((fold, unfold),) * 2
+
+
+@reach.register(layers.ZeroPadding2D)
+def _(layer):
+    return tuple(Window(padding=pads) for pads in layer.padding)
+
+
+@reach.register(layers.Cropping2D)
+def _(layer):
+    return tuple(Window(padding=(-before, -after)) for before, after in layer.cropping)
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """What tiles must be like for a model, in pixels, the same for rows and columns.
+
+    Attributes:
+        alignment: tile origins, tile sizes and core edges must be multiples of it (for d poolings by 2, it is 2^d).
+        halo: the smallest multiple of `alignment` by which a tile must exceed its core on every side, with real
+            pixels, for the core to be predicted as in the whole image. At the border of the image, tiles end there.
+        radius: how far at most an output pixel looks to one side, wherever in its block it lies.
+        bytes_per_pixel: memory of the tensors alive at once at the worst moment of a forward pass, per pixel of input.
+        obstacles: one sentence per layer that no halo makes exact; the other fields take these layers as point-wise.
+    """
+
+    alignment: int
+    halo: int
+    radius: int
+    bytes_per_pixel: int
+    obstacles: tuple[str, ...]
+
+
+# A layer's turn in a forward pass: what it does, which tensors it reads and makes. The image is tensor 0.
+_Step = namedtuple("_Step", "windows sources targets")
+
+
+def _hull(intervals):
+    lows, highs = zip(*intervals, strict=True)
+    return min(lows), max(highs)
+
+
+def _graph_of(model: keras.Model) -> keras.Model:
+    """The functional model itself, or the one in a Sequential model."""
+    return getattr(model, "_functional", model)
+
+
+class _Graph:
+    """The forward pass of a functional model, its nested models unrolled."""
+
+    def __init__(self, model: keras.Model):
+        where = f"model {model.name}"
+        if not getattr(model, "inputs", None):
+            raise UserError(where, "has no layer graph", "Build it as a functional or Sequential model with an Input")
+        if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+            raise UserError(where, "does not take one batch of images", "Give a model with one (N, H, W, C) input")
+        self.steps: list[_Step] = []
+        self.tensors = [model.inputs[0]]
+        self.obstacles: dict[str, None] = {}  # In order, and once for a layer that is used twice.
+        self.outputs = self._run(model, [0])
+
+    def _run(self, model: keras.Model, inputs: list[int]) -> list[int]:
+        """Append the steps of a model in Keras' order of execution; return the numbers of its output tensors."""
+        graph = _graph_of(model)
+        numbers = dict(zip(map(id, graph.inputs), inputs, strict=True))
+        for depth in sorted(graph._nodes_by_depth, reverse=True):
+            for node in graph._nodes_by_depth[depth]:
+                if not node.is_input:
+                    targets = self._step(node, [numbers[id(tensor)] for tensor in node.input_tensors])
+                    numbers.update(zip(map(id, node.outputs), targets, strict=True))
+        return [numbers[id(tensor)] for tensor in graph.outputs]
+
+    def _step(self, node, sources: list[int]) -> list[int]:
+        layer = node.operation
+        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
+            return self._run(layer, sources)
+        if getattr(layer, "data_format", None) == "channels_first":
+            raise UserError(layer.name, "has its channels first", "Build the model with data_format channels_last")
+        rule = reach(layer)
+        if isinstance(rule, str):
+            self.obstacles[f"{layer.name} ({type(layer).__name__}) {rule}"] = None
+            rule = POINTWISE
+        chains = [windows if isinstance(windows, tuple) else (windows,) for windows in rule]
+        for windows in zip(*chains, strict=True):
+            targets = [*range(len(self.tensors), len(self.tensors) + len(node.outputs))]
+            self.tensors += node.outputs
+            self.steps.append(_Step(windows, sources, targets))
+            sources = targets
+        return targets
+
+    def sizes(self, axis: int, length: int) -> list[tuple[Fraction, int]]:
+        """Of every tensor the scale relative to an image of `length`, and its own length."""
+        sizes = [(Fraction(1), length)]
+        for step in self.steps:
+            scale, size = max(sizes[source] for source in step.sources)  # A smaller operand is broadcast.
+            window = step.windows[axis]
+            sizes += [(scale * Fraction(window.up, window.down), window.length(size))] * len(step.targets)
+        return sizes
+
+    def needs(self, axis: int, sizes: list, low: int, high: int) -> dict[int, tuple[int, int]]:
+        """Of every tensor that the output pixels low..high depend on, the first and last pixel that they do."""
+        needs = dict.fromkeys(self.outputs, (low, high))
+        for step in reversed(self.steps):
+            wanted = [needs[target] for target in step.targets if target in needs]
+            for source in step.sources if wanted else ():
+                read = step.windows[axis].reads(*_hull(wanted), sizes[source][1])
+                if read[0] <= read[1]:  # A transposed convolution with gaps may read nothing.
+                    needs[source] = _hull([read, needs.get(source, read)])
+        return needs
+
+    def peak_bytes(self, areas: list[Fraction]) -> int:
+        """Most bytes alive at once, per pixel; a tensor lives from the step that makes it to the last that reads it."""
+        last = {source: number for number, step in enumerate(self.steps) for source in step.sources}
+        last |= dict.fromkeys(self.outputs, len(self.steps))
+        alive, peak = {0}, 0
+        for number, step in enumerate(self.steps):
+            alive.update(step.targets)
+            peak = max(peak, sum(_bytes_per_pixel(self.tensors[tensor]) * areas[tensor] for tensor in alive))
+            alive = {tensor for tensor in alive if last.get(tensor, -1) > number}
+        return math.ceil(peak)
+
+
+def _bytes_per_pixel(tensor: keras.KerasTensor) -> int:
+    """Bytes of all channels of a pixel; none for what global pooling has left."""
+    if len(tensor.shape) != 4 or tensor.shape[1:3] == (1, 1):
+        return 0
+    return tensor.shape[-1] * np.asarray(keras.ops.zeros((), tensor.dtype)).itemsize
+
+
+def receptive_field(model: keras.Model) -> ReceptiveField:
+    """Derive what tiles need from the layers of a functional or Sequential model, of any number of outputs.
+
+    Raises:
+        UserError: the model has no layer graph, several inputs, channels first, an output that is not as large as the
+            image, or a layer without a rule.
+    """
+    graph = _Graph(model)
+    # The scales do not depend on the length; the alignment follows from them, and with it a length that fits.
+    scales = [[scale for scale, _ in graph.sizes(axis, 1)] for axis in (0, 1)]
+    block = math.lcm(*(scale.denominator for scale in scales[0] + scales[1]))
+    halo = radius = 0
+    for axis in (0, 1):
+        sizes = graph.sizes(axis, block)
+        if any(sizes[output] != (1, block) for output in graph.outputs):
+            raise UserError(
+                f"model {model.name}",
+                "has an output that is not as large as the image",
+                'Pad its convolutions ("same") and up-sample as often as it pools',
+            )
+        for tensor, (low, high) in graph.needs(axis, sizes, 0, block - 1).items():
+            # Not only the image: a layer also sees where a tensor ends that was cropped on its way.
+            scale, length = sizes[tensor]
+            halo = max(halo, -low / scale, (high - length + 1) / scale)
+        for pixel in range(block):
+            low, high = graph.needs(axis, sizes, pixel, pixel).get(0, (pixel, pixel))
+            radius = max(radius, pixel - low, high - pixel)
+    areas = [rows * columns for rows, columns in zip(*scales, strict=True)]
+    return ReceptiveField(
+        block, block * math.ceil(halo / block), radius, graph.peak_bytes(areas), tuple(graph.obstacles)
+    )
+
+
+def required_halo(model: keras.Model) -> int:
+    """The halo in pixels with which tiles reproduce the prediction of the whole image.
+
+    Raises:
+        UserError: no halo does, because of the layers that it names; and as `receptive_field`.
+    """
+    field = receptive_field(model)
+    if field.obstacles:
+        raise UserError(
+            f"model {model.name}",
+            f"no tiling can equal the prediction of the whole image: {'; '.join(field.obstacles)}",
+            "Blend overlapping tiles instead, or build the model without these layers",
+        )
+    return field.halo
+
+
+def _sum(*inputs):
+    """Stands for any point-wise operation: the sum of its tensors, without its constants."""
+    tensors = [value for value in keras.tree.flatten(inputs) if isinstance(value, keras.KerasTensor)]
+    return functools.reduce(keras.ops.add, tensors)
+
+
+_TO_PASS_ON = (
+    *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax, layers.Rescaling),
+    *(layers.Normalization, layers.LayerNormalization, layers.RMSNormalization, layers.UnitNormalization),
+    *(ColorInput, ImageNetInput),
+)
+
+
+class _PassOn(keras.Layer):
+    def call(self, inputs, mask=None):
+        return inputs
+
+
+def _linear(layer) -> Callable:
+    """The stand-in of a layer or operation in a network that only adds up."""
+    if not isinstance(layer, keras.Layer):
+        name = type(layer).__name__
+        return _sum if name in _POINTWISE_OPERATIONS and name != "Concatenate" else layer
+    if isinstance(layer, _TO_PASS_ON) and reach(layer) == POINTWISE:
+        return _PassOn(name=layer.name)
+    if isinstance(layer, layers.Multiply | layers.Subtract | layers.Minimum):
+        return layers.Add(name=layer.name)
+    config = {**layer.get_config(), "dtype": "float32"}
+    # Weights are set later; random initial ones would only take long to compile.
+    config |= {key: "zeros" for key in config if key.endswith("_initializer")}
+    config |= {key: "linear" for key in config if key == "activation"}
+    return type(layer).from_config(config)
+
+
+def _positive_twin(model: keras.Model) -> keras.Model:
+    """A linear model of the same layers with positive kernels, for images of any size."""
+    image = keras.Input((None, None, model.inputs[0].shape[-1]), dtype="float32")
+    inputs = keras.tree.map_structure(lambda _: image, _graph_of(model).input)
+    twin = keras.models.clone_model(_graph_of(model), inputs, _linear, recursive=True)
+    for weight in twin.weights:
+        fan_in = math.prod(weight.shape[: 2 if "depthwise" in weight.name else -1])
+        value = 1 / fan_in if len(weight.shape) > 1 else float(weight.name in ("gamma", "moving_variance"))
+        weight.assign(np.full(weight.shape, value, np.float32))
+    return twin
+
+
+def probe_halo(model: keras.Model) -> int:
+    """Measure what `required_halo` derives: how near to a core a change may be that leaves the core as it is.
+
+    A twin of the model, in which all sums have positive terms so that nothing cancels, sees an image that is zero but
+    for all pixels from some distance on, before or after the core. The core then is exactly zero, or it sees them.
+
+    Only the alignment is taken from the rules. Convolutions, pooling, up-sampling, padding and merging are measured;
+    activations and normalisation by constants or along channels are left out as point-wise. A layer that mixes the
+    whole tile is seen as such if it accepts any size. Not seen is what has no pixel as its cause: that a layer sees
+    where a tensor ends that was cropped inside the model, for which `required_halo` can be larger.
+
+    Returns:
+        pixels, a multiple of the alignment.
+
+    Raises:
+        UserError: the core sees the bright part at all distances tried, up to eight times the derived halo; and as
+            `receptive_field`.
+    """
+    field = receptive_field(model)
+    block, channels = field.alignment, model.inputs[0].shape[-1]
+    width = block * math.ceil(32 / block)
+
+    def sees(distance: int, margin: int, axis: int, after: bool) -> bool:
+        position = np.arange(-margin, block + margin)  # 0 is the first pixel of the core.
+        image = np.zeros((1, len(position), width, channels), np.float32)
+        # A variance has room below 1e38, and over a hundred convolutions may each take a third before 1e-38 is reached.
+        image[:, (position - block if after else -1 - position) >= distance] = 1e15
+        outputs = twin.predict_on_batch(image if axis == 1 else image.swapaxes(1, 2))
+        return any(np.take(output, range(margin, margin + block), axis).any() for output in keras.tree.flatten(outputs))
+
+    def least(axis: int, after: bool) -> int:
+        for factor in (2, 4, 8):
+            margin = block * math.ceil(factor * max(field.radius, field.halo) / block + 1)
+            distances = range(0, margin, block)
+            index = bisect.bisect_left(
+                distances, True, key=lambda far, margin=margin: not sees(far, margin, axis, after)
+            )
+            if index < len(distances):
+                return distances[index]
+        raise UserError(
+            f"model {model.name}",
+            f"sees changes {margin - block} pixels away",
+            "A layer probably mixes the whole tile; see receptive_field(model).obstacles",
+        )
+
+    with keras.device("cpu"):  # Fast convolutions of a GPU mix neighbours and cancel them again, up to rounding.
+        twin = _positive_twin(model)
+        return max(least(axis, after) for axis in (1, 2) for after in (False, True))

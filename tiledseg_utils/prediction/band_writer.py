@@ -1,0 +1,245 @@
+"""Results larger than memory: written row by row, and continued after an interruption.
+
+`BandWriter` appends rows to a hidden file beside the output, which it turns into the output when all are there; killed
+at any moment and started again, it goes on behind the last band that is safely on disk.
+"""
+
+import contextlib
+import io
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from ..base.files import UserError, WriteError, make_folder, rename_durably
+from ..base.finished import note_finished
+from ..base.leftovers import remove_leftovers_once
+from ..base.locks import lock_output
+from ..base.text import printable
+
+TILE = 512  # side of the tiles of TIFF outputs, pixels
+CLASSIC = 2**32 - 2**25  # bytes of pixels that go into a classic TIFF, whose offsets have 32 bits; the rest is for tags
+
+
+def working_paths(output: Path) -> list[Path]:
+    """The hidden files beside an output in which it grows: its rows, their number, and what gets a name at the end."""
+    return [output.with_name(f".{output.name}.partial{ending}") for ending in ("", ".json", ".new")]
+
+
+class BandWriter:
+    """Writes a `(H, W)` result row by row into a file that has its name only when it is complete.
+
+    Until then, the rows are in `.NAME.partial` beside it, and their number and checksum in `.NAME.partial.json`. A new
+    writer for the same identity, shape and dtype goes on behind them if they are still what was written; any other
+    says so and starts from row 0. A .tif is made at the end, from the rows, and needs their space once more. It is a
+    classic TIFF, which every program reads, if its pixels take less than 4 GB without compression, else a BigTIFF. Use
+    the writer as a context manager, which closes the working file.
+
+    Args:
+        path: output; its suffix is .npy, .tif or .tiff.
+        shape: (H, W), pixels.
+        dtype: uint8, int32 or float32.
+        identity: for JSON; all that the rows depend on: the image, the model, the settings. `finished` remembers it.
+        overwrite: replace an output that exists; it stays until the new one is complete.
+        resume: go on behind the rows of a writer that was interrupted.
+
+    Attributes:
+        rows: rows that are safely on disk; at first those of the run that was interrupted.
+
+    Raises:
+        UserError: another suffix, the output exists, another run is writing it, or no permission, or no space.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        shape: tuple[int, int],
+        dtype,
+        identity: dict,
+        overwrite: bool = False,
+        resume: bool = True,
+    ):
+        self.path, self.shape, self.dtype, self.rows = Path(path), tuple(map(int, shape)), np.dtype(dtype), 0
+        if self.path.suffix.lower() not in (".npy", ".tif", ".tiff"):
+            raise UserError(path, "does not have a suffix that can be written by rows", "Use .npy or .tif")
+        if self.dtype not in (np.uint8, np.int32, np.float32) or len(self.shape) != 2 or min(self.shape) < 1:
+            raise ValueError(f"(H, W) of uint8, int32 or float32 can be written, not {self.shape} of {self.dtype}")
+        self._identity, self._resume = identity, resume
+        state = {"identity": identity, "shape": self.shape, "dtype": self.dtype.name}
+        self._state = json.loads(json.dumps(state))  # as it will be read again
+        self._working, self._progress, self._new = working_paths(self.path)
+        header = io.BytesIO()  # the working file is a .npy file, whatever it becomes
+        description = {"descr": self.dtype.str, "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(header, description)
+        self._header = header.getvalue()
+        with self._telling(), contextlib.ExitStack() as stack:
+            make_folder(self.path.parent)
+            remove_leftovers_once(self.path.parent.absolute())
+            stack.enter_context(lock_output(self.path))
+            if os.path.lexists(self.path) and not overwrite:
+                raise UserError(path, "exists already", "Give another name, or allow to overwrite it")
+            for hidden in (self._working, self._new):
+                _unlink_links(hidden)
+            self._working.touch()
+            self._file = stack.enter_context(self._working.open("r+b", buffering=0))
+            self.rows, self._checksum = self._finished_rows() if resume else (0, 0)
+            if self.rows:
+                self._file.truncate(self._offset(self.rows))
+            else:
+                self._progress.unlink(missing_ok=True)  # first, for it counts rows that now go
+                self._file.truncate(0)
+                self._append(0, self._header)
+                self._checksum = zlib.crc32(self._header)
+            self._closing = stack.pop_all()  # stays open
+
+    def __enter__(self) -> "BandWriter":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the working file and let others write the output; the file stays, unless the output is finished."""
+        self._closing.close()
+
+    def write(self, band: np.ndarray) -> None:
+        """Append the next rows, `(n, W)` of the writer's dtype; they are safely on disk when this returns.
+
+        Raises:
+            UserError: the disk is full, or the like. The rows written before stay valid.
+            ValueError: another width or dtype, or more rows than the output has.
+        """
+        band = np.ascontiguousarray(band)
+        rows = self.rows + len(band)
+        if band.shape[1:] != self.shape[1:] or band.dtype != self.dtype or rows > self.shape[0]:
+            raise ValueError(f"{band.dtype} {band.shape} does not fit {self.shape} of {self.dtype} at row {self.rows}")
+        data = band.data.cast("B") if len(band) else b""
+        checksum = zlib.crc32(data, self._checksum)
+        with self._telling():
+            self._append(self._offset(self.rows), data)
+            with self._new.open("wb") as file:
+                file.write(json.dumps({"state": self._state, "rows": rows, "crc32": checksum}).encode())
+                _sync(file)
+            os.replace(self._new, self._progress)
+        self.rows, self._checksum = rows, checksum
+
+    def finish(self, facts: Mapping | None = None) -> None:
+        """Give the output its name and remove the working files.
+
+        Args:
+            facts: for JSON; what `finished.find_finished` will say of the output.
+
+        Raises:
+            UserError: the disk is full, or the like; the rows stay valid.
+            ValueError: rows are missing.
+        """
+        if self.rows < self.shape[0]:
+            raise ValueError(f"only {self.rows} of {self.shape[0]} rows of {self.path} are written")
+        with self._telling():
+            if self.path.suffix.lower() == ".npy":
+                self._file.close()
+                note_finished(self.path, self._working, self._identity, facts)
+                rename_durably(self._working, self.path)
+            else:
+                with self._new.open("wb") as file:
+                    self._write_tiff(file)
+                    _sync(file)
+                note_finished(self.path, self._new, self._identity, facts)
+                rename_durably(self._new, self.path)
+                self._file.close()
+                self._working.unlink()
+            self._progress.unlink(missing_ok=True)
+        self.close()
+
+    def _write_tiff(self, file: io.BufferedWriter) -> None:
+        options = {} if self.dtype == np.float32 else {"compression": "zlib"}
+        height, width = (-(-side // TILE) * TILE for side in self.shape)
+        is_large = height * width * self.dtype.itemsize > CLASSIC
+        with tifffile.TiffWriter(file, bigtiff=is_large) as tiff:
+            tiff.write(
+                self._tiles(),
+                shape=self.shape,
+                dtype=self.dtype,
+                tile=(TILE, TILE),
+                photometric="minisblack",
+                metadata=None,
+                software=False,
+                buffersize=2**24,  # bytes of tiles that wait for being compressed
+                **options,
+            )
+
+    def _tiles(self) -> Iterator[np.ndarray]:
+        height, width = self.shape
+        for top in range(0, height, TILE):
+            count = min(TILE, height - top) * width
+            band = np.fromfile(self._working, self.dtype, count, offset=self._offset(top)).reshape(-1, width)
+            yield from (band[:, left : left + TILE] for left in range(0, width, TILE))  # tifffile pads them
+
+    def _offset(self, row: int) -> int:
+        return len(self._header) + row * self.shape[1] * self.dtype.itemsize
+
+    def _append(self, offset: int, data: bytes | memoryview) -> None:
+        self._file.seek(offset)  # not where a write that failed has stopped
+        while data:
+            data = data[self._file.write(data) :]
+        _sync(self._file)
+
+    def _finished_rows(self) -> tuple[int, int]:
+        """Return the rows in the working file that belong to this output, and the checksum of the file up to them.
+
+        Says so if there are rows that cannot be used, and returns (0, 0).
+        """
+        if not self._progress.is_file():
+            return 0, 0
+        try:
+            record = json.loads(self._progress.read_bytes())
+            state, rows, checksum = record["state"], record["rows"], record["crc32"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return self._begin_again("their number cannot be read")
+        if state != self._state:
+            return self._begin_again("they are of another image, model or setting")
+        if type(rows) is not int or not 0 <= rows <= self.shape[0] or self._checksum_of(rows) != checksum:
+            return self._begin_again("they are damaged")
+        return rows, checksum
+
+    def _begin_again(self, reason: str) -> tuple[int, int]:
+        print(f"{printable(self.path)}: rows of an interrupted run are not used ({reason})", flush=True)
+        return 0, 0
+
+    def _checksum_of(self, rows: int) -> int | None:
+        """The checksum of the working file up to a row; None if it is shorter."""
+        self._file.seek(0)
+        remaining, checksum = self._offset(rows), 0
+        while remaining:
+            data = self._file.read(min(remaining, 2**24))
+            if not data:
+                return None
+            checksum = zlib.crc32(data, checksum)
+            remaining -= len(data)
+        return checksum
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            problem, remedy = f"cannot be written ({error.strerror or error})", "Check permissions and disk space"
+            if self._resume:
+                problem += f"; {self.rows} of {self.shape[0]} rows are safe"
+                remedy += f"; the same command then goes on at row {self.rows}"
+            raise WriteError(self.path, problem, remedy) from error
+
+
+def _sync(file: io.IOBase) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _unlink_links(path: Path) -> None:
+    """Remove a link, since writing would go to what it leads to."""
+    if path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1):
+        path.unlink()

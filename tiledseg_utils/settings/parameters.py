@@ -1,0 +1,365 @@
+"""Every parameter of the course: its type, range, unit and default, and what it is.
+
+Presets, the `parameters` cells of the notebooks and the options of the command line are all checked by these classes,
+before anything runs. `notebooks/presets/README.md` lists them, and `schema.json` beside it tells editors.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import model_validator
+
+from ..base.files import UserError
+from . import architectures
+from .architectures import ModelSettings, Unet
+from .schema import (
+    Text,
+    Truth,
+    decimal,
+    field,
+    fields_of,
+    numbers,
+    points,
+    read,
+    setting,
+    sizes,
+    some_of,
+    span,
+    whole,
+    zero_or,
+)
+
+SMALLEST_IMAGE = 256  # pixels; less cannot hold one white cell in its surroundings
+LESSON_SIDE = 512  # pixels; notebook 5 looks at squares of that side where a preset names no tiles for prediction
+CHANCE = "probability in a sample"
+
+
+@setting
+class TileSetting:
+    """How a tiled training set is made."""
+
+    tile_size: whole(16, 4096) = field(512, "side of a tile", "pixels")
+    stride: whole(0, 4096) = field(0, "distance of tile origins; 0 is tile_size, that is no overlap", "pixels")
+    fit: Literal["pad", "enlarge"] = field(
+        "pad", "how an image fills its last tiles; pad reflects it, enlarge resizes it, as the published experiment did"
+    )
+    empty: Literal["keep", "drop", "down-weight"] = field(
+        "keep", "what becomes of tiles without foreground; down-weight draws them less often"
+    )
+    empty_weight: decimal(1e-6, 1) = field(0.25, "how often an empty tile is drawn beside one with foreground")
+    balance: Truth = field(False, "whether every image has the same weight in all, however many tiles it has")
+    reduced: Truth = field(
+        True, "whether each whole image, reduced to one tile, is kept, too; the published experiment's mixed set"
+    )
+    white_balance: Truth = field(
+        False, "whether the background of all images gets one colour and stray light is taken away; the model remembers"
+    )
+
+    @model_validator(mode="after")
+    def _stride_fits(self):
+        if self.stride and not self.tile_size / 16 <= self.stride <= self.tile_size:
+            problem = f"{self.stride} does not suit a tile_size of {self.tile_size}"
+            low = -(-self.tile_size // 16)
+            raise UserError("stride", problem, f"Give 0 for no overlap, or from {low} to {self.tile_size} pixels")
+        return self
+
+
+def _chance(about: str):
+    return field(0.0, about, CHANCE)
+
+
+@setting
+class Augmentation:
+    """What may happen to a sample, how often, and how strongly. The default does nothing.
+
+    A setting named after a transform is its probability in a sample; those below it are its parameters, a range being
+    (low, high) of what is drawn.
+    """
+
+    hflip: decimal(0, 1) = _chance("mirror left and right")
+    vflip: decimal(0, 1) = _chance("mirror top and bottom")
+    quarter_turn: decimal(0, 1) = _chance("turn by 90, 180 or 270 degrees; tiles that are not square turn by 180 only")
+    rotation: decimal(0, 1) = _chance("rotate counter-clockwise about the centre")
+    rotation_angles: numbers(-360, 360) = field((), "angles to draw one of; if empty, rotation_range holds", "degrees")
+    rotation_range: span(-360, 360) = field((-180.0, 180.0), "what the angle is drawn from", "degrees")
+    scale: decimal(0, 1) = _chance("shrink or enlarge about the centre; what enters at the border is mirrored")
+    scale_range: span(0.25, 4) = field((0.8, 1.25), "factor, drawn on a logarithmic axis; below 1 shrinks", "factor")
+    shear: decimal(0, 1) = _chance("slide columns up and down, in proportion to their distance from the centre")
+    shear_range: span(-1, 1) = field((-0.1, 0.1), "how steeply", "rows per column")
+    barrel: decimal(0, 1) = _chance("magnify the middle of a lens, as a barrel bulges")
+    pincushion: decimal(0, 1) = _chance("shrink the middle of a lens; another draw from the same lens settings")
+    lens_centres: points(0, 1) = field(((0.5, 0.5),), "middles to draw one of; 0 = first, 1 = last row, column")
+    lens_radius: decimal(0.01, 2) = field(0.3, "radius of the lens; nothing outside it moves", "fraction of the width")
+    lens_amount: decimal(0, 0.9) = field(0.3, "exponent of the magnification; 0 = none")
+    distortion: decimal(0, 1) = _chance("smooth distortion of known peak; Gaussian noise, smoothed, scaled to its peak")
+    distortion_sigma: decimal(4, 1000) = field(40.0, "pixels over which neighbours move together", "pixels")
+    distortion_size: decimal(0, 0.5) = field(0.02, "largest displacement along each axis", "fraction of the width")
+    elastic: decimal(0, 1) = _chance("elastic deformation (Simard et al. 2003; Ronneberger et al. 2015)")
+    elastic_alpha: decimal(0, 1e5) = field(112.0, "std is 0.163 alpha / sigma pixels; above 3 sigma**2 tissue folds")
+    elastic_sigma: decimal(4, 1000) = field(8.0, "pixels over which neighbours move together", "pixels")
+    # The image only:
+    stain: decimal(0, 1) = _chance("vary three stains (Ruifrok & Johnston 2001; Tellez et al. 2018)")
+    stain_scale: span(0, 4) = field((0.95, 1.05), "factor on the amount of each stain", "factor")
+    stain_shift: span(-2, 2) = field((-0.05, 0.05), "added amount of each stain", "optical density, base e")
+    color: decimal(0, 1) = _chance("vary hue, saturation and value")
+    color_hue: span(-180, 180) = field((-10.0, 10.0), "round the colour circle", "degrees")
+    color_saturation: span(0, 4) = field((0.8, 1.2), "factor on the saturation", "factor")
+    color_value: span(0, 4) = field((0.9, 1.1), "factor on the value", "factor")
+    brightening: decimal(0, 1) = _chance("alpha * grey + beta")
+    brightening_alpha: span(0, 4) = field((0.8, 1.2), "the factor alpha, the contrast", "factor")
+    brightening_beta: span(-255, 255) = field((-10.0, 10.0), "the offset beta, the brightness", "grey levels")
+    blur: decimal(0, 1) = _chance("Gaussian blur, a slide out of focus")
+    blur_sigma: span(0.1, 50) = field((0.5, 1.5), "sigma of the Gaussian", "pixels")
+    sharpening: decimal(0, 1) = _chance("add k times the difference between a pixel and each of its eight neighbours")
+    sharpening_k: decimal(0, 10) = field(1.0, "the factor k", "factor")
+    noise: decimal(0, 1) = _chance("Gaussian noise, independent in each pixel and channel")
+    noise_sigma: span(0, 128) = field((2.0, 8.0), "its standard deviation", "grey levels")
+    veil: decimal(0, 1) = _chance("stray light, which pales most what is darkest; mix with the grey of empty ground")
+    veil_share: span(0, 1) = field((0.0, 0.3), "share of the stray light", "share")
+    veil_grey: decimal(0, 255) = field(220.0, "grey level of empty ground; it stays as it is", "grey level")
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "Augmentation":
+        """Make it from names and values, as YAML gives them; errors name `augmentation`."""
+        return read(cls, values, "augmentation")
+
+
+@setting
+class TrainingSetting:
+    """How a model is trained.
+
+    The schedule "plateau" multiplies the rate by `reduce_factor` when the validation loss has not improved for
+    `reduce_patience` epochs. "cosine" raises it through the first epoch and lets it fall to zero over the others, once
+    more from the start behind `pretraining_epochs` (Loshchilov & Hutter 2017). The mean of the weights after the last
+    epochs lies in a wider minimum than each of them (Izmailov et al., UAI 2018, arXiv:1803.05407).
+    """
+
+    epochs: whole(1, 10_000) = field(12, "epochs to train, at most", "epochs")
+    steps_per_epoch: whole(1, 100_000) = field(30, "batches in an epoch", "batches")
+    validation_steps: whole(1, 1000) = field(8, "batches of validation tiles that judge an epoch", "batches")
+    batch_size: whole(1, 256) = field(8, "tiles in a batch", "tiles")
+    loss: Literal["bce_dice", "dice", "iou", "bce_iou", "bce_ssim_iou", "bce"] = field("bce_dice", "what is minimised")
+    optimizer: Literal["adam", "adamw"] = field("adam", "the method of descent")
+    learning_rate: decimal(1e-9, 10) = field(1e-3, "the learning rate at the start")
+    clip_value: decimal(0, 1e6) = field(0.5, "limit of each component of the gradient; 0 switches clipping off")
+    schedule: Literal["plateau", "cosine"] = field("plateau", "how the learning rate falls")
+    reduce_factor: decimal(0.001, 0.999) = field(0.3, "factor on the learning rate in schedule plateau", "factor")
+    reduce_patience: whole(0, 10_000) = field(4, "epochs without a better loss before the rate falls", "epochs")
+    patience: whole(0, 10_000) = field(
+        10, "epochs without a better loss before training stops; 0 never stops early", "epochs"
+    )
+    pretraining_epochs: whole(0, 10_000) = field(
+        0, "first epochs, which learn from added generated images alone; only if there are any", "epochs"
+    )
+    added_share: decimal(0, 1) = field(0.4, "share of added images in the samples of later epochs", "share")
+    average_epochs: whole(0, 10_000) = field(
+        0,
+        "last epochs, of whose weights the model is the mean; 0 takes the epoch of the lowest loss",
+        "epochs",
+    )
+    precision: Literal["float32", "mixed_bfloat16"] = field(
+        "float32", "precision of the layers; mixed_bfloat16 is for GPUs, and weights stay float32"
+    )
+
+    @model_validator(mode="after")
+    def _epochs_suffice(self):
+        for name in ("pretraining_epochs", "average_epochs"):
+            value = getattr(self, name)
+            if value > self.epochs:
+                raise UserError(name, f"{value} is out of range", f"Give 0 to {self.epochs}, the epochs")
+        return self
+
+
+@setting
+class PredictionSetting:
+    """How an image is predicted in tiles, as `inference.predict_tiled` says."""
+
+    mode: Literal["exact", "blend", "auto"] = field(
+        "exact", "exact is as the whole image at once; auto is exact if the network allows it, else blend"
+    )
+    tile_size: whole(0, 16_384) = field(
+        0, "side of a tile; a multiple of the network's alignment, 2^(levels-1) for a U-Net; 0 chooses it", "pixels"
+    )
+    overlap: whole(0, 8192) = field(64, "pixels that tiles share in mode blend", "pixels")
+    symmetries: Truth = field(False, "whether the mean of 8 turned and mirrored predictions is taken")
+    batch_size: whole(1, 256) = field(1, "tiles per batch and device", "tiles")
+    memory_mb: whole(1, 2**20) = field(700, "memory for the activations of a batch; where tile_size is 0", "MiB")
+
+
+@setting
+class GeneratedImages:
+    """How many images each split gets."""
+
+    train: whole(1, 10_000) = field(..., "number of training images", "images")
+    valid: whole(1, 10_000) = field(..., "number of validation images", "images")
+    test: whole(1, 10_000) = field(..., "number of test images", "images")
+
+
+@setting
+class CountingImages:
+    """How many images the lesson about counting gets."""
+
+    train: whole(1, 10_000) = field(..., "number of training images", "images")
+    test: whole(1, 10_000) = field(..., "number of test images", "images")
+
+
+def _usual_images() -> GeneratedImages:
+    return GeneratedImages(train=36, valid=4, test=10)
+
+
+def _usual_counting_images() -> CountingImages:
+    return CountingImages(train=20, test=10)
+
+
+@setting
+class Parameters:
+    """All parameters of a run. A preset gives some of them; the others have the defaults of the notebooks."""
+
+    description: Text = field("", "what a preset is for; shown in the report")
+    run_dir: Text = field("../runs/lab", "folder below which everything is written")
+    data_dir: Text = field("", "folder with images/ and masks/; empty generates images")
+    seed: whole(0, 2**32 - 1) = field(1, "of everything that is drawn at random; the same seed gives the same run")
+    generated_images: GeneratedImages = field(_usual_images, "generated images by split")
+    added_images: whole(0, 10_000) = field(0, "generated images that learn along with yours", "images")
+    image_size: zero_or(SMALLEST_IMAGE, 8192) = field(
+        0, "side of generated images; 0 varies it from 1024 to 2096", "pixels"
+    )
+    tiles: TileSetting = field(TileSetting, "how the training set is tiled")
+    augmentation: Augmentation = field(Augmentation, "what may happen to a sample")
+    model: architectures.Name = field("unet", "the architecture")
+    model_settings: ModelSettings = field(ModelSettings, "settings of architectures, by their name")
+    training: TrainingSetting = field(TrainingSetting, "how the model is trained")
+    prediction: PredictionSetting = field(PredictionSetting, "how images are predicted in tiles")
+    scales: sizes(0.1, 4) = field(lambda: [1], "sizes of the image over which predictions are averaged; 1 is its own")
+    threshold: decimal(0, 1) = field(0.5, "probability from which a pixel is foreground", "probability")
+    min_area: whole(0, 10**9) = field(0, "size of the smallest piece of foreground that is kept", "pixels")
+    min_confidence: decimal(0, 1) = field(0.0, "least mean probability of a piece that is kept", "probability")
+    ladder_side: whole(16, 16_384) = field(960, "side of the parts in which ways of tiling are compared", "pixels")
+    models: some_of(architectures.Name) = field(list, "architectures to compare; notebook 6 runs if there are any")
+    comparison: TrainingSetting = field(TrainingSetting, "how each of these is trained")
+    counting_images: CountingImages = field(_usual_counting_images, "generated images to count nuclei in")
+    counting_size: whole(SMALLEST_IMAGE, 8192) = field(768, "side of the images to count in", "pixels")
+    counting_model: Unet = field(Unet, "settings of the network that counts")
+    counting: TrainingSetting = field(TrainingSetting, "how that network is trained; notebook 7 runs if it is given")
+    part_side: whole(64, 16_384) = field(
+        640, "side of the parts on which mistakes are shown; notebook 8 runs if it is given", "pixels"
+    )
+
+
+@setting
+class CommandSetting:
+    """Options of the command line that are no parameters of a run."""
+
+    jpeg_quality: whole(1, 100) = field(90, "quality of JPEG images; without it, PNG images are written")
+    touching: decimal(0, 1) = field(0.7, "share of cells laid beside another; smears to count in", "share")
+    skip_contrast: whole(0, 255) = field(0, "grey levels; tiles that span fewer are skipped", "grey levels")
+    nucleus_area: whole(1, 10**9) = field(16, "size of the smallest nucleus that is kept", "pixels")
+
+
+def check_notebook(namespace: Mapping) -> Parameters:
+    """Check the parameters of a notebook, as `check_all` does, before it does anything else.
+
+    Args:
+        namespace: `globals()` of the notebook, whose parameters are the names that it annotates with a type.
+
+    Example:
+        setting = check_notebook(globals()).tiles
+    """
+    own = namespace["__annotations__"].keys() & fields_of(Parameters).keys()
+    return check_all({name: namespace[name] for name in own})
+
+
+def check_all(given: Mapping) -> Parameters:
+    """Check parameters, each for itself and those that must suit each other, as far as they are given.
+
+    Returns:
+        the values, checked, with the defaults of this module for those that were not given.
+
+    Raises:
+        UserError: an unknown name, a value of another type or out of range, or values that do not suit each other.
+    """
+    parameters = read(Parameters, given)
+    for needed, rule in RULES:
+        if given.keys() >= needed:
+            rule(parameters)
+    return parameters
+
+
+def _check_alignment(where: str, side: int, name: str, settings) -> None:
+    if side % settings.alignment:
+        below = side // settings.alignment * settings.alignment
+        sides = f"{below} or {below + settings.alignment}" if below else f"{settings.alignment}"
+        problem = f"{side} is no multiple of {settings.alignment}, which the poolings of {name} ask for"
+        raise UserError(where, problem, f"Give {sides} pixels, or other settings of {name}")
+
+
+def _model_fits_tiles(parameters: Parameters) -> None:
+    settings = getattr(parameters.model_settings, parameters.model)
+    _check_alignment("tiles.tile_size", parameters.tiles.tile_size, parameters.model, settings)
+
+
+def _models_fit_tiles(parameters: Parameters) -> None:
+    for name in parameters.models:
+        settings = getattr(parameters.model_settings, name)
+        _check_alignment("tiles.tile_size", parameters.tiles.tile_size, f"{name}, one of models,", settings)
+
+
+def _model_fits_lessons(parameters: Parameters) -> None:
+    settings, tile = getattr(parameters.model_settings, parameters.model), parameters.prediction.tile_size
+    if tile:
+        _check_alignment("prediction.tile_size", tile, parameters.model, settings)
+    elif LESSON_SIDE % settings.alignment:
+        problem = f"tiles must be multiples of {settings.alignment} pixels, and notebook 5 lays tiles of {LESSON_SIDE}"
+        where = f"model_settings.{parameters.model}"
+        raise UserError(where, problem, "Use fewer levels, or a smaller window or stem")
+
+
+def _counting_model_fits_tiles(parameters: Parameters) -> None:
+    side = counting_tile_size(parameters.counting_size)
+    if side % parameters.counting_model.alignment:
+        problem = f"tiles must be multiples of {parameters.counting_model.alignment} pixels, and notebook 7 cuts {side}"
+        raise UserError("counting_model.levels", problem, "Use fewer levels, or a smaller stem")
+
+
+def counting_tile_size(counting_size: int) -> int:
+    """The side of the tiles that notebook 7 learns from, pixels."""
+    return min(SMALLEST_IMAGE, counting_size)
+
+
+def _training_fits_memory(parameters: Parameters) -> None:
+    _check_batches("training", parameters.training, parameters.tiles.tile_size)
+
+
+def _comparison_fits_memory(parameters: Parameters) -> None:
+    _check_batches("comparison", parameters.comparison, parameters.tiles.tile_size)
+
+
+def _counting_fits_memory(parameters: Parameters) -> None:
+    _check_batches("counting", parameters.counting, counting_tile_size(parameters.counting_size))
+
+
+def _check_batches(name: str, training: TrainingSetting, tile_size: int) -> None:
+    """Refuse what no machine of this course holds: a batch with its features, and all validation tiles at once."""
+    if training.batch_size * tile_size**2 > LARGEST_BATCH:
+        most = max(1, LARGEST_BATCH // tile_size**2)
+        problem = f"{training.batch_size} tiles of {tile_size} x {tile_size} pixels are more than memory holds"
+        raise UserError(f"{name}.batch_size", problem, f"Give {most} or less")
+    if training.batch_size * training.validation_steps * tile_size**2 > LARGEST_VALIDATION:
+        most = max(1, LARGEST_VALIDATION // (training.batch_size * tile_size**2))
+        problem = f"{training.validation_steps} batches of {training.batch_size} tiles are more than memory holds"
+        raise UserError(f"{name}.validation_steps", problem, f"Give {most} or less")
+
+
+LARGEST_BATCH = 2**24  # pixels: 64 tiles of 512 x 512; a small U-Net takes some 100 bytes for each
+LARGEST_VALIDATION = 2**30  # pixels: about 7 GB, three bytes of image and four of mask for each
+
+RULES = (
+    ({"tiles", "model", "model_settings"}, _model_fits_tiles),
+    ({"tiles", "models", "model_settings"}, _models_fit_tiles),
+    ({"model", "model_settings", "prediction"}, _model_fits_lessons),
+    ({"counting_size", "counting_model"}, _counting_model_fits_tiles),
+    ({"tiles", "training"}, _training_fits_memory),
+    ({"tiles", "comparison"}, _comparison_fits_memory),
+    ({"counting_size", "counting"}, _counting_fits_memory),
+)
+"""Which parameters must suit each other: their names, and what refuses them if they do not."""
