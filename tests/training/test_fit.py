@@ -98,7 +98,7 @@ def test_what_learnt_in_bfloat16_predicts_in_float32(tile_set, tmp_path, rng):
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from tests.test_training import QUICK, train_in
+from tests.training.test_fit import QUICK, train_in
 
 folder, run = (Path(argument) for argument in sys.argv[1:])
 
