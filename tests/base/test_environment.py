@@ -39,8 +39,8 @@ def run_command(*arguments, changes: dict | None = None, **options) -> subproces
 LEARN = """
 import hashlib
 import numpy as np
-from tiledseg_utils import losses, models
-from tiledseg_utils.backend import keras
+from tiledseg_utils.models import losses; from tiledseg_utils import models
+from tiledseg_utils.models.backend import keras
 network = models.build_model("unet", {"base_filters": 4, "levels": 2, "seed": 3})
 network.compile("adam", losses.LOSSES["bce_dice"])
 images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
@@ -156,7 +156,7 @@ def test_packages_of_another_place_are_told(tmp_path):
 DRAW = """
 import hashlib, sys
 import numpy as np
-from tiledseg_utils import plots
+from tiledseg_utils.course import plots
 picture = np.zeros((40, 60, 3), np.uint8)
 plots.Album(sys.argv[1]).grid("a", "A caption.", {"one": picture, "two": picture})
 print(hashlib.sha256(open(sys.argv[1] + "/figures/a.png", "rb").read()).hexdigest())

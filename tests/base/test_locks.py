@@ -15,7 +15,7 @@ from tiledseg_utils.base.files import UserError
 HOLD = """
 import sys, time
 from pathlib import Path
-from tiledseg_utils import locks
+from tiledseg_utils.base import locks
 if sys.argv[2] == "without":
     locks.fcntl = None
 with locks.lock_folder(Path(sys.argv[1])):
