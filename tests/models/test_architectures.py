@@ -14,9 +14,11 @@ from tiledseg_utils.models.attention_unet import attention_gate
 from tiledseg_utils.models.deeplab_v3_plus import atrous_pyramid
 from tiledseg_utils.models.encoders import pretrained
 from tiledseg_utils.models.multires_unet import multires_block
-from tiledseg_utils.models.receptive_field import probe_halo, receptive_field, required_halo
+from tiledseg_utils.models.receptive_field import receptive_field, required_halo
 from tiledseg_utils.models.windows import WindowAttention
 from tiledseg_utils.prediction import inference
+
+from .probe import probe_halo
 
 SMALL = {
     "attention_unet": {"base_filters": 4, "levels": 3},

@@ -226,7 +226,7 @@ ODD = {
     "fixed in one direction": (lambda: one_input((None, 48, 3), sigmoid), "takes images of any x 48 pixels only"),
     "a layer without a rule": (
         lambda: one_input(ANY, lambda x: sigmoid(layers.RandomBrightness(0.1, name="lamp")(x))),
-        r"lamp \(RandomBrightness\) is a layer of which it is not known how far it looks",
+        r"lamp \(RandomBrightness\) is a layer that has no rule for how far it looks",
     ),
     "Lambda": (
         lambda: one_input(ANY, lambda x: layers.Lambda(lambda y: y[..., :1])(x)),

@@ -1,4 +1,6 @@
+import gc
 import itertools
+import weakref
 
 import keras
 import numpy as np
@@ -9,7 +11,9 @@ from tiledseg_utils import models
 from tiledseg_utils.base.files import UserError
 from tiledseg_utils.models import receptive_field
 from tiledseg_utils.models.layers import DepthToSpace, SpaceToDepth, UpConvolution
-from tiledseg_utils.models.receptive_field import Window, probe_halo, required_halo
+from tiledseg_utils.models.receptive_field import Window, required_halo
+
+from .probe import probe_halo
 
 ORIGINAL = {"base_filters": 1, "levels": 8, "first_kernel": 7, "dropout": 0.05, "dilation": 1, "color_space": "hsv"}
 
@@ -372,6 +376,15 @@ class Subclassed(keras.Model):
 def test_models_that_cannot_be_tiled_are_refused(make, problem):
     with pytest.raises(UserError, match=problem):
         receptive_field.receptive_field(make())
+
+
+def test_the_result_is_remembered_and_pins_no_model():
+    model = models.build_model("unet", {"base_filters": 1, "levels": 2})
+    field, alive = receptive_field.receptive_field(model), weakref.ref(model)
+    assert receptive_field.receptive_field(model) is field
+    del model
+    gc.collect()
+    assert alive() is None
 
 
 def test_several_outputs_count_together():

@@ -6,14 +6,13 @@ and Sim, "Computing receptive fields of convolutional neural networks", Distill 
 with up-sampling, and for blocks of pixels instead of single ones: a network that pools by 2 four times treats pixels
 differently by their place in blocks of 16, and tiles that keep to these blocks need less than the worst pixel does.
 
-`probe_halo` measures with the network itself what `receptive_field` derives from the rules.
+The tests measure with networks themselves what is derived here (tests/models/probe.py).
 """
 
-import bisect
 import functools
 import math
+import weakref
 from collections import namedtuple
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -77,15 +76,15 @@ _POINTWISE_OPERATIONS = (
 def reach(layer) -> tuple[Window, Window] | str:
     """The rule of a layer: what it reads along rows and along columns, or why no tile can give it what it needs.
 
-    A new layer gets its rule with one decorator; subclasses inherit it:
+    One decorator gives a new layer its rule, which subclasses inherit:
 
         @reach.register(MyLayer)
         def _(layer):
             return Window(3, padding="same"), Window(3, padding="same")
 
     Returns:
-        a Window for rows and one for columns (or, for each, several that follow each other); or, of an obstacle, the
-        end of a sentence that starts with its name.
+        a Window for rows and one for columns (or, for each, several in a row); or, for an obstacle, the end of a
+        sentence that starts with its name.
 
     Raises:
         UserError: no rule is known.
@@ -94,7 +93,7 @@ def reach(layer) -> tuple[Window, Window] | str:
         return _along_channels(layer)
     raise UserError(
         f"{layer.name} ({type(layer).__name__})",
-        "is a layer of which it is not known how far it looks",
+        "is a layer that has no rule for how far it looks",
         f"Register a rule for it, @receptive_field.reach.register({type(layer).__name__})",
     )
 
@@ -130,7 +129,7 @@ for _reason, *_classes in (
 def _(layer):
     if {1, 2} <= {*(layer.shared_axes or ())}:
         return POINTWISE
-    return "has a slope for every position in the tile (no shared_axes=[1, 2])"
+    return "has its own slope for every position in the tile (no shared_axes=[1, 2])"
 
 
 @reach.register(layers.Conv2D)
@@ -170,7 +169,7 @@ def _(layer):
 
 @reach.register(layers.UpSampling2D)
 def _(layer):
-    # How far an interpolation looks from the place of an output pixel, in input pixels, exclusively.
+    # An interpolation reads the input pixels that are less than this far from the place of an output pixel.
     radius = {"nearest": 0.5, "bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}[layer.interpolation]
 
     def window(factor: int) -> Window:
@@ -193,7 +192,8 @@ def _(layer):
 
 @reach.register(WindowAttention)
 def _(layer):
-    # Fold the windows, the first of which starts before the image, and unfold them: within, all see each other.
+    # Folding each window into one pixel and unfolding it again lets all its pixels see each other. The first window
+    # starts before the image.
     size, before = layer.window, layer.before
     after = -before % size
     fold = Window(size, down=size, padding=(before, after))
@@ -219,9 +219,9 @@ class ReceptiveField:
         alignment: tile origins, tile sizes and core edges must be multiples of it (for d poolings by 2, it is 2^d).
         halo: the smallest multiple of `alignment` by which a tile must exceed its core on every side, with real
             pixels, for the core to be predicted as in the whole image. At the border of the image, tiles end there.
-        radius: how far at most an output pixel looks to one side, wherever in its block it lies.
-        bytes_per_pixel: memory of the tensors alive at once at the worst moment of a forward pass, per pixel of input.
-        obstacles: one sentence per layer that no halo makes exact; the other fields take these layers as point-wise.
+        radius: how far an output pixel looks to one side at most, wherever it lies in its block.
+        bytes_per_pixel: memory of the tensors alive at the worst moment of a forward pass, per pixel of input.
+        obstacles: one sentence per layer that no halo makes exact; the other fields treat these layers as point-wise.
     """
 
     alignment: int
@@ -231,8 +231,10 @@ class ReceptiveField:
     obstacles: tuple[str, ...]
 
 
-# A layer's turn in a forward pass: what it does, which tensors it reads and makes. The image is tensor 0.
+# What a layer does in a forward pass, and the numbers of the tensors that it reads and makes. The image is tensor 0.
 _Step = namedtuple("_Step", "windows sources targets")
+
+_KNOWN: weakref.WeakKeyDictionary[keras.Model, ReceptiveField] = weakref.WeakKeyDictionary()
 
 
 def _hull(intervals):
@@ -289,7 +291,7 @@ class _Graph:
         return targets
 
     def sizes(self, axis: int, length: int) -> list[tuple[Fraction, int]]:
-        """Of every tensor the scale relative to an image of `length`, and its own length."""
+        """The scale of every tensor relative to an image of `length`, and its own length."""
         sizes = [(Fraction(1), length)]
         for step in self.steps:
             scale, size = max(sizes[source] for source in step.sources)  # A smaller operand is broadcast.
@@ -298,7 +300,7 @@ class _Graph:
         return sizes
 
     def needs(self, axis: int, sizes: list, low: int, high: int) -> dict[int, tuple[int, int]]:
-        """Of every tensor that the output pixels low..high depend on, the first and last pixel that they do."""
+        """The first and last pixel that the output pixels low..high depend on, of every tensor that they depend on."""
         needs = dict.fromkeys(self.outputs, (low, high))
         for step in reversed(self.steps):
             wanted = [needs[target] for target in step.targets if target in needs]
@@ -309,7 +311,7 @@ class _Graph:
         return needs
 
     def peak_bytes(self, areas: list[Fraction]) -> int:
-        """Most bytes alive at once, per pixel; a tensor lives from the step that makes it to the last that reads it."""
+        """The most bytes in use at once, per pixel: from the step that makes a tensor to the last that reads it."""
         last = {source: number for number, step in enumerate(self.steps) for source in step.sources}
         last |= dict.fromkeys(self.outputs, len(self.steps))
         alive, peak = {0}, 0
@@ -321,19 +323,27 @@ class _Graph:
 
 
 def _bytes_per_pixel(tensor: keras.KerasTensor) -> int:
-    """Bytes of all channels of a pixel; none for what global pooling has left."""
+    """The bytes of all channels of a pixel; 0 for the result of a global pooling."""
     if len(tensor.shape) != 4 or tensor.shape[1:3] == (1, 1):
         return 0
     return tensor.shape[-1] * np.asarray(keras.ops.zeros((), tensor.dtype)).itemsize
 
 
 def receptive_field(model: keras.Model) -> ReceptiveField:
-    """Derive what tiles need from the layers of a functional or Sequential model, of any number of outputs.
+    """What tiles need, derived from the layers of a functional or Sequential model with any number of outputs.
+
+    The result is remembered for as long as the model lives, so that asking again costs nothing.
 
     Raises:
         UserError: the model has no layer graph, several inputs, channels first, an output that is not as large as the
             image, or a layer without a rule.
     """
+    if model not in _KNOWN:
+        _KNOWN[model] = _derive(model)
+    return _KNOWN[model]
+
+
+def _derive(model: keras.Model) -> ReceptiveField:
     graph = _Graph(model)
     # The scales do not depend on the length; the alignment follows from them, and with it a length that fits.
     scales = [[scale for scale, _ in graph.sizes(axis, 1)] for axis in (0, 1)]
@@ -348,7 +358,7 @@ def receptive_field(model: keras.Model) -> ReceptiveField:
                 'Pad its convolutions ("same") and up-sample as often as it pools',
             )
         for tensor, (low, high) in graph.needs(axis, sizes, 0, block - 1).items():
-            # Not only the image: a layer also sees where a tensor ends that was cropped on its way.
+            # Not only of the image: where a tensor was cropped on its way, a layer also sees its new border.
             scale, length = sizes[tensor]
             halo = max(halo, -low / scale, (high - length + 1) / scale)
         for pixel in range(block):
@@ -374,99 +384,3 @@ def required_halo(model: keras.Model) -> int:
             "Blend overlapping tiles instead, or build the model without these layers",
         )
     return field.halo
-
-
-def _sum(*inputs):
-    """Stands for any point-wise operation: the sum of its tensors, without its constants."""
-    tensors = [value for value in keras.tree.flatten(inputs) if isinstance(value, keras.KerasTensor)]
-    return functools.reduce(keras.ops.add, tensors)
-
-
-_TO_PASS_ON = (
-    *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax, layers.Rescaling),
-    *(layers.Normalization, layers.LayerNormalization, layers.RMSNormalization, layers.UnitNormalization),
-    *(ColorInput, ImageNetInput),
-)
-
-
-class _PassOn(keras.Layer):
-    def call(self, inputs, mask=None):
-        return inputs
-
-
-def _linear(layer) -> Callable:
-    """The stand-in of a layer or operation in a network that only adds up."""
-    if not isinstance(layer, keras.Layer):
-        name = type(layer).__name__
-        return _sum if name in _POINTWISE_OPERATIONS and name != "Concatenate" else layer
-    if isinstance(layer, _TO_PASS_ON) and reach(layer) == POINTWISE:
-        return _PassOn(name=layer.name)
-    if isinstance(layer, layers.Multiply | layers.Subtract | layers.Minimum):
-        return layers.Add(name=layer.name)
-    config = {**layer.get_config(), "dtype": "float32"}
-    # Weights are set later; random initial ones would only take long to compile.
-    config |= {key: "zeros" for key in config if key.endswith("_initializer")}
-    config |= {key: "linear" for key in config if key == "activation"}
-    return type(layer).from_config(config)
-
-
-def _positive_twin(model: keras.Model) -> keras.Model:
-    """A linear model of the same layers with positive kernels, for images of any size."""
-    image = keras.Input((None, None, model.inputs[0].shape[-1]), dtype="float32")
-    inputs = keras.tree.map_structure(lambda _: image, _graph_of(model).input)
-    twin = keras.models.clone_model(_graph_of(model), inputs, _linear, recursive=True)
-    for weight in twin.weights:
-        fan_in = math.prod(weight.shape[: 2 if "depthwise" in weight.name else -1])
-        value = 1 / fan_in if len(weight.shape) > 1 else float(weight.name in ("gamma", "moving_variance"))
-        weight.assign(np.full(weight.shape, value, np.float32))
-    return twin
-
-
-def probe_halo(model: keras.Model) -> int:
-    """Measure what `required_halo` derives: how near to a core a change may be that leaves the core as it is.
-
-    A twin of the model, in which all sums have positive terms so that nothing cancels, sees an image that is zero but
-    for all pixels from some distance on, before or after the core. The core then is exactly zero, or it sees them.
-
-    Only the alignment is taken from the rules. Convolutions, pooling, up-sampling, padding and merging are measured;
-    activations and normalisation by constants or along channels are left out as point-wise. A layer that mixes the
-    whole tile is seen as such if it accepts any size. Not seen is what has no pixel as its cause: that a layer sees
-    where a tensor ends that was cropped inside the model, for which `required_halo` can be larger.
-
-    Returns:
-        pixels, a multiple of the alignment.
-
-    Raises:
-        UserError: the core sees the bright part at all distances tried, up to eight times the derived halo; and as
-            `receptive_field`.
-    """
-    field = receptive_field(model)
-    block, channels = field.alignment, model.inputs[0].shape[-1]
-    width = block * math.ceil(32 / block)
-
-    def sees(distance: int, margin: int, axis: int, after: bool) -> bool:
-        position = np.arange(-margin, block + margin)  # 0 is the first pixel of the core.
-        image = np.zeros((1, len(position), width, channels), np.float32)
-        # A variance has room below 1e38, and over a hundred convolutions may each take a third before 1e-38 is reached.
-        image[:, (position - block if after else -1 - position) >= distance] = 1e15
-        outputs = twin.predict_on_batch(image if axis == 1 else image.swapaxes(1, 2))
-        return any(np.take(output, range(margin, margin + block), axis).any() for output in keras.tree.flatten(outputs))
-
-    def least(axis: int, after: bool) -> int:
-        for factor in (2, 4, 8):
-            margin = block * math.ceil(factor * max(field.radius, field.halo) / block + 1)
-            distances = range(0, margin, block)
-            index = bisect.bisect_left(
-                distances, True, key=lambda far, margin=margin: not sees(far, margin, axis, after)
-            )
-            if index < len(distances):
-                return distances[index]
-        raise UserError(
-            f"model {model.name}",
-            f"sees changes {margin - block} pixels away",
-            "A layer probably mixes the whole tile; see receptive_field(model).obstacles",
-        )
-
-    with keras.device("cpu"):  # Fast convolutions of a GPU mix neighbours and cancel them again, up to rounding.
-        twin = _positive_twin(model)
-        return max(least(axis, after) for axis in (1, 2) for after in (False, True))
