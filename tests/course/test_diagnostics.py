@@ -65,7 +65,7 @@ def test_ways_are_measured_against_the_first(network, rng):
 
 def test_tiles_disagree_where_they_are_blended_and_only_there(network, rng):
     image = rng.integers(0, 256, (64, 200, 3)).astype(np.uint8)
-    plan = inference.plan_prediction(network, image.shape, "blend", 64, overlap=16)
+    plan = inference.plan_prediction(network, image.shape, mode="blend", tile_size=64, overlap=16)
     disagreement = diagnostics.disagreement_map(network, image, plan)
     ramps = np.zeros((64, 200), bool)
     for origin in plan.columns.origins[1:]:

@@ -20,7 +20,8 @@ from tiledseg_utils.base.finished import JOURNAL
 from tiledseg_utils.course.diagnostics import seam_score
 from tiledseg_utils.data import streaming
 from tiledseg_utils.models.receptive_field import required_halo
-from tiledseg_utils.prediction import forward, inference, instances
+from tiledseg_utils.prediction import files, forward, inference, instances
+from tiledseg_utils.settings.parameters import PredictionSetting
 from tiledseg_utils.tiles.planning import Plan, make_axis
 
 
@@ -279,7 +280,7 @@ def test_an_interrupted_file_goes_on_and_ends_the_same(network, rng, tmp_path, m
     image = noise(rng, 230, 100)
     how = {"mode": mode, "tile_size": 64, "overlap": 24}
     inference.predict_file(network, image, tmp_path / "whole.tif", **how)
-    write, calls = inference.BandWriter.write, []
+    write, calls = files.BandWriter.write, []
 
     def interrupted(self, band):
         if len(calls) == bands:
@@ -287,11 +288,11 @@ def test_an_interrupted_file_goes_on_and_ends_the_same(network, rng, tmp_path, m
         calls.append(len(band))
         write(self, band)
 
-    monkeypatch.setattr(inference.BandWriter, "write", interrupted)
+    monkeypatch.setattr(files.BandWriter, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         inference.predict_file(network, image, tmp_path / "out.tif", **how)
     assert not (tmp_path / "out.tif").exists()
-    monkeypatch.setattr(inference.BandWriter, "write", write)
+    monkeypatch.setattr(files.BandWriter, "write", write)
     capsys.readouterr()
     report = inference.predict_file(network, image, tmp_path / "out.tif", **how)
     rates = re.findall(r"([-\d.]+)Mpx/s", capsys.readouterr().out)
@@ -302,12 +303,12 @@ def test_an_interrupted_file_goes_on_and_ends_the_same(network, rng, tmp_path, m
 
 def test_another_model_does_not_go_on_where_one_stopped(network, rng, tmp_path, monkeypatch):
     image, out = noise(rng, 150, 60), tmp_path / "out.npy"
-    monkeypatch.setattr(inference.BandWriter, "finish", lambda self, facts: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(files.BandWriter, "finish", lambda self, facts: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         inference.predict_file(network, image, out, tile_size=64)
     monkeypatch.undo()
     other = models.build_model("unet", {"base_filters": 4, "levels": 3, "normalization": "batch", "seed": 2})
-    assert inference.fingerprint(other) != inference.fingerprint(network)
+    assert files.fingerprint(other) != files.fingerprint(network)
     assert inference.predict_file(other, image, out, tile_size=64)["resumed_at_row"] == 0
     np.testing.assert_array_equal(np.load(out), inference.predict_tiled(other, image, tile_size=64))
 
@@ -386,12 +387,12 @@ WAYS = {
 @pytest.mark.parametrize("broken", [None, "reading", "stitching"])
 def test_what_was_opened_is_closed_in_any_case(network, rng, tmp_path, monkeypatch, way, broken):
     monkeypatch.setattr(Watched, "opened", [])
-    for module in (inference, instances):
+    for module in (inference, files, instances):
         monkeypatch.setattr(module, "open_source", Watched)
     if broken == "reading":
         monkeypatch.setattr(Watched, "read_rows", gone)
     if broken == "stitching":
-        for module in (inference, instances):
+        for module in (inference, files, instances):
             monkeypatch.setattr(module, "stitch_rows", gone)
     with contextlib.ExitStack() as stack:
         if broken:
@@ -511,7 +512,7 @@ def test_vectors_are_turned_with_their_view():
 
     image = np.zeros((1, 20, 31, 3), np.uint8)
     image[0, 4, 23] = 255
-    once, eightfold = pointing(image), inference.with_symmetries(pointing)(image)
+    once, eightfold = pointing(image), forward.with_symmetries(pointing)(image)
     np.testing.assert_allclose(eightfold, once, atol=1e-6)
 
 
@@ -532,7 +533,9 @@ def test_symmetries_of_an_instance_network_turn_with_the_image(rng):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"mode": "smooth"}, "mode 'smooth': is not known"),
+        ({"mode": "smooth"}, "mode: 'smooth' is not known. Give one of exact, blend, auto"),
+        ({"tilesize": 64}, "tilesize: is not known. Did you mean tile_size?"),
+        ({"tile_size": -64}, "tile_size: -64 is out of range"),
         ({"tile_size": 90}, "tile size 90: does not fit the poolings.*multiple of 4"),
         ({"tile_size": 48}, "tile size 48: is all halo.*Use at least 52 pixels"),
         ({"memory_mb": 0}, "memory_mb: 0 is out of range. Give a whole number from 1"),
@@ -542,6 +545,18 @@ def test_symmetries_of_an_instance_network_turn_with_the_image(rng):
 def test_tiles_that_do_not_suit_the_network(network, how, message):
     with pytest.raises(UserError, match=message):
         inference.predict_tiled(network, np.zeros((200, 300, 3), np.uint8), **how)
+
+
+def test_a_setting_and_single_values_say_the_same(network, rng, tmp_path):
+    image, setting = noise(rng, 90, 130), PredictionSetting(mode="blend", tile_size=64, overlap=8, symmetries=True)
+    expected = inference.predict_tiled(network, image, mode="blend", tile_size=64, overlap=16, symmetries=True)
+    changed = {"tile_size": np.int64(64), "overlap": 16}
+    np.testing.assert_array_equal(inference.predict_tiled(network, image, setting, **changed), expected)
+    inference.predict_file(network, image, tmp_path / "map.npy", setting, **changed)
+    np.testing.assert_array_equal(np.load(tmp_path / "map.npy"), expected)
+    instances.label_file(image, tmp_path / "labels.npy", network, "components", setting=setting, **changed)
+    labels = instances.label_image(expected, "components")
+    np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), labels)
 
 
 def test_a_network_that_no_halo_makes_exact_is_refused_and_blended(rng):
@@ -606,8 +621,8 @@ def test_not_a_number_in_an_image_of_decimals_is_located(rng):
 
 
 def test_mode_auto_is_exact_where_that_is_possible(network):
-    def plan(model, *how, **more):
-        axes = vars(inference.plan_prediction(model, (200, 300), *how, **more)).values()
+    def plan(model, mode, tile_size=0, **more):
+        axes = vars(inference.plan_prediction(model, (200, 300), mode=mode, tile_size=tile_size, **more)).values()
         return [(axis.tile, axis.origins, axis.weights.tolist()) for axis in axes]
 
     assert plan(network, "auto") == plan(network, "exact")

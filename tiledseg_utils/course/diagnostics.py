@@ -9,16 +9,11 @@ import numpy as np
 from ..data.streaming import open_source
 from ..models.backend import keras
 from ..models.receptive_field import receptive_field
-from ..prediction.inference import (
-    as_trained,
-    predict_batches,
-    predict_maps,
-    predict_plan,
-    predict_reduced,
-    predict_whole,
-)
+from ..prediction.forward import predict_batches
+from ..prediction.inference import as_trained, predict_plan, predict_reduced, predict_whole
+from ..prediction.tiled import predict_maps
 from ..scoring.evaluation import NOT_MEASURABLE, Meter, Predict, count_pixels
-from ..settings.parameters import Parameters
+from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import check_value
 from ..tiles.planning import Plan, blended_plan, make_plan
 
@@ -131,7 +126,7 @@ def disagreement_map(model: keras.Model, image: np.ndarray, plan: Plan, batch_si
     source = open_source(image)
     lowest = np.ones((plan.rows.length, plan.columns.length), np.float32)
     highest = np.zeros_like(lowest)
-    maps = predict_maps(model, source, plan, batch_size=batch_size)
+    maps = predict_maps(model, source, plan, PredictionSetting(batch_size=batch_size))
     places = [(i, j) for i in range(len(plan.rows.origins)) for j in range(len(plan.columns.origins))]
     for probability, (i, j) in zip(maps, places, strict=True):
         used = plan.rows.used(i), plan.columns.used(j)

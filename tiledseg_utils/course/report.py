@@ -96,9 +96,8 @@ def check_parameters(given: Mapping) -> None:
     asked = [path for path in notebooks() if path.stem not in ON_REQUEST or given.get(ON_REQUEST[path.stem])]
     defaults = {name: value for path in asked for name, value in notebook_parameters(path).items()}
     checked = check_all({**defaults, **given})
-    prediction = {name: value for name, value in asdict(checked.prediction).items() if name != "symmetries"}
     # Any large image will do.
-    plan_prediction(build_model(checked.model, _settings_of(checked, checked.model)), (8192, 8192), **prediction)
+    plan_prediction(build_model(checked.model, _settings_of(checked, checked.model)), (8192, 8192), checked.prediction)
     for name in checked.models:
         if _settings_of(checked, name).get("weights") == "imagenet":
             build_model(name, _settings_of(checked, name))  # Which downloads them.

@@ -29,8 +29,12 @@ def device_count() -> int:
     return len(keras.distribution.list_devices())
 
 
-def forward_pass(model: keras.Model) -> Forward:
+def forward_pass(model: keras.Model, symmetries: bool = False) -> Forward:
     """The model as a function of a batch. JAX shares the batch among all local devices when there are several.
+
+    Args:
+        model: (N, h, w, 3) to (N, h, w, C).
+        symmetries: average over the eight symmetries of the square, as `with_symmetries` does.
 
     Raises, when it is called:
         UserError: the batch does not fit the model or the memory, or what the model predicts are no probabilities.
@@ -52,7 +56,7 @@ def forward_pass(model: keras.Model) -> Forward:
         check_maps(maps, name_of(model))
         return maps
 
-    return forward
+    return with_symmetries(forward) if symmetries else forward
 
 
 def _check_size(model: keras.Model, batch: np.ndarray) -> None:

@@ -10,6 +10,7 @@ one nucleus. So every pixel of a component belongs to a nucleus, and every nucle
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -29,10 +30,11 @@ from ..data.streaming import Source, open_source
 from ..models.backend import keras, ops
 from ..models.instance_unet import CHANNELS, FLOW
 from ..scoring.evaluation import check_probabilities
-from ..settings.parameters import CommandSetting, Parameters
+from ..settings.parameters import CommandSetting, Parameters, PredictionSetting
 from ..settings.schema import check_value
 from .band_writer import BandWriter
-from .inference import fingerprint, plan_prediction, predict_maps, stitch_rows
+from .files import fingerprint
+from .tiled import plan_prediction, predict_maps, stitch_rows, with_changes
 
 FOREGROUND, INTERIOR, BOUNDARY = 0, 2, 3
 """Channels of the maps that `models.instance_unet` predicts, beside `FLOW`; 1 is the background of its classes."""
@@ -283,7 +285,8 @@ def label_file(
     threshold: float = 0.5,
     min_area: int = 16,
     overwrite: bool = False,
-    **prediction,
+    setting: PredictionSetting | None = None,
+    **changes,
 ) -> int:
     """Instances of an image or a probability map larger than memory, from file to file, row by row.
 
@@ -296,7 +299,7 @@ def label_file(
         model: of one probability, or `models.instance_unet`.
         method, threshold, min_area: see `label_rows`.
         overwrite: replace `out` if it exists.
-        prediction: mode, tile_size, overlap, batch_size, memory_mb as for `inference.predict_tiled`.
+        setting, changes: how the model predicts, as for `inference.predict_tiled`.
 
     Returns:
         the number of instances.
@@ -306,18 +309,19 @@ def label_file(
             predicts no probabilities.
     """
     _check_rule(method, threshold, min_area)
+    setting = with_changes(setting, changes)
     with open_source(image) as source, little_memory(), contextlib.ExitStack() as closing:
         identity = {
             "image": source.identity(),
             "model": fingerprint(model) if model is not None else None,
-            "settings": [method, threshold, min_area, sorted(prediction.items())],
+            "settings": [method, threshold, min_area, asdict(setting)],
         }
         finished = None if overwrite else find_finished(Path(out), identity)
         if finished is not None:
             return finished["nuclei"]
         if model is not None:
-            plan = plan_prediction(model, source.shape, **prediction)
-            maps = predict_maps(model, source, plan, batch_size=prediction.get("batch_size", 1))
+            plan = plan_prediction(model, source.shape, setting)
+            maps = predict_maps(model, source, plan, setting)
             closing.enter_context(contextlib.closing(maps))
             bands = stitch_rows(maps, plan, source.shape, channels=model.output_shape[-1])
         else:

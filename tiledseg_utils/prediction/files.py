@@ -1,0 +1,137 @@
+"""Prediction from file to file, for images larger than memory, one row of tiles at a time."""
+
+import contextlib
+import hashlib
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..base.files import progress
+from ..base.finished import find_finished
+from ..base.memory import little_memory
+from ..data.streaming import Source, open_source
+from ..models.backend import keras
+from ..models.model_files import check_channels, name_of
+from ..settings.parameters import CommandSetting, Parameters, PredictionSetting
+from ..settings.schema import check_value
+from ..tiles.planning import Plan
+from .band_writer import BandWriter
+from .forward import device_count
+from .tiled import plan_prediction, predict_maps, stitch_rows, with_changes
+
+
+def predict_file(
+    model: keras.Model,
+    image: Path | np.ndarray,
+    out: Path,
+    setting: PredictionSetting | None = None,
+    threshold: float | None = None,
+    skip_contrast: int = 0,
+    overwrite: bool = False,
+    **changes,
+) -> dict:
+    """Predict an image that need not fit into memory, from file to file.
+
+    Memory depends on the image's width, not on its height. Rows are safe on disk once they are finished: after an
+    interruption the same call goes on behind them, and the file is the same, byte for byte, as without. It appears
+    under its name only when it is complete.
+
+    Args:
+        model, setting, changes: as for `inference.predict_tiled`.
+        image: path of a TIFF or .npy file, which are read row by row, or of another image; or an array.
+        out: .tif (in tiles of 512 px; a BigTIFF if it needs 4 GB) or .npy. If the same call has finished it before,
+            and nobody has changed it since, it stays, and its report is returned.
+        threshold: probability from which a pixel is foreground: a uint8 mask of 0 and 255 is written. None writes the
+            float32 probability.
+        skip_contrast: tiles in which no channel spans this many grey levels, once blocks of 8 x 8 pixels are averaged,
+            count as background and are not predicted. 0 predicts all.
+        overwrite: replace `out` if it exists.
+
+    Returns:
+        tiles, skipped (tiles), tile_height, tile_width, resumed_at_row, megapixels (predicted in this call, the image's
+        own), seconds, megapixels_per_second.
+
+    Raises:
+        UserError: as for `inference.predict_tiled`; `out` exists or cannot be written (rows finished so far are kept);
+            the image cannot be read (names the region).
+    """
+    check_channels(model, name_of(model))
+    if threshold is not None:
+        check_value(Parameters, "threshold", threshold)
+    check_value(CommandSetting, "skip_contrast", skip_contrast)
+    setting = with_changes(setting, changes)
+    with open_source(image) as source:
+        plan = plan_prediction(model, source.shape, setting)
+        shares = setting.batch_size * device_count()
+        identity = {
+            "image": source.identity(),
+            "model": fingerprint(model),
+            "plan": [
+                [axis.length, axis.tile, list(axis.origins), list(axis.edges)] for axis in (plan.rows, plan.columns)
+            ],
+            "settings": [setting.mode, setting.overlap, setting.symmetries, shares, threshold, skip_contrast],
+        }
+        finished = None if overwrite else find_finished(Path(out), identity)
+        if finished is not None:
+            return finished | {"resumed_at_row": source.shape[0], "megapixels": 0.0, "seconds": 0.0}
+        dtype = np.float32 if threshold is None else np.uint8
+        with little_memory(), BandWriter(out, source.shape, dtype, identity, overwrite) as writer:
+            return _stream(model, source, plan, setting, writer, threshold, skip_contrast)
+
+
+def _stream(
+    model: keras.Model,
+    source: Source,
+    plan: Plan,
+    setting: PredictionSetting,
+    writer: BandWriter,
+    threshold: float | None,
+    skip_contrast: int,
+) -> dict:
+    """Predict the rows that `writer` does not have yet, and report on it as `predict_file` does."""
+    done, skipped = writer.rows, 0
+    # Tile rows that end above the first missing row are not needed any more.
+    ends = [origin + plan.rows.used(i).stop for i, origin in enumerate(plan.rows.origins)]
+    first_row = next((i for i, end in enumerate(ends) if end > done), len(ends))
+
+    def is_background(tile: np.ndarray) -> bool:
+        nonlocal skipped
+        size = tuple(max(1, side // 8) for side in tile.shape[1::-1])
+        blocks = cv2.resize(tile, size, interpolation=cv2.INTER_AREA).reshape(-1, tile.shape[2])
+        empty = bool((np.ptp(blocks.astype(np.float32), axis=0) < skip_contrast).all())
+        skipped += empty
+        return empty
+
+    ignore = is_background if skip_contrast else None
+    started, row_mpx = time.perf_counter(), source.shape[1] / 1e6
+    with (
+        contextlib.closing(predict_maps(model, source, plan, setting, first_row, ignore)) as maps,
+        progress(total=source.shape[0] * row_mpx, initial=done * row_mpx, unit="Mpx") as bar,
+    ):
+        for start, band in stitch_rows(maps, plan, source.shape, first_row) if first_row < len(ends) else ():
+            band = band[max(0, done - start) :]
+            writer.write(band if threshold is None else np.uint8(255) * (band >= threshold))
+            bar.update(len(band) * row_mpx)
+    seconds, megapixels = time.perf_counter() - started, (source.shape[0] - done) * row_mpx
+    report = {
+        "tiles": plan.count,
+        "skipped": skipped,
+        "tile_height": plan.rows.tile,
+        "tile_width": plan.columns.tile,
+        "resumed_at_row": done,
+        "megapixels": round(megapixels, 3),
+        "seconds": round(seconds, 3),
+        "megapixels_per_second": round(megapixels / seconds, 3),
+    }
+    writer.finish(report)
+    return report
+
+
+def fingerprint(model: keras.Model) -> str:
+    """SHA-256, in hex, of the architecture and the weights of a model."""
+    digest = hashlib.sha256(model.to_json().encode())
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,140 @@
+"""The way of a tile: it is laid, read, predicted, and added to its neighbours.
+
+`plan_prediction` says where tiles lie, `predict_maps` reads and predicts them, and `stitch_rows` puts their maps
+together. Each hands on a result as soon as it has it, so that no more than one row of tiles is ever in memory, whether
+the image comes from an array or from a file.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from ..base.files import UserError
+from ..data.streaming import Source
+from ..data.white_balance import BalancedSource
+from ..models.backend import keras
+from ..models.inputs import expects_white_balance
+from ..models.model_files import name_of
+from ..models.receptive_field import receptive_field, required_halo
+from ..settings.parameters import PredictionSetting
+from ..tiles.planning import Plan, blended_plan, exact_plan
+from .forward import device_count, forward_pass, predict_batches
+
+
+def with_changes(setting: PredictionSetting | None, changes: Mapping) -> PredictionSetting:
+    """A setting, or the default one for None, with other values for some of its fields; numbers of NumPy will do.
+
+    Raises:
+        UserError: an unknown name, or a value that is out of range.
+    """
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in changes.items()}
+    return replace(setting or PredictionSetting(), **plain)
+
+
+def plan_prediction(
+    model: keras.Model, shape: tuple[int, ...], setting: PredictionSetting | None = None, **changes
+) -> Plan:
+    """Choose the tiles for an image of `shape` (H, W, ...); arguments and errors as for `predict_tiled`."""
+    setting = with_changes(setting, changes)
+    mode, tile_size, overlap = setting.mode, setting.tile_size, setting.overlap
+    field = receptive_field(model)
+    fixed = model.input_shape[1:3]
+    if None not in fixed:
+        if fixed[0] != fixed[1] or tile_size not in (0, fixed[0]) or min(shape[:2]) < fixed[0]:
+            remedy = "Give square tiles of that size and larger images, or rebuild it with keras.Input((None, None, 3))"
+            raise UserError(name_of(model), f"takes images of {fixed[0]} x {fixed[1]} pixels only", remedy)
+        tile_size = fixed[0]
+    if mode == "auto":
+        mode = "blend" if field.obstacles or 0 < tile_size <= 2 * field.halo else "exact"
+        overlap = -(-overlap // field.alignment) * field.alignment
+        if tile_size:
+            overlap = min(overlap, tile_size // 2 // field.alignment * field.alignment)
+    bytes_per_pixel = field.bytes_per_pixel * setting.batch_size * device_count()
+    max_pixels = max(1, setting.memory_mb * 2**20 // bytes_per_pixel)
+    if mode == "exact":
+        halo = required_halo(model)  # Refuses models that no halo makes exact.
+        return exact_plan(shape, field.alignment, halo, tile_size, max_pixels)
+    return blended_plan(shape, field.alignment, field.halo, overlap, tile_size, max_pixels)
+
+
+def predict_maps(
+    model: keras.Model,
+    source: Source,
+    plan: Plan,
+    setting: PredictionSetting,
+    first_row: int = 0,
+    is_background: Callable[[np.ndarray], bool] | None = None,
+) -> Iterator[np.ndarray | None]:
+    """Yield the map of each tile from tile row `first_row` on, or None for a tile that is background.
+
+    Maps are float32, (h, w), or (h, w, C) from a model of C > 1 channels. If not all of them are taken, close the
+    iterator before the source (`contextlib.closing`): a thread reads the next tiles.
+    """
+    if source.dtype != np.uint8 and np.dtype(model.input.dtype).kind in "iu":
+        problem = f"holds decimal numbers ({np.dtype(source.dtype)}), and the model takes {model.input.dtype}"
+        raise UserError(source.name, problem, "Scale it to 0-255 as the training images were, and convert it to uint8")
+    source = BalancedSource(source) if expects_white_balance(model) else source
+    tiles = _read_tiles(source, plan, first_row, is_background)
+    yield from predict_batches(forward_pass(model, setting.symmetries), tiles, setting.batch_size * device_count())
+
+
+def _mirrored(pixels: np.ndarray, length: int) -> np.ndarray:
+    """Where pixels past the end of an axis come from when it is extended by its reflection, as `tiling.pad_to` does."""
+    pixels = pixels % (2 * length)
+    return np.minimum(pixels, 2 * length - 1 - pixels)
+
+
+def _read_tiles(
+    source: Source | BalancedSource,
+    plan: Plan,
+    first_row: int,
+    is_background: Callable[[np.ndarray], bool] | None,
+) -> Iterator[np.ndarray | None]:
+    columns = _mirrored(np.arange(plan.columns.length), source.shape[1])
+    for origin in plan.rows.origins[first_row:]:
+        rows = _mirrored(np.arange(origin, origin + plan.rows.tile), source.shape[0])
+        band = source.read_rows(rows.min(), rows.max() + 1)
+        if len(band) != plan.rows.tile or source.shape[1] != plan.columns.length:
+            band = band[np.ix_(rows - rows.min(), columns)]
+        for column in plan.columns.origins:
+            tile = band[:, column : column + plan.columns.tile]
+            yield None if is_background is not None and is_background(tile) else tile
+        del band, tile  # before the next is read
+
+
+def stitch_rows(
+    maps: Iterable[np.ndarray | None], plan: Plan, shape: tuple[int, int], first_row: int = 0, channels: int = 1
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Put maps together and yield finished rows of the image as (first row, (n, W) float32), or (n, W, channels).
+
+    What is yielded is valid until the next rows are asked for: their memory is used again.
+
+    Args:
+        maps: (h, w), or (h, w, channels) if more than one, of the tiles from tile row `first_row` on, in the order of
+            the plan; None stands for zeros.
+        plan: where they lie and what they weigh.
+        shape: (H, W) of the image; what reaches past it is cut off.
+        first_row: of tiles. The first rows yielded lack what earlier tile rows would add where they overlap.
+    """
+    maps, height, width = iter(maps), plan.rows.tile, shape[1]
+    top = plan.rows.origins[first_row]
+    extra = (channels,) if channels > 1 else ()
+    total = np.zeros((height, plan.columns.length, *extra), np.float32)
+    for i in range(first_row, len(plan.rows.origins)):
+        rows, start = plan.rows.used(i), plan.rows.origins[i] - top
+        for j, column in enumerate(plan.columns.origins):
+            probability, columns = next(maps), plan.columns.used(j)
+            if probability is not None:
+                weights = np.outer(plan.rows.weights[i, rows], plan.columns.weights[j, columns])
+                weights = weights.reshape(weights.shape + (1,) * len(extra))
+                place = np.s_[start + rows.start : start + rows.stop, column + columns.start : column + columns.stop]
+                total[place] += weights * probability[rows, columns]
+        last = i + 1 == len(plan.rows.origins)
+        bottom = shape[0] if last else min(plan.rows.origins[i + 1] + plan.rows.used(i + 1).start, shape[0])
+        if bottom > top:
+            yield top, total[: bottom - top, :width]
+            rest = height - (bottom - top)
+            total[:rest] = total[bottom - top :]
+            total[rest:] = 0
+            top = bottom
