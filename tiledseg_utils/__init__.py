@@ -8,11 +8,10 @@ import importlib
 
 from .base import environment
 from .base.memory import keep_freed_memory
+from .base.version import VERSION as __version__  # noqa: F401 - for scripts
 
 environment.settle()
 keep_freed_memory()
-
-__version__ = "0.1.0"
 
 SHORT_NAMES = {
     "images": "data",

@@ -1,4 +1,6 @@
 import argparse
+import errno
+import importlib
 import os
 import subprocess
 import sys
@@ -11,14 +13,19 @@ import pytest
 import tifffile
 import yaml
 
+import tiledseg_utils
 from tiledseg_utils import __main__ as command_line
 from tiledseg_utils import models
 from tiledseg_utils.base.files import UserError
+from tiledseg_utils.commands import data
 from tiledseg_utils.commands.console import Stopped
+from tiledseg_utils.commands.options import prediction_defaults, prediction_setting
+from tiledseg_utils.data import pictures
 from tiledseg_utils.data.masks import read_mask
 from tiledseg_utils.data.pictures import read_image, write_image
 from tiledseg_utils.prediction.inference import at_scales, load_model, predict_tiled
 from tiledseg_utils.scoring.evaluation import find_foreground
+from tiledseg_utils.settings.parameters import PredictionSetting
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["", "report", "data", "data synthetic", "data check", "data neurips", "predict", "instances", "evaluate"]
@@ -131,7 +138,7 @@ def test_predict_takes_scales_and_drops_small_and_doubtful_pieces(model_path, tm
 def test_predict_as_a_run_of_a_preset_does(model_path, tmp_path, rng):
     image = rng.integers(0, 256, (90, 130, 3)).astype(np.uint8)
     write_image(tmp_path / "a.png", image)
-    tiles = {"mode": "blend", "tile_size": 64, "overlap": 16, "symmetries": True}
+    tiles = {"mode": "blend", "tile_size": 64, "overlap": 16, "symmetries": True, "batch_size": 2}
     probability = at_scales(partial(predict_tiled, load_model(model_path), **tiles), [0.8, 1])(image)
     threshold, lower = (float(np.quantile(probability, share)) for share in (0.8, 0.6))
     preset = tmp_path / "mine.yaml"
@@ -142,6 +149,9 @@ def test_predict_as_a_run_of_a_preset_does(model_path, tmp_path, rng):
     assert exit_code(*options, "--out", tmp_path / "but", "--threshold", lower) == 0
     for folder, value in (("as preset", threshold), ("but", lower)):
         np.testing.assert_array_equal(read_mask(tmp_path / folder / "a.png"), find_foreground(probability, value, 6))
+    words = [str(word) for word in (*options, "--out", tmp_path)]
+    parsed = command_line.parser(prediction_defaults(str(preset))).parse_args(words)
+    assert prediction_setting(parsed) == PredictionSetting(**tiles)
 
 
 def test_predict_fails_with_a_remedy_and_writes_nothing(model_path, tmp_path, capsys):
@@ -170,12 +180,29 @@ def test_predict_streams_large_images(model_path, tmp_path, rng, capsys, suffix)
     np.testing.assert_array_equal(written, probability)
 
 
+def four_images(folder):
+    paths = [folder / f"{name}.png" for name in "abcd"]
+    for path in paths:
+        write_image(path, np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
+    return paths
+
+
 def batch_of_images(folder):
     """Three images and, between them, one that is cut."""
-    for name in "acd":
-        write_image(folder / f"{name}.png", np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
-    (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:500])
-    return [folder / f"{name}.png" for name in "abcd"]
+    paths = four_images(folder)
+    paths[1].write_bytes(paths[0].read_bytes()[:500])
+    return paths
+
+
+def fail_at(monkeypatch, name, error):
+    """Let reading the image of that name fail."""
+
+    def read_or_fail(path):
+        if path.name == name:
+            raise error
+        return read_image(path)
+
+    monkeypatch.setattr(pictures, "read_image", read_or_fail)
 
 
 @pytest.mark.parametrize("command", [("predict",), ("predict", "--format", "tif"), ("instances",)])
@@ -198,6 +225,33 @@ def test_a_batch_goes_on_behind_a_bad_file_and_is_completed_later(model_path, tm
     again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob(f"*.{suffix}")}
     assert again.items() >= written.items() and f"b.{suffix}" in again
     assert (tmp_path / "out" / f"b.{suffix}").read_bytes() == (tmp_path / "out" / f"a.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "b.png: needs more memory than there is. Close other programs"),
+        (OSError(errno.EIO, "Input/output error"), "b.png: cannot be used (Input/output error). Check"),
+    ],
+)
+def test_a_batch_goes_on_behind_an_image_that_the_machine_fails_at(
+    model_path, tmp_path, monkeypatch, capsys, error, message
+):
+    paths = four_images(tmp_path)
+    fail_at(monkeypatch, "b.png", error)
+    assert exit_code("predict", model_path, *paths, "--out", tmp_path / "out") == 1
+    assert "1 of 4 images: could not be done, the others are\n  " in (said := capsys.readouterr().err)
+    assert message in said
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["a.png", "c.png", "d.png"]
+
+
+def test_a_full_disk_ends_a_batch_with_the_list_of_bad_files(model_path, tmp_path, monkeypatch, capsys):
+    paths = batch_of_images(tmp_path)
+    fail_at(monkeypatch, "c.png", OSError(errno.ENOSPC, "No space left on device"))
+    assert exit_code("predict", model_path, *paths, "--out", tmp_path / "out") == 1
+    earlier, last = capsys.readouterr().err.splitlines()
+    assert "b.png: is a PNG file that is cut" in earlier and "c.png: cannot be used (No space left on device)" in last
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["a.png"]
 
 
 @pytest.mark.parametrize("more", [(), ("--overwrite",)])
@@ -306,7 +360,7 @@ LAST_RESORT = [
     (OSError(28, "No space left on device"), "input or output: cannot be used (No space left on device)"),
     (OSError("a device is odd"), "input or output: cannot be used (a device is odd). Check"),
     (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "text: is in another encoding than UTF-8"),
-    (MemoryError(), "memory: is used up. Close other programs, or choose smaller images, tiles or batches."),
+    (MemoryError(), "this command: needs more memory than there is. Close other programs, or choose smaller images"),
     (RecursionError("maximum recursion depth exceeded"), "input: is nested too deeply to be read. Write it"),
     (ImportError("no module\n  named x"), "Python: cannot import what it needs (no module named x). Install"),
     (ZeroDivisionError("division by zero"), "unexpected error: ZeroDivisionError (division by zero). This should not"),
@@ -324,7 +378,7 @@ def raising(error):
 
 @pytest.mark.parametrize(("error", "message"), LAST_RESORT, ids=lambda value: str(value)[:40])
 def test_every_error_ends_in_one_sentence(monkeypatch, capsys, error, message):
-    monkeypatch.setattr(command_line, "data_check", raising(error))
+    monkeypatch.setattr(data, "check", raising(error))
     assert exit_code("data", "check", "x") == 1
     captured = capsys.readouterr().err
     assert message in captured and captured.startswith("error: ") and captured.count("\n") == 1
@@ -332,7 +386,7 @@ def test_every_error_ends_in_one_sentence(monkeypatch, capsys, error, message):
 
 
 def test_developers_see_where_an_error_comes_from(monkeypatch, capsys):
-    monkeypatch.setattr(command_line, "data_check", raising(ZeroDivisionError("a")))
+    monkeypatch.setattr(data, "check", raising(ZeroDivisionError("a")))
     monkeypatch.setenv("TILEDSEG_TRACEBACK", "1")
     assert exit_code("data", "check", "x") == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err
@@ -342,10 +396,11 @@ def test_developers_see_where_an_error_comes_from(monkeypatch, capsys):
     ("error", "code"), [(KeyboardInterrupt(), 130), (Stopped(15), 143), (Stopped(1), 129), (BrokenPipeError(), 141)]
 )
 def test_what_comes_from_outside_has_its_exit_code(monkeypatch, capfd, error, code):
-    monkeypatch.setattr(command_line, "data_check", raising(error))
+    monkeypatch.setattr(data, "check", raising(error))
     monkeypatch.setattr("tiledseg_utils.commands.console.give_up_printing", lambda: None)  # stdout is the test's own
     assert exit_code("data", "check", "x") == code
-    expected = "" if code == 141 else "interrupted; give the same command again, and it does what is not finished yet\n"
+    said = "interrupted; give the same command again to do the rest; with --overwrite, it starts from the beginning\n"
+    expected = "" if code == 141 else said
     assert capfd.readouterr().err == expected
 
 
@@ -359,7 +414,7 @@ def test_what_comes_from_outside_has_its_exit_code(monkeypatch, capfd, error, co
 def test_users_of_make_are_told_its_variables(monkeypatch, capsys, make, message):
     monkeypatch.setenv("TILEDSEG_MAKE", make)
     error = UserError("run", "is there", "Choose another folder with --run, or replace it with --overwrite")
-    monkeypatch.setattr(command_line, "data_check", raising(error))
+    monkeypatch.setattr(data, "check", raising(error))
     assert exit_code("data", "check", "x") == 1
     assert message in capsys.readouterr().err
 
@@ -396,8 +451,10 @@ def test_help_shows_only_defaults_that_say_something(command, capsys):
 
 def test_version(capsys):
     assert exit_code("--version") == 0
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert capsys.readouterr().out == f"tiledseg {project['version']}\n"
+    source = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["dynamic"]["version"]["attr"]
+    module, name = source.rsplit(".", 1)
+    version = getattr(importlib.import_module(module), name)
+    assert capsys.readouterr().out == f"tiledseg {version}\n" and tiledseg_utils.__version__ == version
 
 
 def test_as_a_program(tmp_path):

@@ -1,6 +1,7 @@
 """Between a command and the world: signs that a console lacks, signals, and one last handler for every error."""
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -8,8 +9,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-from ..base.files import UserError
+from ..base.files import UserError, WriteError
 from ..base.text import printable, printable_lines
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -84,25 +86,26 @@ def say(message: object) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def os_error(error: OSError) -> UserError:
-    """An error of the system in the words of this package."""
-    path = error.filename if error.filename is not None else "input or output"
+def os_error(error: OSError, file: Path | None) -> UserError:
+    """An error of the system in the words of this package, a `WriteError` where the disk is full."""
+    path = file or "input or output" if error.filename is None else error.filename
     place = os.fsdecode(path) if isinstance(path, (bytes, str, os.PathLike)) else str(path)
+    kind = WriteError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
     problem = f"cannot be used ({error.strerror or error})"
-    return UserError(place, problem, "Check its name, its permissions and the disk space")
+    return kind(place, problem, "Check its name, its permissions and the disk space")
 
 
-def explain(error: Exception) -> UserError:
-    """Any error as one that names the file, the problem and the remedy."""
+def explain(error: Exception, file: Path | None = None) -> UserError:
+    """Any error as one that names the file (`file`, where it names none itself), the problem and the remedy."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, OSError):
-        return os_error(error)
+        return os_error(error, file)
     if isinstance(error, UnicodeError):
         return UserError("text", f"is in another encoding than UTF-8 ({error})", "Save the file, or its name, as UTF-8")
     if isinstance(error, MemoryError):
         remedy = "Close other programs, or choose smaller images, tiles or batches"
-        return UserError("memory", "is used up", remedy)
+        return UserError(file or "this command", "needs more memory than there is", remedy)
     if isinstance(error, RecursionError):
         return UserError("input", "is nested too deeply to be read", "Write it with fewer levels")
     kind, said = type(error).__name__, " ".join(str(error).split())
@@ -131,7 +134,7 @@ def run_safely(command: Callable[[], object]) -> int:
         give_up_printing()
         return 128 + 13
     except KeyboardInterrupt as stopped:
-        say("interrupted; give the same command again, and it does what is not finished yet")
+        say("interrupted; give the same command again to do the rest; with --overwrite, it starts from the beginning")
         return 128 + getattr(stopped, "number", signal.SIGINT)
     except Exception as error:
         if os.environ.get(TRACEBACK):
@@ -151,7 +154,9 @@ def give_up_if_full() -> None:
 
 
 def print_table(rows: Sequence[dict]) -> None:
-    """Rows of one kind in columns, the names above them; decimals with four digits."""
+    """Rows of one kind in columns, the names above them; decimals with four digits. No rows print nothing."""
+    if not rows:
+        return
     texts = [
         {name: f"{value:.4f}" if isinstance(value, float) else printable(value) for name, value in row.items()}
         for row in rows

@@ -1,8 +1,27 @@
 """The command `evaluate`: scores of a model, told apart by whether it learnt from the images."""
 
+from pathlib import Path
+
 from ..base.files import UserError, progress
+from ..settings.parameters import Parameters
+from ..settings.schema import add_option
 from .console import print_table
-from .predict import foreground, predictor
+from .options import add_command, add_prediction_options, foreground, predictor
+
+
+def add(commands, defaults: dict) -> None:
+    command = add_command(commands, "evaluate", "score a trained model on a data folder")
+    command.add_argument("model", type=Path, help="a model.keras of a run")
+    command.add_argument("data", type=Path, help="folder with images/ and masks/")
+    command.add_argument(
+        "--split",
+        choices=["unseen", "train", "valid", "test", "all"],
+        default="unseen",
+        help="unseen: all images from which the model did not learn, whatever their names",
+    )
+    add_option(command, Parameters, "seed", help="of the split, where there is no split.csv; --preset brings its own")
+    add_prediction_options(command, defaults)
+    command.set_defaults(function=evaluate, needs_keras=True)
 
 
 def choose_pairs(arguments, pairs: list, seen: dict[str, str]) -> list:

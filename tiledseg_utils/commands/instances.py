@@ -1,0 +1,46 @@
+"""The command `instances`: from images, or from their probability maps, to labelled and counted nuclei."""
+
+from pathlib import Path
+
+from ..base.paths import Output
+from ..settings.parameters import CommandSetting, Parameters
+from ..settings.schema import add_option
+from .batch import check_outputs, one_by_one
+from .options import add_command
+
+
+def add(commands) -> None:
+    command = add_command(commands, "instances", "label and count the nuclei of images")
+    command.add_argument(
+        "images", type=Path, nargs="+", metavar="image", help="without --model, a .tif or .npy of predict --probability"
+    )
+    command.add_argument("--model", type=Path, help="a model.keras, or 07_instances.keras, of a run")
+    command.add_argument("--out", type=Path, required=True, help="folder for <stem>.tif, int32 labels from 1")
+    command.add_argument(
+        "--method",
+        choices=["components", "watershed", "boundary", "flow"],
+        help="how nuclei that touch are told apart; by default flow with 07_instances.keras, else watershed",
+    )
+    add_option(command, Parameters, "threshold")
+    add_option(command, CommandSetting, "nucleus_area", "--min-area", dest="min_area")
+    command.add_argument("--overwrite", action="store_true", help="replace labels that are there")
+    command.set_defaults(function=instances, needs_keras=True)
+
+
+def instances(arguments) -> None:
+    """Label the nuclei of images one by one; what this command finished before is left as it is."""
+    outputs = {path: arguments.out / f"{path.stem}.tif" for path in arguments.images}
+    check_outputs(arguments, [Output(out, f"the label image of {path.name}") for path, out in outputs.items()])
+
+    from ..prediction.inference import load_model
+    from ..prediction.instances import label_file
+
+    model = load_model(arguments.model, (1, 6)) if arguments.model else None
+    method = arguments.method or ("flow" if model and model.output_shape[-1] == 6 else "watershed")
+    options = {name: getattr(arguments, name) for name in ("threshold", "min_area", "overwrite")}
+
+    def work(path: Path) -> dict:
+        nuclei = label_file(path, outputs[path], model, method, **options, mode="auto")
+        return {"image": path.name, "nuclei": nuclei, "labels": outputs[path]}
+
+    one_by_one(arguments.images, work)

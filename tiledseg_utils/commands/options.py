@@ -1,0 +1,65 @@
+"""What several commands share: how their options are shown, and those that say how an image is predicted."""
+
+import argparse
+import functools
+from collections.abc import Mapping
+
+from ..settings.parameters import Parameters, PredictionSetting
+from ..settings.schema import add_option, fields_of
+
+FOREGROUND = ("threshold", "min_area", "min_confidence")
+"""Parameters of `evaluation.find_foreground`."""
+
+
+class Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with the default behind each option that has one."""
+
+    def _get_help_string(self, action):
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def add_command(commands, name: str, about: str, **more) -> argparse.ArgumentParser:
+    """Add a command with one line of help to what `add_subparsers` returned."""
+    return commands.add_parser(name, help=about, formatter_class=Formatter, **more)
+
+
+def add_prediction_options(command: argparse.ArgumentParser, defaults: Mapping) -> None:
+    """Let a command be told how to predict an image in tiles, with other `defaults` for some options."""
+    command.add_argument(
+        "--preset",
+        dest="prediction_preset",
+        help="predict as a run of this preset does, but for the options below that are given",
+    )
+    for name in fields_of(PredictionSetting):
+        add_option(command, PredictionSetting, name)
+    for name in ("scales", *FOREGROUND):
+        add_option(command, Parameters, name)
+    command.set_defaults(**defaults)
+
+
+def prediction_defaults(preset: str) -> dict:
+    """What a run of the preset has for the options of `add_prediction_options`, and its seed."""
+    from ..course.report import check_parameters, default_parameters, read_preset  # late, for a quick --help
+
+    given = read_preset(preset)
+    check_parameters(given)
+    parameters = default_parameters() | given
+    return parameters["prediction"] | {name: parameters[name] for name in ("scales", *FOREGROUND, "seed")}
+
+
+def prediction_setting(arguments) -> PredictionSetting:
+    return PredictionSetting(**{name: getattr(arguments, name) for name in fields_of(PredictionSetting)})
+
+
+def foreground(arguments) -> dict:
+    """What is foreground in a prediction, for `evaluation.find_foreground`."""
+    return {name: getattr(arguments, name) for name in FOREGROUND}
+
+
+def predictor(model, arguments):
+    """What predicts a whole image in tiles, and at several scales, as the options say."""
+    from ..prediction.inference import at_scales, predict_tiled
+
+    return at_scales(functools.partial(predict_tiled, model, setting=prediction_setting(arguments)), arguments.scales)
