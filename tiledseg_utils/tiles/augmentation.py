@@ -2,9 +2,9 @@
 
 The way of a sample: flips and quarter turns (exact) -> every other geometric transform in one resampling -> colours.
 
-* One grid. All geometric transforms but the exact ones compose into one map that tells for each output pixel where to
+* One grid. All geometric transforms but the exact ones compose into one map that says for each output pixel where to
   read. Image and mask are read through the same map, so they cannot disagree, and interpolation blurs only once.
-* The image is read bilinearly, the mask by nearest neighbour: labels are names, and the mean of two names is no name.
+* The image is read bilinearly, the mask by nearest neighbour, since the mean of two labels is not a label.
 * Beyond the border both are mirrored, so the mask stays true there too, and no invented colour enters.
 * Images are RGB throughout: hue is an angle, and the mean of two reds on either side of 0, taken as numbers, is cyan.
 * A sample is a function of (seed, epoch, index), and each transform draws from a random stream of its own: switching
@@ -20,21 +20,7 @@ import numpy as np
 from ..settings.parameters import CHANCE, Augmentation
 from ..settings.schema import fields_of, unit_of
 
-# The published experiment made 19 variants of each tile, one of them the tile itself, and drew one. Here transforms are
-# drawn independently and compose. One that stood for n of the 18 changed variants gets the probability 1 - 19**(-n/18):
-# the order of frequencies is kept, and one sample in 19 stays unchanged as before, the product of all 19**(-n/18) being
-# 1/19. Parameters not named here have the published values as defaults, but for two: the elastic alpha was 1300, of
-# which 112 took effect because the noise was smoothed across the channels too (2.3 pixels of 26, which would have torn
-# every nucleus apart); and the shear was 0.1, but also mirrored, hence both signs.
-_SHARE = {n: 1 - 19 ** (-n / 18) for n in (1, 3, 4, 5)}
-ORIGINAL = Augmentation(
-    **dict.fromkeys(("hflip", "vflip", "rotation", "scale", "distortion", "elastic"), _SHARE[1]),
-    **{"quarter_turn": _SHARE[3], "shear": _SHARE[4], "barrel": _SHARE[5]},
-    rotation_angles=(210,),
-    scale_range=(0.8, 0.8),
-    lens_centres=((0.3, 0.3), (0.3, 0.7), (0.5, 0.5), (0.7, 0.3), (0.7, 0.7)),
-)
-# Also the order of the random streams: a new transform goes last in the class, or those after it change their draws.
+# Also the order of the random streams: a new transform goes last in the class, or the draws of those after it change.
 TRANSFORMS = tuple(name for name in fields_of(Augmentation) if unit_of(Augmentation, name) == CHANCE)
 
 
@@ -48,7 +34,7 @@ def augment(image, mask, settings: Augmentation, seed: int, epoch: int, index: i
         seed, epoch, index: integers from 0; the result depends on nothing else, in particular not on earlier calls.
 
     Returns:
-        image, mask: of the same shapes and dtypes as before. The mask holds no label that it did not hold before.
+        image, mask: of the same shapes and dtypes as before. The mask gets no new labels.
 
     Raises:
         ValueError: a shape or dtype is not as above, or a seed is negative.
@@ -179,7 +165,7 @@ def _linear_map(settings, drawn):
 
 
 def _recolor(image, settings, drawn):
-    """Apply the colour transforms in the order of nature (specimen, light, lens, camera), saturating at 0 and 255."""
+    """Apply the colour transforms in their natural order (specimen, light, lens, camera), saturating at 0 and 255."""
     if "stain" in drawn:
         image = _restain(image, settings, drawn["stain"])
     if "veil" in drawn:
@@ -207,7 +193,7 @@ def _recolor(image, settings, drawn):
 # Optical density in red, green and blue of a unit of haematoxylin, eosin and DAB (Ruifrok & Johnston 2001).
 _STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 _OPTICAL_DENSITY = -np.log(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
-# To draw one of 256 quantiles of the normal distribution is several times as fast as to draw from the distribution.
+# Drawing one of 256 quantiles of the normal distribution is several times as fast as drawing from the distribution.
 _NORMAL_QUANTILES = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)], dtype=np.float32)
 
 

@@ -3,8 +3,8 @@
 A plan is the product of two axes. Along an axis, tiles start every `tile - overlap` pixels; the last one is moved back
 so that it ends with the image. Both ends of the image are thus also ends of tiles, and a network that pads its input
 with zeros does so in the same places as on the whole image. At every junction of two tiles, the weight passes from one
-to the next, at once or over a ramp. At any pixel the weights of all tiles add up to one, so that putting tiles back
-together is a weighted sum, and nothing has to be divided afterwards.
+to the next, at once or over a ramp. At any pixel the weights of all tiles add up to one, so a weighted sum puts the
+tiles back together, and nothing has to be divided afterwards.
 """
 
 import math
@@ -75,8 +75,8 @@ def make_axis(length: int, tile: int, overlap: int, dropped: int, alignment: int
         length: pixels of the image; rounded up to a multiple of `alignment`.
         tile: side of a tile, pixels; shortened to the image where that is smaller.
         overlap: pixels that neighbours share, in [0, tile).
-        dropped: pixels at the edge of a tile that never count, in [0, overlap / 2]; at the border of the image, where
-            nothing is missing, they do. What remains of the overlap is a ramp in the form of a Hann window.
+        dropped: pixels at the edge of a tile that do not count, in [0, overlap / 2], except at the border of the image,
+            where nothing is missing. What remains of the overlap is a ramp in the form of a Hann window.
         alignment: pixels.
 
     Raises:
@@ -89,12 +89,13 @@ def make_axis(length: int, tile: int, overlap: int, dropped: int, alignment: int
     count = 1 if tile == length else 1 + math.ceil((length - tile) / (tile - overlap))
     origins = [min(i * (tile - overlap), length - tile) for i in range(count)]
     ramp = overlap - 2 * dropped
-    pixels = np.arange(length)
-    # Passed on at each junction: 0 before it, 1 behind it. A tile has what was passed to it less what it passed on.
-    passed = [np.ones(length), *(_rise(pixels - origin - dropped, ramp) for origin in origins[1:]), np.zeros(length)]
-    weights = [(passed[i] - passed[i + 1])[origin : origin + tile] for i, origin in enumerate(origins)]
+    # At each junction, the weight passes to the later tile. A tile has what it was passed less what it passes on.
+    weights = np.ones((count, tile))
+    weights[1:] = _rise(np.arange(tile) - dropped, ramp)
+    for i, distance in enumerate(np.diff(origins)):
+        weights[i] -= _rise(np.arange(tile) - distance - dropped, ramp)
     edges = [origin + dropped + ramp // 2 for origin in origins[1:]]
-    return Axis(length, tile, tuple(origins), tuple(edges), np.array(weights, np.float32))
+    return Axis(length, tile, tuple(origins), tuple(edges), weights.astype(np.float32))
 
 
 def _rise(position: np.ndarray, ramp: int) -> np.ndarray:
@@ -103,7 +104,7 @@ def _rise(position: np.ndarray, ramp: int) -> np.ndarray:
 
 
 def make_plan(shape: Sequence[int], tile: int, overlap: int, dropped: int, alignment: int = 1) -> Plan:
-    """A plan of square tiles by numbers of your own, right or wrong; see `make_axis`."""
+    """A plan of square tiles with numbers of your own, right or wrong; see `make_axis`."""
     return Plan(*(make_axis(length, tile, overlap, dropped, alignment) for length in shape[:2]))
 
 
@@ -149,9 +150,9 @@ def blended_plan(
     tile_size: int = 0,
     max_pixels: int | None = None,
 ) -> Plan:
-    """Tiles that overlap less than exactness would take, blended where they do.
+    """Tiles that overlap less than exact ones would, and are blended where they overlap.
 
-    Of the overlap, the outermost pixels are worst, since they lack neighbours. They are dropped, up to the halo; at
+    The outermost pixels of the overlap are the worst, since they lack neighbours. They are dropped, up to the halo; at
     least a quarter of the overlap remains as a ramp between the tiles.
 
     Args:
@@ -190,7 +191,7 @@ def _check_tile(tile_size: int, alignment: int) -> None:
 
 
 def _cheapest_tile(shape: Sequence[int], alignment: int, overlap: int, max_pixels: int | None) -> tuple[int, int]:
-    """Height and width of the tile, at most `max_pixels` large, with which the network has least to do."""
+    """Height and width of the tile, at most `max_pixels` large, with which the network has the least to do."""
 
     def side(length: int, count: int) -> int:
         """The smallest aligned tile of which `count` cover the axis."""
