@@ -1,6 +1,6 @@
-"""What the environment of the user may not change: the numbers. Settled before Keras and JAX are imported.
+"""The user's environment may not change the numbers. It is settled before Keras and JAX are imported.
 
-`KERAS_BACKEND`, `JAX_PLATFORMS` and `XLA_FLAGS` stay the user's: they choose the machine and not the experiment.
+`KERAS_BACKEND`, `JAX_PLATFORMS` and `XLA_FLAGS` stay as the user has them: they choose the machine, not the experiment.
 """
 
 import importlib.metadata
@@ -17,14 +17,14 @@ from .text import printable
 
 JAX_KEPT = ("JAX_PLATFORM", "JAX_CUDA", "JAX_ROCM", "JAX_ENABLE_COMPILATION_CACHE", "JAX_COMPILATION_CACHE")
 JAX_KEPT += ("JAX_PERSISTENT_CACHE", "JAX_LOGGING", "JAX_TRACEBACK")
-"""How variables of JAX begin that choose a device, a cache or messages; all others change numbers, or may."""
+"""How those variables of JAX begin that choose a device, a cache or messages; all others may change numbers."""
 
 DROPPED = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED", "NVIDIA_TF32_OVERRIDE")
 
 YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 
 PACKAGES = ("numpy", "cv2", "scipy", "skimage", "tifffile", "keras", "jax", "jaxlib", "matplotlib")
-"""What numbers and pictures depend on, by the names that are imported."""
+"""What numbers and pictures depend on, by import names."""
 
 
 def settle() -> None:
@@ -44,13 +44,13 @@ def settle() -> None:
 
 
 def settle_command() -> None:
-    """Set what a command needs beyond `settle`, which a notebook or a script of the user's may want otherwise."""
-    # No command opens a window, and Matplotlib would end at a name that it does not know.
+    """Set what a command needs beyond `settle`, but a notebook or a script may want to choose."""
+    # No command opens a window, and Matplotlib would fail at a name that it does not know.
     os.environ["MPLBACKEND"] = "agg"
-    if os.environ.pop("PYTHONWARNINGS", ""):  # With "error", a command would end at what a library wants to tell.
+    if os.environ.pop("PYTHONWARNINGS", ""):  # With "error", a command would fail at any warning.
         warnings.resetwarnings()
         for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-            warnings.simplefilter("ignore", kind)  # As Python has it.
+            warnings.simplefilter("ignore", kind)  # As Python does by default.
 
 
 START = """
@@ -61,30 +61,24 @@ try:
 except Exception as error:
     sys.exit(" ".join(str(error).split()))
 """
-"""What shows that Keras and JAX start."""
-
-
-def own_flags() -> str:
-    """What the user has in XLA_FLAGS."""
-    flags = os.environ.get("XLA_FLAGS", "").split()
-    return " ".join(flag for flag in flags if not flag.startswith(YNN_FLAG))
+"""A program that fails, and says why, if Keras and JAX do not start."""
 
 
 def chosen_by_user() -> dict[str, str]:
     """Variables of the user that can keep Keras or JAX from starting, and their values."""
+    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith(YNN_FLAG)]
     values = {
         "KERAS_BACKEND": os.environ["KERAS_BACKEND"].replace("jax", ""),
         "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "").replace("cpu", ""),
-        "XLA_FLAGS": own_flags(),
+        "XLA_FLAGS": " ".join(flags),
     }
     return {name: value for name, value in values.items() if value}
 
 
 def check_start() -> None:
-    """Make sure that Keras and JAX start with the variables that the user has set.
+    """Make sure that Keras and JAX start with the variables that the user has set, if there are any.
 
-    XLA ends the whole process at a flag that it does not know, so another process tries. Without such variables there
-    is nothing to try, and it costs no time.
+    XLA ends the whole process at a flag that it does not know, so another process tries.
 
     Raises:
         UserError: they do not start; says with which variables.
@@ -111,7 +105,7 @@ def check_start() -> None:
 
 
 def warn_of_foreign_packages() -> None:
-    """Tell on stderr which packages do not belong to the environment of this Python, if there are any."""
+    """Say on stderr which packages do not belong to the environment of this Python, if there are any."""
     by_place = {}
     for name, place in foreign_packages().items():
         by_place.setdefault(place, []).append(name)
@@ -125,7 +119,7 @@ def warn_of_foreign_packages() -> None:
 def foreign_packages() -> dict[str, str]:
     """Packages that do not belong to the environment of this Python, and where they come from.
 
-    A user site or PYTHONPATH may hold a version of NumPy or OpenCV that nobody has tested with the others.
+    A user site or PYTHONPATH may hold a version of NumPy or OpenCV that was never tested with the others.
     """
     homes = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)}
     found = {}

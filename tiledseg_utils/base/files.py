@@ -11,6 +11,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from tqdm import tqdm
 
@@ -26,8 +27,8 @@ class UserError(ValueError):
         problem: what is wrong, in plain words, without a full stop.
         remedy: what to do about it, without a full stop.
 
-    A full stop too many is taken away, and signs that steer a terminal are shown as `text.printable` has it. A problem
-    may begin with the path, or with one inside it, since it may come from another error: no path is said twice.
+    Full stops at the end are dropped, and characters that steer a terminal are shown as by `text.printable`. A problem
+    that comes from another error may begin with the path, or with one inside it: no path is said twice.
     """
 
     def __init__(self, path: str | os.PathLike, problem: str, remedy: str):
@@ -40,7 +41,7 @@ class UserError(ValueError):
 
 
 def require_file(path: str | os.PathLike) -> None:
-    """Raise a UserError for what is no ordinary file: reading a pipe would wait, reading a device never end."""
+    """Raise a UserError unless a path is an ordinary file: a pipe would make us wait, and a device might never end."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
@@ -53,20 +54,34 @@ def require_file(path: str | os.PathLike) -> None:
 
 
 class WriteError(UserError):
-    """A UserError because something cannot be written: the next file could not be, either."""
+    """A UserError because something cannot be written: the next file could not be written, either."""
 
 
-def read_bytes(path: str | os.PathLike) -> bytes:
-    """Read a file.
+@contextlib.contextmanager
+def open_bytes(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Open a file for reading in a `with` block.
 
     Raises:
-        UserError: it cannot be opened, or is no ordinary file.
+        UserError: it cannot be opened or read, or is not an ordinary file.
     """
     require_file(path)
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            yield file
     except OSError as error:
         raise UserError(path, f"cannot be opened ({error.strerror})", "Check its name and permissions") from error
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """Read a file; errors as for `open_bytes`."""
+    with open_bytes(path) as file:
+        return file.read()
+
+
+def hash_file(path: str | os.PathLike) -> str:
+    """SHA-256 of the bytes of a file, in hex; errors as for `open_bytes`."""
+    with open_bytes(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_names(where: str, given: Iterable[str], valid: Iterable[str]) -> None:
@@ -80,19 +95,19 @@ def check_names(where: str, given: Iterable[str], valid: Iterable[str]) -> None:
 
 
 def did_you_mean(name, valid: Iterable[str]) -> str:
-    """A question that names the valid name closest to a misspelt one, or "" if none is close; it ends with a space."""
+    """A question about the valid name closest to a misspelt one, with a space at the end; "" if none is close."""
     close = difflib.get_close_matches(str(name), valid, 1)
     return f"Did you mean {close[0]}? " if close else ""
 
 
 def sync_file(path: Path) -> None:
-    """Return once the bytes of a file are on the disk, and not only in the memory of the system."""
+    """Return once the bytes of a file are on the disk, and not only in a buffer of the system."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Return once the names in a folder are on the disk; at once where the system does not offer it, as on Windows."""
+    """Return once the names in a folder are on the disk; does nothing where the system does not offer it (Windows)."""
     try:
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -113,7 +128,7 @@ def make_folder(folder: Path) -> None:
 
 
 def rename_durably(temporary: Path, path: Path) -> None:
-    """Give a file that is on the disk its name, in place of what had it, so that it has it after a power cut, too."""
+    """Give a file that is on the disk its name, in place of what had it, so that a power cut does not undo it."""
     os.replace(temporary, path)
     sync_folder(path.parent)
 
@@ -122,14 +137,14 @@ def rename_durably(temporary: Path, path: Path) -> None:
 def atomic_path(path: str | os.PathLike, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its name only if the block succeeds.
 
-    A reader, or a run that starts again after a crash, therefore sees the old file, the new file or none, but
-    never half of one; nor does it after a power cut, because the bytes are on the disk before the name is. The
-    temporary name keeps the suffix, because Keras and Matplotlib choose formats by it. What dead processes left behind
-    under such names is removed when a process first writes into a folder (`leftovers`).
+    A reader, or a run that starts again after a crash or a power cut, therefore sees the old file, the new file or
+    none, but never half of one: the bytes are on the disk before the name is. The temporary name keeps the suffix,
+    because Keras and Matplotlib choose formats by it. What dead processes left behind under such names is removed when
+    a process first writes into a folder (`leftovers`).
 
     Args:
         path: the file to be; its folder is made if missing.
-        sync: False for one of many small files that count only together, before a `sync_disks` for all of them.
+        sync: False for one of many small files that only count together; `sync_disks` then follows for all of them.
 
     Raises:
         UserError: the folder cannot be made or written to, or the disk is full.
@@ -155,15 +170,16 @@ def atomic_path(path: str | os.PathLike, sync: bool = True) -> Iterator[Path]:
 
 
 def sync_disks() -> None:
-    """Return once all that was written is on the disks, where the system offers it (Windows does not)."""
+    """Return once all that was written is on the disks; does nothing where the system does not offer it (Windows)."""
     if hasattr(os, "sync"):
         os.sync()
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename a folder to a hidden one beside it, from where it can be deleted in peace, and return that.
+    """Rename a folder to a hidden one beside it, which can then be deleted, and return the new path.
 
-    Killed while it is deleted, the rest is not taken for the folder; `remove_leftovers` of the folder above removes it.
+    If the process is killed during the deletion, the rest does not pass for the folder, and `remove_leftovers` of the
+    folder above removes it.
 
     Raises:
         UserError: it cannot be renamed.
@@ -171,7 +187,7 @@ def set_aside(folder: Path) -> Path:
     folder = Path(folder)
     aside = temporary_name(folder)
     try:
-        os.utime(folder)  # Or it would look older than this process, which is how leftovers are told.
+        os.utime(folder)  # Or it would look older than this process, which is how leftovers are recognised.
         rename_durably(folder, aside)
     except OSError as error:
         problem = f"cannot be replaced ({error.strerror or error})"
@@ -221,7 +237,7 @@ def append_json(path: str | os.PathLike, entry: Mapping) -> None:
 
 
 def read_json_lines(path: str | os.PathLike, containing: str = "") -> list[dict]:
-    """Read what `append_json` wrote; lines that an interruption cut are left out, and those without a text."""
+    """Read what `append_json` wrote, without lines that an interruption cut and those that do not contain a text."""
     path, entries = Path(path), []
     if not path.is_file():
         return entries
@@ -237,24 +253,11 @@ def read_json_lines(path: str | os.PathLike, containing: str = "") -> list[dict]
     return entries
 
 
-def hash_file(path: str | os.PathLike) -> str:
-    """SHA-256 of the bytes of a file, in hex.
-
-    Raises:
-        UserError: it cannot be opened.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(path, f"cannot be opened ({error.strerror})", "Check its name and permissions") from error
-
-
 def read_json(path: str | os.PathLike, remedy: str = "Restore it, or start again in another folder"):
     """Read a JSON file.
 
     Raises:
-        UserError: it cannot be opened, or is no JSON; with this `remedy`.
+        UserError: it cannot be opened, or is not JSON; with this `remedy`.
     """
     content = read_bytes(path)
     try:
@@ -267,7 +270,7 @@ def read_record(path: str | os.PathLike, example: Mapping, remedy: str) -> dict:
     """Read a JSON file that a program wrote: an object that has the names of `example`, with values of their types.
 
     Raises:
-        UserError: it cannot be opened, is no JSON, or holds something else; with this `remedy`.
+        UserError: it cannot be opened, is not JSON, or holds something else; with this `remedy`.
     """
     record = read_json(path, remedy)
     if not isinstance(record, dict):

@@ -1,9 +1,9 @@
 """Names of files that are being written, and what is left of them when their writer has died.
 
-Such a file is `.NAME.PID.HOST.tmp.SUFFIX`, beside the file NAME.SUFFIX that it becomes. It is left over once no process
-of that number lives on this machine, or one that started after the file was written: the system uses numbers again. Of
-another machine nobody can tell here; its files are left over after a week. A run folder that was put aside to be
-deleted has such a name, too. Nothing else ever gets one, so that what is left over can be deleted unasked.
+Such a file is `.NAME.PID.HOST.tmp.SUFFIX`, beside the file NAME.SUFFIX that it becomes. It is left over once the
+process PID has ended, or is another one that started after the file was written, since the system uses numbers again.
+About processes of other machines nothing is known here: their files count as left over after a week. A run folder that
+was put aside to be deleted has such a name, too. Nothing else ever gets one, so leftovers are deleted without asking.
 """
 
 import contextlib
@@ -33,8 +33,12 @@ def temporary_name(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what is left over in a folder, but not in folders within it; what cannot be deleted stays."""
-    for path in _entries(folder):
+    """Delete the leftovers in a folder, but not in folders within it; what cannot be deleted stays."""
+    try:
+        paths = list(folder.iterdir())
+    except OSError:  # It is not there, or may not be read.
+        return
+    for path in paths:
         with contextlib.suppress(OSError):  # Not allowed, or another process was first: nothing depends on it.
             if _is_left_over(path):
                 _delete(path)
@@ -42,23 +46,14 @@ def remove_leftovers(folder: Path) -> None:
 
 def remove_leftovers_below(folder: Path) -> None:
     """As `remove_leftovers`, in a folder and all within it."""
-    remove_leftovers(folder)
-    for path in _entries(folder):
-        if path.is_dir() and not path.is_symlink():
-            remove_leftovers_below(path)
+    for place, _, _ in os.walk(folder):
+        remove_leftovers(Path(place))
 
 
 @functools.cache
 def remove_leftovers_once(folder: Path) -> None:
     """As `remove_leftovers`, once in the life of this process."""
     remove_leftovers(folder)
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:  # It is not there, or may not be read.
-        return []
 
 
 @functools.cache
@@ -73,12 +68,11 @@ def _is_left_over(path: Path) -> bool:
     written = path.lstat().st_mtime
     if match["host"] != _host():
         return time.time() - written > WEEK
-    number = int(match["pid"])
-    if not psutil.pid_exists(number):
-        return True
     try:
-        return psutil.Process(number).create_time() > written + CLOCKS
-    except psutil.Error:  # It ends this moment, or nothing may be known of it.
+        return psutil.Process(int(match["pid"])).create_time() > written + CLOCKS
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:  # Nothing may be known of it.
         return False
 
 

@@ -1,4 +1,9 @@
-"""One process at a time: a lock file says who is at work in a folder, or on a file."""
+"""One process at a time: a lock file says who is at work in a folder, or on a file.
+
+Where the file system has locks, the lock file is locked, and the system opens the lock when its process ends, however
+it ends. Elsewhere (on Windows, and on some network drives) the lock counts for as long as the process that is named in
+the file lives.
+"""
 
 import contextlib
 import datetime
@@ -6,7 +11,6 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -21,21 +25,16 @@ except ImportError:  # Windows
 LOCK = ".lock"
 
 
-@contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made if it is missing, in a `with` block.
-
-    The file `.lock` in it names the process. Where the file system has locks, it is locked, and the system opens the
-    lock when the process ends, however it ends. Elsewhere it counts for as long as the process lives.
+def lock_folder(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold a folder, which is made if it is missing, in a `with` block; the file `.lock` in it names the process.
 
     Raises:
         UserError: another process holds the folder, or the folder cannot be written to.
     """
-    path = Path(folder) / LOCK
-    if path.parent.exists() and not path.parent.is_dir():
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
         raise UserError(folder, "is not a folder", "Choose another name for the folder")
-    with _hold(Held(path, Path(folder), "in use", "choose another folder")):
-        yield
+    return _hold(folder / LOCK, folder, "in use", "choose another folder")
 
 
 def lock_path(output: Path) -> Path:
@@ -43,75 +42,55 @@ def lock_path(output: Path) -> Path:
     return output.with_name(f".{output.name}.lock")
 
 
-@contextlib.contextmanager
-def lock_output(output: Path) -> Iterator[None]:
-    """Hold a file that is to be written, whether it exists or not, in a `with` block; as `lock_folder` holds a folder.
+def lock_output(output: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold a file that is to be written, whether it exists or not, in a `with` block.
 
     Raises:
         UserError: another process is writing the file, or its folder cannot be written to.
     """
-    path = lock_path(Path(output))
-    with _hold(Held(path, Path(output), "being written", "choose another folder for the results")):
-        yield
-
-
-@dataclass(frozen=True)
-class Held:
-    """A lock file, what it stands for, and the words for that: how it is held, and what to do instead."""
-
-    lock: Path
-    path: Path
-    state: str
-    remedy: str
+    return _hold(lock_path(Path(output)), Path(output), "being written", "choose another folder for the results")
 
 
 @contextlib.contextmanager
-def _hold(held: Held) -> Iterator[None]:
-    path = held.lock
+def _hold(lock: Path, path: Path, state: str, remedy: str) -> Iterator[None]:
+    """Hold what a lock file stands for; `state` and `remedy` are words for an error: how it is held, what to do."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = _take(held)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = _take(lock)
+    except BlockingIOError as error:
+        raise _refusal(lock, path, state, remedy) from error
     except OSError as error:
         problem = f"cannot be written to ({error.strerror or error})"
-        raise WriteError(held.path, problem, "Check permissions and disk space") from error
+        raise WriteError(path, problem, "Check permissions and disk space") from error
     with file:
         try:
             yield
         finally:
-            _release(path, file)
+            if _is_at(lock, file):  # The folder may have been put aside meanwhile, and another one have its name.
+                if not fcntl:
+                    file.close()  # Windows cannot remove an open file.
+                lock.unlink()
 
 
-def _take(held: Held):
-    """Open and lock the file; another process may remove it between the two, and then it has to be made anew."""
-    path = held.lock
+def _take(lock: Path):
+    """Open and lock the file; another process may remove it between the two, and then it has to be made anew.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
     while True:
-        file = path.open("a+", encoding="utf-8")
-        try:
-            holder = _holder(path)
-            if not _locked_by_system(file) and _lives(holder):
-                _refuse(held, holder)
-            if _is_at(path, file):
+        with contextlib.ExitStack() as closing:
+            file = closing.enter_context(lock.open("a+", encoding="utf-8"))
+            if not _locked_by_system(file) and _lives(_holder(lock)):
+                raise BlockingIOError
+            if _is_at(lock, file):
                 _sign(file)
+                closing.pop_all()  # It stays open.
                 return file
-        except BlockingIOError:
-            file.close()
-            _refuse(held, _holder(path))
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-
-
-def _release(path: Path, file) -> None:
-    """Remove the file, unless the folder was put aside meanwhile and another one has its name."""
-    if _is_at(path, file):
-        if not fcntl:
-            file.close()  # Windows removes no open file.
-        path.unlink()
 
 
 def _locked_by_system(file) -> bool:
-    """Whether the system could lock the file for this process, as far as it has locks.
+    """Lock the file, as far as the system has locks, and say whether it has.
 
     Raises:
         BlockingIOError: another process has locked it.
@@ -142,10 +121,10 @@ def _sign(file) -> None:
     file.flush()
 
 
-def _holder(path: Path) -> dict:
+def _holder(lock: Path) -> dict:
     """Who signed the file; nothing of a file that was cut or is still being written."""
     try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
+        entry = json.loads(lock.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     is_whole = isinstance(entry, dict) and isinstance(entry.get("pid"), int) and isinstance(entry.get("host"), str)
@@ -153,7 +132,7 @@ def _holder(path: Path) -> dict:
 
 
 def _lives(holder: dict) -> bool:
-    """Whether the process that signed may still be at work; of another machine, nobody here can know."""
+    """Whether the process that signed may still be at work; on another machine, nobody can tell from here."""
     if holder.get("host") != socket.gethostname():
         return bool(holder)
     try:
@@ -163,10 +142,11 @@ def _lives(holder: dict) -> bool:
         return False
 
 
-def _refuse(held: Held, holder: dict) -> None:
+def _refusal(lock: Path, path: Path, state: str, remedy: str) -> UserError:
+    holder, here = _holder(lock), socket.gethostname()
     who = f"process {holder.get('pid', 'unknown')} on {holder.get('host', 'this machine')}"
-    problem = f"is {held.state} by another command ({who}, since {holder.get('since', 'just now')})"
-    remedy = f"Wait until it has ended, or {held.remedy}"
-    if holder.get("host", socket.gethostname()) != socket.gethostname():
-        remedy += f"; if that process is gone, delete {held.lock}"
-    raise UserError(held.path, problem, remedy)
+    problem = f"is {state} by another command ({who}, since {holder.get('since', 'just now')})"
+    remedy = f"Wait until it has ended, or {remedy}"
+    if holder.get("host", here) != here:
+        remedy += f"; if that process is gone, delete {lock}"
+    return UserError(path, problem, remedy)

@@ -1,9 +1,9 @@
-"""What glibc, the C library of most Linux systems, does with memory that has been freed. Elsewhere, nothing changes.
+"""What glibc, the C library of most Linux systems, does with freed memory. On other systems, nothing changes.
 
 XLA asks for the memory of all activations anew at every call. By default glibc hands it back to the kernel after each,
-and getting it again, page by page, takes a fifth of a prediction's time and a seventh of a training step's. The package
-therefore keeps it, from its import on, unless the environment variable TILEDSEG_KEEP_MEMORY is 0. While an image is
-streamed it does not: the gaps between what is in use would grow with the image.
+and getting it again, page by page, takes a fifth of a prediction's time and a seventh of a training step's. From its
+import on, the package therefore keeps it, unless the environment variable TILEDSEG_KEEP_MEMORY is 0; but not while an
+image is streamed, when the gaps between what is in use would grow with the image.
 """
 
 import contextlib

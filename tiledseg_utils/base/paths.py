@@ -1,4 +1,4 @@
-"""What a command reads and what it writes, compared before anything runs: nothing that was given is ever lost."""
+"""What a command reads is compared with what it writes before anything runs, so that no input is ever lost."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from .files import UserError
 
 @dataclass(frozen=True)
 class Output:
-    """A file that a command is about to write, and what it is, in words: "the mask of a.png"."""
+    """A file that a command is about to write, and in words what it will hold: "the mask of a.png"."""
 
     path: Path
     what: str
@@ -21,12 +21,12 @@ class Output:
 def check_paths(inputs: Iterable[Path], outputs: Sequence[Output]) -> None:
     """Refuse to write where something is read, or two results into one file.
 
-    Links are seen through, hard and symbolic ones, and so are spellings that some file systems do not tell apart: upper
-    and lower case, and accents in one sign or two. What is told here holds with --overwrite, too.
+    Hard and symbolic links are recognised, and so are spellings that some file systems do not tell apart: upper and
+    lower case, and accents in one character or two. This holds with --overwrite, too.
 
     Args:
         inputs: files and folders that the command reads.
-        outputs: all files that it writes, the hidden ones that it works with included.
+        outputs: all files that it writes, including its hidden working files.
 
     Raises:
         UserError: an output is an input or lies in a folder that is one, or two outputs are one file.
@@ -37,7 +37,7 @@ def check_paths(inputs: Iterable[Path], outputs: Sequence[Output]) -> None:
             read.setdefault(mark, path)
         if path.is_dir():
             folders.append(path)
-    read.pop(None, None)  # of inputs that are missing, which is told when they are read
+    read.pop(None, None)  # of inputs that are missing, an error when they are read
     written: dict[str, Output] = {}
     for output in outputs:
         spelling, inode = _spelling(output.path), _inode(output.path)
@@ -69,7 +69,7 @@ def _are_one_file(first: Output, second: Output) -> UserError:
 
 
 def _spelling(path: Path) -> str:
-    """A path as a file system compares it that knows neither case nor forms of accents; a link counts as itself."""
+    """A path as a file system that ignores case and forms of accents compares it; a link counts as itself."""
     path = Path(os.path.abspath(path))
     spelling = os.path.join(os.path.realpath(path.parent), path.name)
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", spelling).casefold())
@@ -84,14 +84,14 @@ def _inode(path: Path) -> tuple[int, int] | None:
 
 
 def check_run_folder(run: Path, inputs: Iterable[Path]) -> None:
-    """Refuse a run folder that could take other things with it when it is written to, or replaced.
+    """Refuse a run folder whose replacement would delete other things.
 
     Args:
-        run: the folder; it need not be there.
+        run: the folder; it need not exist.
         inputs: files and folders that the run reads: data, images and masks, preset.
 
     Raises:
-        UserError: the folder holds something that is read, or lies in it, or is one in which people are at home.
+        UserError: the folder holds something that is read, lies in it, or holds the home or the current folder.
     """
     place = Path(run).resolve()
     for folder, name in _homes():
@@ -109,7 +109,7 @@ def check_run_folder(run: Path, inputs: Iterable[Path]) -> None:
 
 
 def _homes() -> list[tuple[Path, str]]:
-    """Folders that no run may take the place of."""
+    """Folders that no run may replace."""
     homes = [(Path.cwd().resolve(), "the folder you are in")]
     with contextlib.suppress(RuntimeError):  # Nobody knows where the home folder is.
         homes.append((Path.home().resolve(), "your home folder"))
@@ -123,10 +123,10 @@ RUN_SUFFIXES = {".csv", ".html", ".ipynb", ".json", ".keras", ".npy", ".png", ".
 
 
 def check_replaceable(run: Path) -> None:
-    """Refuse to replace a run folder that holds more than a run writes: by its names at the top, and by suffixes.
+    """Refuse to replace a run folder that holds more than a run writes, by the names at its top and by suffixes.
 
     Raises:
-        UserError: something else is in it.
+        UserError: it does.
     """
     top = sorted(Path(run).iterdir())
     foreign = [path for path in top if path.name not in RUN_CONTENT and not _is_clutter(path.name)]

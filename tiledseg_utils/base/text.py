@@ -1,4 +1,4 @@
-"""Names made safe to show: file names come from strangers, and may hold anything but a slash."""
+"""Names made safe to show: file names come from strangers and may hold anything but a slash."""
 
 import re
 
@@ -7,7 +7,7 @@ ESCAPED_CELL = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")  # noqa: RUF001
 
 
 def _escape(character: str) -> str:
-    """A character that is not printable as Python writes it; bytes that are no text (PEP 383) as bytes."""
+    """An unprintable character as Python writes it, and a byte that is not text (PEP 383) as a byte."""
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
@@ -15,9 +15,9 @@ def _escape(character: str) -> str:
 
 
 def printable(text: object) -> str:
-    r"""Text in which nothing steers a terminal: ESC becomes \x1b, a line feed \n, a byte that is no UTF-8 \xff.
+    r"""Text in which nothing steers a terminal: ESC becomes \x1b, a line feed \n, a byte that is not UTF-8 \xff.
 
-    What turns the direction of writing around is shown in the same way. Anything else stays as it is.
+    Characters that reverse the direction of writing are shown in the same way. Anything else stays as it is.
     """
     return "".join(character if character.isprintable() else _escape(character) for character in str(text))
 
@@ -28,10 +28,10 @@ def printable_lines(text: object) -> str:
 
 
 def escape_markdown(text: object) -> str:
-    """Text that Markdown shows as it is: no emphasis, code, formula, link or HTML comes of it.
+    """Text that Markdown shows as it is, without emphasis, code, formulas, links or HTML.
 
-    Every ASCII sign is written as an HTML entity, which Markdown takes for text and never for markup. Don't put it
-    between backticks, where entities are not read.
+    Every ASCII punctuation mark is written as an HTML entity, which Markdown takes for text and never for markup. Do
+    not put it between backticks, where entities are not read.
     """
     return "".join(
         f"&#{ord(character)};" if character.isascii() and not character.isalnum() and character != " " else character
@@ -50,7 +50,7 @@ def unescape_cell(value):
 
 
 def storable(text: str) -> bool:
-    """Whether text can be written to a file in UTF-8: not so the names of files that are not UTF-8 themselves."""
+    """Whether text can be written to a file in UTF-8, as file names that are not UTF-8 themselves cannot."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
 """Results larger than memory: written row by row, and continued after an interruption.
 
-`BandWriter` appends rows to a hidden file beside the output, which it turns into the output when all are there; killed
-at any moment and started again, it goes on behind the last band that is safely on disk.
+`BandWriter` appends rows to a hidden file beside the output, which becomes the output when all rows are there. Killed
+at any moment and started again, it continues after the last band that is safely on disk.
 """
 
 import contextlib
@@ -26,29 +26,29 @@ CLASSIC = 2**32 - 2**25  # bytes of pixels that go into a classic TIFF, whose of
 
 
 def working_paths(output: Path) -> list[Path]:
-    """The hidden files beside an output in which it grows: its rows, their number, and what gets a name at the end."""
+    """The hidden files beside an output in which it grows: its rows, their number, and what is renamed at the end."""
     return [output.with_name(f".{output.name}.partial{ending}") for ending in ("", ".json", ".new")]
 
 
 class BandWriter:
-    """Writes a `(H, W)` result row by row into a file that has its name only when it is complete.
+    """Writes a `(H, W)` result row by row into a file that gets its name when it is complete.
 
     Until then, the rows are in `.NAME.partial` beside it, and their number and checksum in `.NAME.partial.json`. A new
-    writer for the same identity, shape and dtype goes on behind them if they are still what was written; any other
-    says so and starts from row 0. A .tif is made at the end, from the rows, and needs their space once more. It is a
-    classic TIFF, which every program reads, if its pixels take less than 4 GB without compression, else a BigTIFF. Use
-    the writer as a context manager, which closes the working file.
+    writer for the same identity, shape and dtype continues after them if they are unchanged; otherwise it says why not
+    and starts from row 0. A .tif is made from the rows at the end, and needs their space once more. It is a classic
+    TIFF, which every program reads, if its pixels take less than 4 GB without compression, else a BigTIFF. Use the
+    writer as a context manager, which closes the working file.
 
     Args:
         path: output; its suffix is .npy, .tif or .tiff.
         shape: (H, W), pixels.
         dtype: uint8, int32 or float32.
-        identity: for JSON; all that the rows depend on: the image, the model, the settings. `finished` remembers it.
+        identity: JSON values; all that the rows depend on: the image, the model, the settings (see `finished`).
         overwrite: replace an output that exists; it stays until the new one is complete.
-        resume: go on behind the rows of a writer that was interrupted.
+        resume: continue after the rows of a writer that was interrupted.
 
     Attributes:
-        rows: rows that are safely on disk; at first those of the run that was interrupted.
+        rows: number of rows that are safely on disk; at first those of the interrupted writer.
 
     Raises:
         UserError: another suffix, the output exists, another run is writing it, or no permission, or no space.
@@ -90,7 +90,7 @@ class BandWriter:
             if self.rows:
                 self._file.truncate(self._offset(self.rows))
             else:
-                self._progress.unlink(missing_ok=True)  # first, for it counts rows that now go
+                self._progress.unlink(missing_ok=True)  # first, because it counts rows that are now removed
                 self._file.truncate(0)
                 self._append(0, self._header)
                 self._checksum = zlib.crc32(self._header)
@@ -103,7 +103,7 @@ class BandWriter:
         self.close()
 
     def close(self) -> None:
-        """Close the working file and let others write the output; the file stays, unless the output is finished."""
+        """Close the working file, which stays unless the output is finished, and let others write the output."""
         self._closing.close()
 
     def write(self, band: np.ndarray) -> None:
@@ -131,7 +131,7 @@ class BandWriter:
         """Give the output its name and remove the working files.
 
         Args:
-            facts: for JSON; what `finished.find_finished` will say of the output.
+            facts: JSON values; what `finished.find_finished` will return for the output.
 
         Raises:
             UserError: the disk is full, or the like; the rows stay valid.
@@ -168,7 +168,7 @@ class BandWriter:
                 photometric="minisblack",
                 metadata=None,
                 software=False,
-                buffersize=2**24,  # bytes of tiles that wait for being compressed
+                buffersize=2**24,  # bytes of tiles that wait to be compressed
                 **options,
             )
 
@@ -183,15 +183,15 @@ class BandWriter:
         return len(self._header) + row * self.shape[1] * self.dtype.itemsize
 
     def _append(self, offset: int, data: bytes | memoryview) -> None:
-        self._file.seek(offset)  # not where a write that failed has stopped
+        self._file.seek(offset)  # a write that failed may have stopped elsewhere
         while data:
             data = data[self._file.write(data) :]
         _sync(self._file)
 
     def _finished_rows(self) -> tuple[int, int]:
-        """Return the rows in the working file that belong to this output, and the checksum of the file up to them.
+        """How many rows in the working file belong to this output, and the checksum of the file up to their end.
 
-        Says so if there are rows that cannot be used, and returns (0, 0).
+        If there are rows that cannot be used, it prints why, and returns (0, 0).
         """
         if not self._progress.is_file():
             return 0, 0

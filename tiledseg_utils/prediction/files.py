@@ -11,12 +11,11 @@ import numpy as np
 from ..base.files import progress
 from ..base.finished import find_finished
 from ..base.memory import little_memory
-from ..data.streaming import Source, open_source
+from ..data.streaming import open_source
 from ..models.backend import keras
 from ..models.model_files import check_channels, name_of
 from ..settings.parameters import CommandSetting, Parameters, PredictionSetting
 from ..settings.schema import check_value
-from ..tiles.planning import Plan
 from .band_writer import BandWriter
 from .forward import device_count
 from .tiled import plan_prediction, predict_maps, stitch_rows, with_changes
@@ -68,9 +67,7 @@ def predict_file(
         identity = {
             "image": source.identity(),
             "model": fingerprint(model),
-            "plan": [
-                [axis.length, axis.tile, list(axis.origins), list(axis.edges)] for axis in (plan.rows, plan.columns)
-            ],
+            "plan": [[axis.length, axis.tile, axis.origins, axis.edges] for axis in (plan.rows, plan.columns)],
             "settings": [setting.mode, setting.overlap, setting.symmetries, shares, threshold, skip_contrast],
         }
         finished = None if overwrite else find_finished(Path(out), identity)
@@ -81,15 +78,7 @@ def predict_file(
             return _stream(model, source, plan, setting, writer, threshold, skip_contrast)
 
 
-def _stream(
-    model: keras.Model,
-    source: Source,
-    plan: Plan,
-    setting: PredictionSetting,
-    writer: BandWriter,
-    threshold: float | None,
-    skip_contrast: int,
-) -> dict:
+def _stream(model, source, plan, setting, writer, threshold, skip_contrast) -> dict:
     """Predict the rows that `writer` does not have yet, and report on it as `predict_file` does."""
     done, skipped = writer.rows, 0
     # Tile rows that end above the first missing row are not needed any more.

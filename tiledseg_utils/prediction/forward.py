@@ -1,7 +1,7 @@
-"""Batches of tiles through a network: on all devices, turned and mirrored, and looked at before anyone uses them.
+"""Batches of tiles through a network: on all devices, and if asked for turned and mirrored.
 
-Whatever calls a model for its maps calls it through `forward_pass`, so that maps that are no probabilities, and a
-device whose memory is full, are told in words that name the model.
+Every prediction goes through `forward_pass`, so that maps that are not probabilities, and a device whose memory is
+full, end in an error that names the model.
 """
 
 import weakref
@@ -22,7 +22,7 @@ Forward = Callable[[np.ndarray], np.ndarray]
 _FULL = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY", "out of memory", "Out of memory")
 
 _COMPILED: weakref.WeakKeyDictionary[keras.Model, Callable] = weakref.WeakKeyDictionary()
-"""What `_shared_pass` compiled; it goes with its model."""
+"""What `_shared_pass` compiled, for as long as its model is in use."""
 
 
 def device_count() -> int:
@@ -37,7 +37,7 @@ def forward_pass(model: keras.Model, symmetries: bool = False) -> Forward:
         symmetries: average over the eight symmetries of the square, as `with_symmetries` does.
 
     Raises, when it is called:
-        UserError: the batch does not fit the model or the memory, or what the model predicts are no probabilities.
+        UserError: the batch does not fit the model or the memory, or the model does not predict probabilities.
     """
     several = keras.backend.backend() == "jax" and device_count() > 1
     predict = _shared_pass(model) if several else model.predict_on_batch
@@ -46,12 +46,12 @@ def forward_pass(model: keras.Model, symmetries: bool = False) -> Forward:
         _check_size(model, batch)
         try:
             maps = np.asarray(predict(batch))
-        except Exception as error:  # Each backend has its own for a full memory.
+        except Exception as error:  # Each backend has its own error for a full memory.
             if not isinstance(error, MemoryError) and not any(word in str(error) for word in _FULL):
                 raise
             count, height, width = batch.shape[:3]
             problem = f"needs more memory than there is for {count} tile(s) of {height} x {width} pixels at once"
-            remedy = "Predict in smaller tiles: lower --memory-mb or --tile-size, or the batch size"
+            remedy = "Predict in smaller tiles: lower --memory-mb, --tile-size or --batch-size"
             raise UserError(name_of(model), problem, remedy) from error
         check_maps(maps, name_of(model))
         return maps
@@ -67,7 +67,7 @@ def _check_size(model: keras.Model, batch: np.ndarray) -> None:
 
 
 def check_maps(maps: np.ndarray, name: str) -> None:
-    """Raise a UserError that names the model `name` where the maps (..., C) that it predicted are no probabilities.
+    """Raise a UserError if the maps (..., C) that the model `name` predicted are not probabilities.
 
     The vectors of `models.instance_unet` may have any finite value.
     """
@@ -90,7 +90,7 @@ def _shared_pass(model: keras.Model) -> Forward:
     variables = (model.trainable_variables, model.non_trainable_variables)
     state = jax.device_put([[variable.value for variable in group] for group in variables], everywhere)
     if model not in _COMPILED:
-        itself = weakref.ref(model)  # Else what is compiled would keep the model in memory for ever.
+        itself = weakref.ref(model)  # Otherwise the compiled function would keep the model in memory for ever.
 
         def predict(trained, fixed, batch):
             return itself().stateless_call(trained, fixed, batch, training=False)[0]
@@ -103,9 +103,9 @@ def _shared_pass(model: keras.Model) -> Forward:
 def with_symmetries(forward: Forward) -> Forward:
     """The mean of the eight predictions of a batch turned by 0, 90, 180 and 270 degrees, mirrored and not.
 
-    Each prediction is turned back before the mean is taken, the vectors of `models.instance_unet` with it: a vector to
-    the right in an image that was turned to the left is one downwards in the image itself. Where the views disagree,
-    their mean is shorter than a unit vector.
+    Each prediction is turned back before the mean is taken, and so are the vectors of `models.instance_unet`: a vector
+    that points right in an image that was turned to the left points down in the image itself. Where the views
+    disagree, their mean is shorter than a unit vector.
 
     Tiles and padded images are multiples of the network's alignment, so that turned tiles meet its poolings as the
     turned image would: exact tiles stay exact.
@@ -145,7 +145,7 @@ def predict_batches(
 
     Args:
         forward: what predicts a batch.
-        tiles: (h, w, 3), all of one size; for None, which stands for a tile not worth a look, None is yielded.
+        tiles: (h, w, 3), all of one size; None stands for a tile that need not be predicted, and yields None.
         batch_size: tiles per batch.
     """
     with ThreadPoolExecutor(1) as reader:

@@ -39,20 +39,19 @@ def predict_tiled(
     Args:
         model: (N, h, w, 3) to (N, h, w, C), for any h and w that are multiples of its alignment.
         image: (H, W, 3) uint8 RGB, or what else `streaming.open_source` takes.
-        setting: a setting as a preset has it; None stands for the defaults.
-        changes: other values for fields of the setting:
-
-            mode: "exact" (the default), "blend" or "auto".
-            tile_size: side of a tile, pixels; a multiple of the network's alignment, 2^(levels-1) for a U-Net. 0, the
-                default, chooses tiles for this image, not always square, with which the network has least to do within
+        setting: as a preset has it; None stands for the defaults, mode "exact" with tiles chosen within 700 MiB.
+        changes: other values for single fields of the setting:
+            mode: "exact", "blend" or "auto".
+            tile_size: side of a tile, pixels; a multiple of the network's alignment, 2^(levels-1) for a U-Net. 0
+                chooses tiles for this image, not always square, with which the network has least to do within
                 `memory_mb`. A fixed size compiles one program for all images.
             overlap: pixels that neighbouring tiles share in mode "blend", a multiple of the alignment, at most half of
-                a tile; 64.
-            symmetries: average over the eight symmetries of the square (`forward.with_symmetries`), which takes eight
-                times as long.
-            batch_size: tiles per batch and device; 1.
+                a tile.
+            symmetries: average over the eight symmetries of the square (`forward.with_symmetries`), in eight times the
+                time.
+            batch_size: tiles per batch and device.
             memory_mb: what the activations of a batch may take, MiB, when tile_size is 0; the rows in memory and the
-                compiled program come on top; 700.
+                compiled program come on top.
 
     Returns:
         (H, W) float32 probability; (H, W, C) from a model of C > 1 channels.

@@ -1,11 +1,12 @@
 """From maps of probability to instances: which pixel belongs to which nucleus.
 
-A nucleus never spans two connected components of the foreground. So every method here divides one component at a time,
-by what the maps say inside it, and cannot depend on how the image was cut: `label_rows` takes rows as tiled prediction
-finishes them, holds back components that may still grow, and gives each the label it would have in the whole image.
+A nucleus never spans two connected components of the foreground. Every method here therefore divides one component at a
+time, by the maps inside it, and its result does not depend on how the image was cut: `label_rows` takes rows as tiled
+prediction finishes them, holds back components that may still grow, and gives each the label that it would have in the
+whole image.
 
-Pixels that touch at a side or at a corner are connected, everywhere: in components, in what is flooded, and in what is
-one nucleus. So every pixel of a component belongs to a nucleus, and every nucleus is one connected piece of it.
+Pixels that touch at a side or at a corner are connected: in components, in floods, and in nuclei. So every pixel of a
+component belongs to a nucleus, and every nucleus is one connected piece of it.
 """
 
 import contextlib
@@ -55,10 +56,10 @@ def watershed(maps: np.ndarray, mask: np.ndarray, depth: float = 1.0) -> np.ndar
     """Divide at the waists: flood the distance from the background from its summits (Beucher & Lantuejoul 1979).
 
     Args:
-        maps, mask: see `Method`; of the maps, nothing is used but what made the mask.
+        maps, mask: see `Method`; the maps themselves are not used.
         depth: how far the distance must fall between two summits, pixels; less is roughness of the outline.
     """
-    # Not cv2.distanceTransform: it differs from run to run in the last digits, and floods meet elsewhere then.
+    # Not cv2.distanceTransform: its last digits differ from run to run, and then floods meet elsewhere.
     distance = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1].astype(np.float32)
     # Summits whose pass is less than `depth` below become one plateau. (h_maxima would mark equal ones apart.)
     levelled = reconstruction(distance - depth, distance)
@@ -66,7 +67,7 @@ def watershed(maps: np.ndarray, mask: np.ndarray, depth: float = 1.0) -> np.ndar
 
 
 def boundary_classes(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Take the interiors apart, which a predicted boundary separates, and let them grow back over it."""
+    """Start from the interiors, which a predicted boundary separates, and let them grow back over it."""
     interior = mask & (maps[..., INTERIOR] > maps[..., BOUNDARY])
     return _flooded(np.zeros(mask.shape), interior, mask)
 
@@ -78,12 +79,12 @@ def _flooded(relief: np.ndarray, markers: np.ndarray, mask: np.ndarray) -> np.nd
 
 
 def _flood(relief: np.ndarray, markers: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Let labels grow over a mask, (h, w) int32, over corners too, as components are connected."""
+    """Let labels, (h, w) int32, grow over a mask, also over corners, as components are connected."""
     return flood_relief(relief, markers, connectivity=2, mask=mask).astype(np.int32)
 
 
 class FollowFlow(keras.layers.Layer):
-    """Where a walker from each pixel ends that follows a vector field, (N, H, W, 2) to (N, H, W, 2), rows and columns.
+    """Where a walker from each pixel that follows a vector field ends: (N, H, W, 2) to (N, H, W, 2), rows and columns.
 
     It makes `steps` steps (Euler's method), each as long as the vector of the nearest pixel, in pixels.
     """
@@ -111,8 +112,8 @@ class FollowFlow(keras.layers.Layer):
 
 @cache
 def _compiled_flow(side: int, steps: int) -> keras.Model:
-    """Compiled once for each side, a power of two: few programs, whatever the components' sizes."""
-    inputs = keras.Input((side, side, 2), dtype="float32")  # Places need its digits, whatever the policy of the moment.
+    """Compiled once for each side, a power of two: few programs, whatever the sizes of components."""
+    inputs = keras.Input((side, side, 2), dtype="float32")  # Places need its digits, whatever policy is set.
     return keras.Model(inputs, FollowFlow(steps, dtype="float32")(inputs))
 
 
@@ -126,14 +127,14 @@ def follow_flow(flow: np.ndarray, steps: int = 100) -> np.ndarray:
 
 
 def flow_sinks(maps: np.ndarray, mask: np.ndarray, smoothing: float = 2.0, share: float = 0.1) -> np.ndarray:
-    """Follow from each pixel the predicted direction to its nucleus' centre; who meets belongs together.
+    """Follow the predicted direction from each pixel to the centre of its nucleus; pixels that meet are one nucleus.
 
     After Cellpose (Stringer et al., Nature Methods 2021, doi 10.1038/s41592-020-01018-x).
 
     Args:
         maps, mask: see `Method`.
-        smoothing: sigma of the Gaussian over the counts of arrivals, pixels; walkers need not meet exactly.
-        share: of the largest meeting that another must reach to count; smaller ones join the nearest that does.
+        smoothing: sigma of the Gaussian over the counts of arrivals, pixels, since walkers rarely meet exactly.
+        share: of the largest count, which another peak must reach; pixels of lower peaks join the nearest that does.
     """
     ends = follow_flow(maps[..., FLOW] * mask[..., None])[mask]
     pixels = np.rint(ends).astype(int).clip(0, np.array(mask.shape) - 1)
@@ -152,14 +153,14 @@ METHODS: dict[str, Method] = {
     "boundary": boundary_classes,
     "flow": flow_sinks,
 }
-"""By name; the first two need the foreground only."""
+"""By name; the first two need only the foreground."""
 
 
 def _divide(maps: np.ndarray, mask: np.ndarray, method: Method, min_area: int) -> np.ndarray:
     """Labels 1, 2, ... of one component, each of them one connected piece.
 
-    Of a label in several pieces, the largest counts. The others, and pieces below `min_area`, go to the neighbours that
-    flood them.
+    Of a label in several pieces, the largest counts. The others, and pieces below `min_area`, are flooded by their
+    neighbours.
     """
     labels = method(maps, mask)
     pieces = label_pieces(labels, connectivity=2)
@@ -168,7 +169,7 @@ def _divide(maps: np.ndarray, mask: np.ndarray, method: Method, min_area: int) -
     by_area = np.argsort(areas, kind="stable")
     largest = np.zeros(owners.max() + 1, np.int64)
     largest[owners[by_area]] = by_area  # The last one written, the largest, stays.
-    kept = largest[1:][areas[largest[1:]] >= max(1, min_area)]  # In the order of their labels; 0 is no piece.
+    kept = largest[1:][areas[largest[1:]] >= max(1, min_area)]  # In the order of their labels; 0 is not a piece.
     kept = kept[kept > 0]
     if len(kept) <= 1:
         return mask.astype(np.int32)
@@ -201,7 +202,7 @@ def label_rows(
         (first row, (n, W) int32).
 
     Raises:
-        UserError: the method is not known or needs other maps, or the foreground's values are no probabilities.
+        UserError: the method is not known or needs other maps, or the foreground's values are not probabilities.
     """
     _check_rule(method, threshold, min_area)
     waiting, count = None, 0
@@ -226,7 +227,7 @@ def label_rows(
                 continue
             box = np.s_[above : above + height, left : left + width]
             mask = components[box] == number
-            # One by one, as fast as 100,000 nuclei ask for.
+            # Nothing to divide; this saves time where there are 100,000 nuclei.
             parts = mask if method == "components" else _divide(maps[box], mask, METHODS[method], min_area)
             labels[box][mask] = parts[mask] + count
             count += int(parts.max())
@@ -237,14 +238,14 @@ def label_rows(
 
 
 def _check_rule(method: str, threshold: float, min_area: int) -> None:
-    """Refuse what `label_rows` cannot follow; told before anything is predicted or written."""
+    """Refuse wrong arguments of `label_rows` before anything is predicted or written."""
     check_names("method", [method], METHODS)
     check_value(Parameters, "threshold", threshold)
     check_value(CommandSetting, "nucleus_area", min_area, "min_area")
 
 
 def _with_last(bands: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray, bool]]:
-    """Also tell whether a band is the last. Bands are copied: their memory may be used again for the next."""
+    """Also say whether a band is the last. Bands are copied, because their memory may be used again for the next."""
     previous = None
     for start, band in bands:
         if previous is not None:
@@ -255,7 +256,7 @@ def _with_last(bands: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple[int, n
 
 
 def _in_order_of_end(components: np.ndarray, boxes: np.ndarray, without: set[int]) -> list[int]:
-    """Numbers of components by their last row, and in it by their first column."""
+    """Numbers of components, ordered by their last row, and in it by their first column."""
     last = boxes[:, 1] + boxes[:, 3] - 1
 
     def end(number: int) -> tuple[int, int]:
@@ -293,10 +294,10 @@ def label_file(
     Args:
         image: what to label: a probability map as `inference.predict_file` writes it, (H, W) float32 in .tif or .npy;
             or, with a model, an image.
-        out: .tif or .npy of int32 labels; it appears under its name only when it is complete. It is not resumed after
-            an interruption: where the prediction takes long, predict to a file first, which is. If the same call has
+        out: .tif or .npy of int32 labels; it appears under its name only when it is complete. After an interruption it
+            starts over: where the prediction takes long, predict to a file first, which resumes. If the same call has
             finished it before, and nobody has changed it since, it stays.
-        model: of one probability, or `models.instance_unet`.
+        model: one that predicts a single probability, or `models.instance_unet`.
         method, threshold, min_area: see `label_rows`.
         overwrite: replace `out` if it exists.
         setting, changes: how the model predicts, as for `inference.predict_tiled`.
@@ -305,8 +306,8 @@ def label_file(
         the number of instances.
 
     Raises:
-        UserError: a file cannot be read or written, holds no probabilities, or the method needs other maps; the model
-            predicts no probabilities.
+        UserError: a file cannot be read or written, or does not hold probabilities; the method needs other maps; the
+            model does not predict probabilities.
     """
     _check_rule(method, threshold, min_area)
     setting = with_changes(setting, changes)
@@ -333,16 +334,13 @@ def label_file(
 def _read_probabilities(source: Source) -> Iterator[tuple[int, np.ndarray]]:
     """Rows of a probability map, as (first row, (n, W) float32)."""
     if source.dtype != np.float32:
-        raise UserError(source.name, "holds whole numbers, and no probabilities", "Write it with predict --probability")
+        raise UserError(source.name, "holds whole numbers, not probabilities", "Write it with predict --probability")
     step = max(1, 2**23 // source.shape[1])
     for start in range(0, source.shape[0], step):
         rows = source.read_rows(start, min(start + step, source.shape[0]))
         if (rows[..., 1:] != rows[..., :1]).any():
-            raise UserError(
-                source.name,
-                "holds colours, and no probabilities",
-                "Give a map of one channel, or the image and a model",
-            )
+            remedy = "Give a map of one channel, or the image and a model"
+            raise UserError(source.name, "holds colours, not probabilities", remedy)
         yield start, rows[..., 0]
 
 
