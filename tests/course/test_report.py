@@ -264,9 +264,8 @@ def test_whatever_ends_a_report_leaves_no_kernel_behind(course, tmp_path, signal
         time.sleep(0.2)
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == code, stderr
-    assert stderr == (
-        "" if code == -9 else "interrupted; give the same command again, and it does what is not finished yet\n"
-    )
+    said = "interrupted; give the same command again to do the rest; with --overwrite, it starts from the beginning\n"
+    assert stderr == ("" if code == -9 else said)
     assert not (run / "notebooks" / "01_a.ipynb").exists()
     kernel = int((tmp_path / "pid").read_text())
     while psutil.pid_exists(kernel) and psutil.Process(kernel).status() != psutil.STATUS_ZOMBIE:
