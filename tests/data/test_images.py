@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tiledseg_utils.base.files import UserError, write_csv
-from tiledseg_utils.data import bitmaps, images, pictures
+from tiledseg_utils.data import images, pictures
 from tiledseg_utils.data.images import (
     Pair,
     check_folder,
@@ -28,7 +28,7 @@ from tiledseg_utils.data.images import (
     read_pair,
     split_pairs,
 )
-from tiledseg_utils.data.pictures import write_image
+from tiledseg_utils.data.pictures import bitmaps, write_image
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (12, 9, 3), np.uint8)
@@ -487,7 +487,7 @@ def test_at_most_ten_problems_are_spelt_out(tmp_path):
 
 def test_folders_of_another_layout(tmp_path):
     layout = "should be a folder with images and either masks or labels"
-    assert_user_error(lambda: find_pairs(tmp_path / "none"), tmp_path / "none", layout, "is no folder")
+    assert_user_error(lambda: find_pairs(tmp_path / "none"), tmp_path / "none", layout, "is not a folder")
     assert_user_error(lambda: find_pairs(tmp_path), tmp_path, layout, "holds none of them")
     (tmp_path / "images").mkdir()
     assert_user_error(lambda: find_pairs(tmp_path), tmp_path, layout, "holds images")
@@ -588,7 +588,7 @@ def test_split_csv_of_a_spreadsheet(tmp_path, text):
         ("\ufeffstem;split\r\na;train\r\n", ["semicolons between its columns", "comma-separated"]),
         ("stem\tsplit\na\ttrain\n", ["tabs between its columns", "comma-separated"]),
         ("Stem,Split\na,train\n", ["columns stem and split", "stem,split"]),
-        ('stem,split\n"a,train\n' + "x" * 200_000, ["no readable table (field larger than", "comma-separated"]),
+        ('stem,split\n"a,train\n' + "x" * 200_000, ["not a readable table (field larger than", "comma-separated"]),
         ("stem,split\n", ["no rows"]),
         ("", ["no rows"]),
     ],
@@ -672,7 +672,7 @@ def test_check_goes_on_after_errors(tmp_path):
 
 def test_check_of_hopeless_folders(tmp_path):
     rows, problems = check_folder(tmp_path / "none")
-    assert rows == [] and len(problems) == 1 and "is no folder" in problems[0]
+    assert rows == [] and len(problems) == 1 and "is not a folder" in problems[0]
     rows, problems = check_folder(make_folder(tmp_path, "ab"))
     assert len(rows) == 2 and len(problems) == 1 and "at least three" in problems[0]
 
@@ -854,7 +854,7 @@ def test_the_same_picture_twice_is_told_where_no_split_is_given(tmp_path, capsys
     rows, problems = check_folder(folder)
     assert problems == [] and rows[2]["note"] == "same picture as a"
     assert len(images.require_sound(folder)) == 4
-    remedy = "Keep one of them, or give them the same split in split.csv, or the split that is drawn may part them."
+    remedy = "Keep one of them, or give them the same split in split.csv, or the split that is drawn may separate them."
     assert capsys.readouterr().out == f"warning: a, c are the same picture. {remedy}\n"
     (folder / "split.csv").write_text("stem,split\na,train\nb,valid\nc,train\nd,test\n")
     assert len(images.require_sound(folder)) == 4 and capsys.readouterr().out == ""

@@ -1,8 +1,8 @@
-"""TIFF files: which page of a file is the picture, and a sentence for the user where none is.
+"""TIFF files: which page of a file is the picture, and a sentence for the user if there is none.
 
 tifffile reads the tags and imagecodecs unpacks the pixels; no other decoder takes part. A file is one picture if it has
-one page, or one page in full resolution beside smaller copies of it, as slides have. Only pages of this very file
-count, whatever its metadata say of other files of a set.
+one page, or one page in full resolution and smaller copies of it, as slides have. Only pages of this file count,
+whatever its metadata say about other files of a set.
 """
 
 import contextlib
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import tifffile
+from tifffile import PHOTOMETRIC
 
-from ..base.files import UserError
+from ...base.files import UserError
 
 AS_PNG = "Save it as PNG, or as an RGB or grey TIFF without compression"
 # Sets of files, whose other members tifffile would open, too.
@@ -29,32 +30,14 @@ SLIDES = {
     "avs": "Argos",
     "sis": "Olympus",
 }
-COMPRESSIONS = {
-    1: "none",
-    2: "CCITT RLE",
-    3: "CCITT Group 3",
-    4: "CCITT Group 4",
-    5: "LZW",
-    7: "JPEG",
-    8: "Deflate",
-    32946: "Deflate",
-    32773: "PackBits",
-    33003: "JPEG 2000",
-    33005: "JPEG 2000",
-    34712: "JPEG 2000",
-    34925: "LZMA",
-    34926: "Zstandard",
-    50000: "Zstandard",
-    34927: "WebP",
-    50001: "WebP",
-    50002: "JPEG XL",
-    52546: "JPEG XL",
-}
+# Numbers of compressions; what else a file may have is refused.
 LOSSLESS = (1, 2, 3, 4, 5, 8, 32946, 32773, 34925, 34926, 50000)
+JPEG, JPEG_2000, WEBP, JPEG_XL = 7, (33003, 33005, 34712), (34927, 50001), (50002, 52546)
+READ = (*LOSSLESS, JPEG, *JPEG_2000, *WEBP, *JPEG_XL)
 ABSURD_SIZE, ABSURD_RATIO = 2**26, 10**5  # bytes of a strip or tile, and how often they exceed what is stored
 MOST_TAGS = 4096  # of a page, as in tifffile
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
-COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}  # channels of each
+COLOURS = dict.fromkeys((PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.PALETTE), 1)  # channels of each
+COLOURS |= {PHOTOMETRIC.RGB: 3, PHOTOMETRIC.SEPARATED: 4, PHOTOMETRIC.YCBCR: 3}
 
 
 @dataclass(frozen=True)
@@ -100,7 +83,7 @@ def open_page(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> 
 
 
 def _open(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> tifffile.TiffFile:
-    """Open a TIFF by its content, but for NDPI, which looks like TIFF and has longer offsets."""
+    """Open a TIFF by its content, but NDPI by its name: it looks like TIFF, with longer offsets."""
     if str(path).lower().endswith(".ndpi"):
         file = tifffile.TiffFile(source, is_ndpi=True, **OF_ONE_FILE)
         if file.series:
@@ -114,7 +97,7 @@ def _open(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> tiff
 
 
 def _check_chain(file: tifffile.TiffFile) -> None:
-    """Raise a ValueError unless each page leads to another one, and the last to none; tifffile may go in circles."""
+    """Raise a ValueError unless the chain of pages ends; in one that does not, tifffile may go in circles."""
     tiff, handle = file.tiff, file.filehandle
     order = "little" if file.byteorder == "<" else "big"
     position, seen = file.pages.first.offset, set()
@@ -122,14 +105,14 @@ def _check_chain(file: tifffile.TiffFile) -> None:
         handle.seek(position)
         count = int.from_bytes(handle.read(tiff.tagnosize), order)
         if position in seen or not 0 < count <= MOST_TAGS:
-            raise ValueError("its pages lead to no end")
+            raise ValueError("its chain of pages has no end")
         seen.add(position)
         handle.seek(position + tiff.tagnosize + count * tiff.tagsize)
         position = int.from_bytes(handle.read(tiff.offsetsize), order)
 
 
 def _choose(file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[str], str]:
-    """Return the page in full resolution, notes on the choice, and what speaks against it, if anything."""
+    """Return the page in full resolution, notes on the choice, and the reason to refuse it, if there is one."""
     first, series = file.pages.first, file.series
     if series[0].kind in SLIDES:
         return _choose_of_slide(series)
@@ -167,7 +150,7 @@ def _choose_of_slide(series: Sequence[tifffile.TiffPageSeries]) -> tuple[tifffil
 
 
 def _is_slide(pages: Sequence[tifffile.TiffPage]) -> bool:
-    """Tell a slide without flags: tiles, smaller copies of the same proportions, perhaps a label and overviews."""
+    """Whether pages are a slide without flags: tiled, with smaller copies, perhaps with a label and overviews."""
     first, others = pages[0], pages[1:]
     levels = [page for page in others if page.is_tiled and _is_copy(page, first)]
     rest = [page for page in others if page not in levels]
@@ -187,7 +170,7 @@ def _size(shape: Sequence[int]) -> str:
 
 
 def _check_that_all_is_there(file: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
-    """Raise an error if tags or pixels are missing, which tifffile would guess or fill."""
+    """Raise a ValueError if tags or pixels are missing, which tifffile would guess or fill in."""
     file.filehandle.seek(page.offset)
     tag_count = file.filehandle.read(file.tiff.tagnosize)
     if int.from_bytes(tag_count, "little" if file.byteorder == "<" else "big") != len(page.tags):
@@ -196,7 +179,7 @@ def _check_that_all_is_there(file: tifffile.TiffFile, page: tifffile.TiffPage) -
         raise ValueError("no pixels")
     offsets, sizes = page.dataoffsets, page.databytecounts
     if not all(isinstance(number, int) and number >= 0 for number in (*offsets, *sizes)):
-        raise ValueError("places of its pixels that are no whole numbers from 0")
+        raise ValueError("offsets of its pixels that are not whole numbers from 0")
     ends = [start + size for start, size in zip(offsets, sizes, strict=True)]
     if not ends or max(ends) > file.filehandle.size:
         raise ValueError("pixels are missing")
@@ -209,7 +192,7 @@ def _check_that_all_is_there(file: tifffile.TiffFile, page: tifffile.TiffPage) -
 
 
 def _is_absurd(page: tifffile.TiffPage, stored: int) -> bool:
-    """Whether a strip or tile would have to unpack to sizes that no picture has: its tags are damaged."""
+    """Whether a strip or tile would unpack to a size that no picture has, so that its tags must be damaged."""
     rows, columns = segment_size(page)
     unpacked = min(rows, page.imagelength) * columns * page.shaped[4] * (page.dtype.itemsize if page.dtype else 1)
     return unpacked > ABSURD_SIZE and unpacked > ABSURD_RATIO * stored > 0
@@ -227,20 +210,20 @@ def count_segments(page: tifffile.TiffPage) -> int:
 
 
 def _photometric(page: tifffile.TiffPage) -> int:
-    """What the numbers mean; where the file does not say it, as libtiff takes it."""
+    """What the numbers mean; if the file does not say, what libtiff assumes."""
     if 262 in page.tags:
         return int(page.photometric)
-    return RGB if page.samplesperpixel >= 3 else BLACK_IS_ZERO
+    return PHOTOMETRIC.RGB if page.samplesperpixel >= 3 else PHOTOMETRIC.MINISBLACK
 
 
 def _problems(page: tifffile.TiffPage, photometric: int) -> Iterator[str]:
-    """Name the properties that nothing here converts right."""
+    """Name the properties that are not converted correctly here."""
     bits, colours, compression = page.bitspersample, COLOURS.get(photometric), _name(page.compression)
     unsigned = page.dtype is not None and page.dtype.kind in "bu"
-    is_lossless, is_jpeg, in_planes = page.compression in LOSSLESS, page.compression == 7, page.planarconfig == 2
+    is_lossless, is_jpeg, in_planes = page.compression in LOSSLESS, page.compression == JPEG, page.planarconfig == 2
     if page.axes not in ("YX", "YXS", "SYX"):
         yield f"a volume ({_size(page.shape)} {page.axes})"
-    if page.compression not in COMPRESSIONS:
+    if page.compression not in READ:
         yield f"the compression {compression}"
     if colours is None:
         yield f"the colours {_name(page.photometric)} (PhotometricInterpretation {photometric})"
@@ -256,17 +239,17 @@ def _problems(page: tifffile.TiffPage, photometric: int) -> Iterator[str]:
         yield f"{bits} bits in {compression}"
     if bits < 8 and bits not in (1, 2, 4):
         yield f"numbers of {bits} bits"
-    if photometric in (WHITE_IS_ZERO, PALETTE, CMYK, YCBCR) and not unsigned:
+    if photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB) and not unsigned:
         yield f"the colours {_name(page.photometric)} in numbers with sign or decimals"
-    if photometric in (CMYK, YCBCR) and bits != 8:
+    if photometric in (PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR) and bits != 8:
         yield f"the colours {_name(page.photometric)} in {bits} bits"
-    if photometric == PALETTE and (not is_lossless or bits > 16 or 320 not in page.tags):
+    if photometric == PHOTOMETRIC.PALETTE and (not is_lossless or bits > 16 or 320 not in page.tags):
         yield f"a colour table in {compression} or {bits} bits" if 320 in page.tags else "colours of a missing table"
-    if photometric == CMYK and not _is_plain_cmyk(page):
+    if photometric == PHOTOMETRIC.SEPARATED and not _is_plain_cmyk(page):
         yield "other inks than CMYK (by its tags InkSet, NumberOfInks or DotRange)"
-    if photometric == YCBCR and not (is_lossless or is_jpeg):
+    if photometric == PHOTOMETRIC.YCBCR and not (is_lossless or is_jpeg):
         yield f"the colours YCBCR in {compression}"
-    if photometric == YCBCR and not (is_jpeg and not in_planes) and not _is_plain_ycbcr(page):
+    if photometric == PHOTOMETRIC.YCBCR and not (is_jpeg and not in_planes) and not _is_plain_ycbcr(page):
         yield "the colours YCBCR in reduced resolution, or of another range than 0-255"
     if is_jpeg and not in_planes and page.samplesperpixel != colours:
         yield f"{page.samplesperpixel} channels in JPEG, where its colours need {colours}"
@@ -289,5 +272,4 @@ def _is_plain_ycbcr(page: tifffile.TiffPage) -> bool:
 
 def _name(value: int) -> str:
     """The name of a compression or photometric interpretation."""
-    known = None if isinstance(value, tifffile.PHOTOMETRIC) else COMPRESSIONS.get(value)
-    return known or getattr(value, "name", f"number {value}")
+    return getattr(value, "name", f"number {value}")
