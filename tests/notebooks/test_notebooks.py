@@ -50,7 +50,7 @@ def test_each_notebook_is_small_and_clean(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in code)
     lines = [line for cell in code for line in cell.source.splitlines() if line.strip() and not line.startswith("#")]
-    assert len(lines) <= (165 if path.stem == "08_pitfalls" else 75)  # a gallery shows every mistake in full
+    assert len(lines) <= (165 if path.stem == "09_pitfalls" else 75)  # a gallery shows every mistake in full
     (parameters,) = (cell for cell in code if "parameters" in cell.metadata.get("tags", []))
     assert "run_dir" in parameters.source
     assert "**Expects**" in notebook.cells[0].source and "**Leaves**" in notebook.cells[0].source
@@ -123,7 +123,7 @@ def test_exact_tiles_equal_the_whole_image_and_others_do_not(run):
 
 
 def test_architectures_are_compared_on_the_page(run):
-    rows = read_json(run / "results" / "06_architectures.json")
+    rows = read_json(run / "results" / "07_architectures.json")
     assert [row["model"] for row in rows] == ["unet", "attention_unet"]
     assert all(row["exact"] == "yes" and row["largest difference"] <= 1e-5 for row in rows)
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
@@ -131,7 +131,7 @@ def test_architectures_are_compared_on_the_page(run):
 
 
 def test_nuclei_are_counted_on_the_page(run):
-    result = read_json(run / "results" / "07_counting.json")
+    result = read_json(run / "results" / "08_counting.json")
     assert [row["method"] for row in result["scores"]] == ["components", "watershed", "boundary", "flow"]
     assert len(set(result["counts"].values())) == 1 < len(result["counts"])  # whatever the tiles
     assert all(row["F1"] > 0.95 for row in result["perfect maps"][2:])
@@ -140,7 +140,7 @@ def test_nuclei_are_counted_on_the_page(run):
 
 
 def test_pitfalls_have_a_cost_on_the_page(run):
-    rows = read_json(run / "results" / "08_pitfalls.json")
+    rows = read_json(run / "results" / "09_pitfalls.json")
     assert len(rows) >= 12 and all(row["unit"] and row["mend"] for row in rows)
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     assert page.index("<h2>Pitfalls") < page.index(f">{rows[0]['pitfall']}<") < page.index("<h2>Figures")

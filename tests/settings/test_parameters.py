@@ -274,7 +274,7 @@ def test_lessons_that_are_not_asked_for_do_not_hinder():
     given = presets.read_preset("smoke")
     for name in ("models", "comparison", "counting", "part_side"):
         given.pop(name)
-    report.check_parameters(given | {"tiles": {"tile_size": 32}})  # too small for the Swin-Unet of notebook 6
+    report.check_parameters(given | {"tiles": {"tile_size": 32}})  # too small for the Swin-Unet of notebook 7
 
 
 # The schema agrees with what it describes

@@ -47,13 +47,13 @@ from .steps import cost_if_done, enter
 WAY_METRICS = ("dice", "iou", "seconds", "megapixels_per_second")
 NOTEBOOK_FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 
-ON_REQUEST = {"06_architectures": "models", "07_counting_nuclei": "counting", "08_pitfalls": "part_side"}
+ON_REQUEST = {"07_architectures": "models", "08_counting_nuclei": "counting", "09_pitfalls": "part_side"}
 """Notebooks that are run if the preset sets a parameter, and which."""
 
 TABLES = {
-    "Architectures, trained alike (notebook 6)": ("06_architectures.json", None),
-    "Counting nuclei that touch (notebook 7)": ("07_counting.json", "scores"),
-    "Pitfalls (notebook 8)": ("08_pitfalls.json", None),
+    "Architectures, trained alike (notebook 7)": ("07_architectures.json", None),
+    "Counting nuclei that touch (notebook 8)": ("08_counting.json", "scores"),
+    "Pitfalls (notebook 9)": ("09_pitfalls.json", None),
 }
 """What the page shows of the results of these notebooks: a file, and the entry of it that holds the rows."""
 

@@ -235,14 +235,14 @@ class Parameters:
     min_area: whole(0, 10**9) = field(0, "size of the smallest piece of foreground that is kept", "pixels")
     min_confidence: decimal(0, 1) = field(0.0, "least mean probability of a piece that is kept", "probability")
     ladder_side: whole(16, 16_384) = field(960, "side of the parts in which ways of tiling are compared", "pixels")
-    models: some_of(architectures.Name) = field(list, "architectures to compare; notebook 6 runs if there are any")
+    models: some_of(architectures.Name) = field(list, "architectures to compare; notebook 7 runs if there are any")
     comparison: TrainingSetting = field(TrainingSetting, "how each of these is trained")
     counting_images: CountingImages = field(_usual_counting_images, "generated images to count nuclei in")
     counting_size: whole(SMALLEST_IMAGE, 8192) = field(768, "side of the images to count in", "pixels")
     counting_model: Unet = field(Unet, "settings of the network that counts")
-    counting: TrainingSetting = field(TrainingSetting, "how that network is trained; notebook 7 runs if it is given")
+    counting: TrainingSetting = field(TrainingSetting, "how that network is trained; notebook 8 runs if it is given")
     part_side: whole(64, 16_384) = field(
-        640, "side of the parts on which mistakes are shown; notebook 8 runs if it is given", "pixels"
+        640, "side of the parts on which mistakes are shown; notebook 9 runs if it is given", "pixels"
     )
 
 
@@ -317,12 +317,12 @@ def _model_fits_lessons(parameters: Parameters) -> None:
 def _counting_model_fits_tiles(parameters: Parameters) -> None:
     side = counting_tile_size(parameters.counting_size)
     if side % parameters.counting_model.alignment:
-        problem = f"tiles must be multiples of {parameters.counting_model.alignment} pixels, and notebook 7 cuts {side}"
+        problem = f"tiles must be multiples of {parameters.counting_model.alignment} pixels, and notebook 8 cuts {side}"
         raise UserError("counting_model.levels", problem, "Use fewer levels, or a smaller stem")
 
 
 def counting_tile_size(counting_size: int) -> int:
-    """The side of the tiles that notebook 7 learns from, pixels."""
+    """The side of the tiles that notebook 8 learns from, pixels."""
     return min(SMALLEST_IMAGE, counting_size)
 
 
