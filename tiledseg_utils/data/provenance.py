@@ -88,7 +88,9 @@ def begin_run(run: Path, data: Path) -> dict[str, str]:
     return hashes
 
 
-def finish_run(run: Path, data: Path, splits: Mapping[str, Sequence[Pair]], hashes: Mapping[str, str]) -> dict:
+def finish_run(
+    run: Path, data: Path, splits: Mapping[str, Sequence[Pair]], hashes: Mapping[str, str], seed: int
+) -> dict:
     """End notebook 1: write down in `results/01_data.json` what the run is made of, for the notebooks behind it.
 
     Args:
@@ -96,10 +98,11 @@ def finish_run(run: Path, data: Path, splits: Mapping[str, Sequence[Pair]], hash
         data: data folder; one in the run folder is written down relative to it, and moves with it.
         splits: source images by split.
         hashes: of the files, before any of them was read.
+        seed: of the run; the later notebooks read it here.
 
     Returns:
-        what was written: path, sha256 (of the folder), images (counts by split), split (stems by split), files (their
-        hashes) and manifest (the hash of the tiles' manifest).
+        what was written: seed, path, sha256 (of the folder), images (counts by split), split (stems by split), files
+        (their hashes) and manifest (the hash of the tiles' manifest).
 
     Raises:
         UserError: the data have changed meanwhile.
@@ -107,6 +110,7 @@ def finish_run(run: Path, data: Path, splits: Mapping[str, Sequence[Pair]], hash
     check_data(data, hashes)
     run, data = run.resolve(), data.resolve()
     record = {
+        "seed": seed,
         "path": str(data.relative_to(run) if data.is_relative_to(run) else data),
         "sha256": hash_folder(data),
         "images": {name: len(pairs) for name, pairs in splits.items()},
@@ -128,7 +132,7 @@ def read_run(run: Path) -> dict:
     if not path.exists():
         problem = "notebook 01_data_and_tiling has not run to its end in this run folder"
         raise UserError(path, problem, "Run it first")
-    example = {"path": "", "sha256": "", "images": {}, "split": {}, "files": {}, "manifest": ""}
+    example = {"seed": 0, "path": "", "sha256": "", "images": {}, "split": {}, "files": {}, "manifest": ""}
     record = read_record(path, example, "Run notebook 01_data_and_tiling again")
     return record | {"path": str(run.resolve() / record["path"])}
 
