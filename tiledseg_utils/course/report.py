@@ -343,7 +343,7 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
     parameters = read_preset(preset)
     check_parameters(parameters)
     description = parameters.pop("description", "")
-    seed = parameters.get("seed", notebook_parameters(notebooks()[0])["seed"])
+    seed = parameters.get("seed", default_parameters()["seed"])
     if data is not None:
         data = Path(data).resolve()
         require_sound(data)  # Told now rather than by a notebook.
