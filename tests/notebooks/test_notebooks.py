@@ -14,6 +14,7 @@ from tiledseg_utils.base.files import UserError, read_csv, read_json
 from tiledseg_utils.course import report
 from tiledseg_utils.course.edition import BEGIN
 from tiledseg_utils.data.images import read_image
+from tiledseg_utils.settings import presets
 
 NOTEBOOKS = report.notebooks()
 SECONDS, MEGABYTES = 120, 2000  # per notebook, beside another test; on a slow CPU the sixth needs 70 and 1300
@@ -211,5 +212,5 @@ def test_the_defaults_of_the_notebooks_are_the_preset_quick():
         assert all(defaults.get(name, value) == value for name, value in own.items()), path
         defaults |= own
     assert {name: value for name, value in preset.items() if name != "description"} == {
-        name: value for name, value in defaults.items() if name not in ("run_dir", "data_dir")
+        name: value for name, value in defaults.items() if name not in presets.NOT_IN_PRESETS
     }

@@ -158,6 +158,14 @@ def test_there_are_rows_for_every_key():
         ("training.epoch", 5, "training.epoch: is not known. Did you mean epochs? Valid are epochs"),
         ("training", 5, "training: 5 is a whole number. Give names with values; valid are epochs"),
         ("description", None, "description: has no value. Give text"),
+        (
+            "experiment",
+            "../a",
+            "experiment: '../a' is not a name. Give text (name of a training in notebook 3",
+        ),
+        ("experiment", "", "experiment: '' is not a name"),
+        ("experiment", "a" * 41, "is not a name"),
+        ("experiment", "a\n", "is not a name"),
     ],
 )
 def test_what_is_said(key, value, message):
@@ -389,7 +397,8 @@ PRESET_ROWS = {
     "with thousands of digits": (b"seed: " + b"9" * 5000, "holds a number of thousands of digits"),
     "nested": (b"[" * 20000, "is nested too deeply"),
     "huge": (b"#" * 2**21, "is larger than a megabyte"),
-    "with a run folder": (b"run_dir: elsewhere", "run_dir: does not belong into a preset. Use --run and --data"),
+    "with a run folder": (b"run_dir: elsewhere", "run_dir: does not belong into a preset. Use --run"),
+    "with an experiment": (b"experiment: mine", "experiment: does not belong into a preset. Give it in notebook 3"),
 }
 
 

@@ -4,10 +4,11 @@ Presets, the `parameters` cells of the notebooks and the options of the command 
 before anything runs. `notebooks/presets/README.md` lists them, and `schema.json` beside it tells editors.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
 from ..base.files import UserError
 from . import architectures
@@ -22,6 +23,7 @@ from .schema import (
     points,
     read,
     setting,
+    shown,
     sizes,
     some_of,
     span,
@@ -211,6 +213,12 @@ def _usual_counting_images() -> CountingImages:
     return CountingImages(train=20, test=10)
 
 
+def _only_name(text: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9_-]{1,40}", text):
+        raise ValueError(f"{shown(text)} is not a name")
+    return text
+
+
 @setting
 class Parameters:
     """All parameters of a run. A preset gives some of them; the others have the defaults of the notebooks."""
@@ -218,6 +226,9 @@ class Parameters:
     description: Text = field("", "what a preset is for; shown in the report")
     run_dir: Text = field("../runs/lab", "folder below which everything is written")
     data_dir: Text = field("", "folder with images/ and masks/; empty generates images")
+    experiment: Annotated[Text, AfterValidator(_only_name)] = field(
+        "baseline", "name of a training in notebook 3: 1 to 40 letters from a to z, digits, - and _"
+    )
     seed: whole(0, 2**32 - 1) = field(1, "of everything that is drawn at random; the same seed gives the same run")
     generated_images: GeneratedImages = field(_usual_images, "generated images by split")
     added_images: whole(0, 10_000) = field(0, "generated images that learn along with yours", "images")
