@@ -224,7 +224,7 @@ class Parameters:
     """All parameters of a run. A preset gives some of them; the others have the defaults of the notebooks."""
 
     description: Text = field("", "what a preset is for; shown in the report")
-    run_dir: Text = field("../runs/lab", "folder below which everything is written")
+    run_dir: Text = field("runs/lab", "folder below which everything is written")
     data_dir: Text = field("", "folder with images/ and masks/; empty generates images")
     experiment: Annotated[Text, AfterValidator(_only_name)] = field(
         "baseline", "name of a training in notebook 3: 1 to 40 letters from a to z, digits, - and _"
