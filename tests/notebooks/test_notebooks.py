@@ -105,6 +105,7 @@ def test_metrics_follow_the_design(run):
         "tiled",
         "non_tiled",
         "difference",
+        "baselines",
         "peak_rss_mb",
         "environment",
     ]
@@ -120,6 +121,13 @@ def test_metrics_follow_the_design(run):
     tiled, non_tiled = (metrics[way]["dice"]["mean"] for way in ("tiled", "non_tiled"))
     assert metrics["difference"]["dice_mean"] == pytest.approx(tiled - non_tiled)
     assert low <= metrics["difference"]["dice_mean"] <= high
+    rivals = {row["way"]: row for row in metrics["baselines"]}
+    assert [row["reduced_to"] for row in rivals.values()] == [128, 128, 256, None]
+    assert all(set(row["dice"]["per_image"]) == stems for row in rivals.values())
+    assert all(row["steps"] >= metrics["training"]["steps"] for row in rivals.values())
+    # Exact tiles are the whole image in one piece.
+    in_one_piece = rivals["same network, whole image in one piece"]
+    assert in_one_piece["dice"]["mean"] == pytest.approx(tiled, abs=1e-4)
     assert set(metrics["environment"]) == {"python", "keras", "jax", "numpy", "opencv", "cpu", "threads", "device"}
 
 
@@ -138,6 +146,8 @@ def test_the_course_learns_even_in_seconds(run):
 def test_the_report_shows_everything_and_needs_no_network(run):
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     metrics = read_json(run / "metrics.json")
+    rival = report.strongest_rival(metrics)
+    assert f"strongest non-tiled way: {rival['way']}" in page and f"{rival['dice']['mean']:.3f}" in page
     for number in (metrics["tiled"]["dice"]["mean"], metrics["non_tiled"]["dice"]["mean"]):
         assert f"{number:.3f}" in page
     for figure in (run / "figures").glob("*.png"):
@@ -154,7 +164,7 @@ def test_the_report_shows_everything_and_needs_no_network(run):
 
 
 def test_exact_tiles_equal_the_whole_image_and_others_do_not(run):
-    ladder = {row["way"]: row for row in read_csv(run / "results" / "05_ladder.csv")}
+    ladder = {row["way"]: row for row in read_csv(run / "results" / "06_ladder.csv")}
     difference = {way: float(row["largest difference"]) for way, row in ladder.items()}
     assert difference["exact"] <= 1e-5 < 1e-2 < min(difference["side by side"], difference["one pixel more"])
     assert float(ladder["side by side"]["seam score"]) > 1.5 * float(ladder["blended"]["seam score"])

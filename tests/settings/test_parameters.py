@@ -225,7 +225,7 @@ SMALL = {"tiles": {"tile_size": 64}, "model": "unet", "model_settings": {"unet":
                 "tiles": {"tile_size": 48},
                 "prediction": {},
             },
-            "model_settings.swin_unet: tiles must be multiples of 12 pixels, and notebook 5 lays",
+            "model_settings.swin_unet: tiles must be multiples of 12 pixels, and notebook 6 lays",
         ),
         (
             {"counting_size": 300, "counting_model": {"levels": 10, "base_filters": 1}},

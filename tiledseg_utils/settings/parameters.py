@@ -32,7 +32,7 @@ from .schema import (
 )
 
 SMALLEST_IMAGE = 256  # pixels; less cannot hold one white cell in its surroundings
-LESSON_SIDE = 512  # pixels; notebook 5 looks at squares of that side where a preset names no tiles for prediction
+LESSON_SIDE = 512  # pixels; notebook 6 looks at squares of that side where a preset names no tiles for prediction
 CHANCE = "probability in a sample"
 
 
@@ -245,6 +245,9 @@ class Parameters:
     threshold: decimal(0, 1) = field(0.5, "probability from which a pixel is foreground", "probability")
     min_area: whole(0, 10**9) = field(0, "size of the smallest piece of foreground that is kept", "pixels")
     min_confidence: decimal(0, 1) = field(0.0, "least mean probability of a piece that is kept", "probability")
+    baseline_epochs: whole(1, 10_000) = field(
+        2, "epochs that a network goes on learning from reduced images, in notebook 5", "epochs"
+    )
     ladder_side: whole(16, 16_384) = field(960, "side of the parts in which ways of tiling are compared", "pixels")
     models: some_of(architectures.Name) = field(list, "architectures to compare; notebook 7 runs if there are any")
     comparison: TrainingSetting = field(TrainingSetting, "how each of these is trained")
@@ -320,7 +323,7 @@ def _model_fits_lessons(parameters: Parameters) -> None:
     if tile:
         _check_alignment("prediction.tile_size", tile, parameters.model, settings)
     elif LESSON_SIDE % settings.alignment:
-        problem = f"tiles must be multiples of {settings.alignment} pixels, and notebook 5 lays tiles of {LESSON_SIDE}"
+        problem = f"tiles must be multiples of {settings.alignment} pixels, and notebook 6 lays tiles of {LESSON_SIDE}"
         where = f"model_settings.{parameters.model}"
         raise UserError(where, problem, "Use fewer levels, or a smaller window or stem")
 
