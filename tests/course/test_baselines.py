@@ -10,7 +10,7 @@ from tiledseg_utils.scoring import evaluation
 from tiledseg_utils.settings.parameters import TrainingSetting
 from tiledseg_utils.tiles import tiling
 
-SETTING = TrainingSetting(epochs=2, steps_per_epoch=2, batch_size=2, pretraining_epochs=1, average_epochs=1)
+SETTING = TrainingSetting(epochs=2, steps_per_epoch=2, batch_size=4, pretraining_epochs=1, average_epochs=1)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_generated_images_that_learn_along_are_reduced_too(run, splits):
 def test_learning_goes_on_from_the_weights_and_is_repeatable(run, splits):
     tiles = baselines.reduced_tiles(splits["train"], 128, run)
     setting = baselines.shortened(SETTING, 1)
-    assert (setting.epochs, setting.pretraining_epochs, setting.average_epochs) == (1, 0, 0)
+    assert (setting.epochs, setting.batch_size, setting.pretraining_epochs, setting.average_epochs) == (1, 2, 0, 0)
     before = network().get_weights()
     first, second = (baselines.go_on_learning(network(), tiles, setting, {"hflip": 0.5}, seed=3) for _ in range(2))
     for old, new, again in zip(before, first.get_weights(), second.get_weights(), strict=True):

@@ -42,8 +42,9 @@ def how_it_learnt(run: Path) -> tuple[TrainingSetting, Mapping, int]:
 
 
 def shortened(setting: TrainingSetting, epochs: int) -> TrainingSetting:
-    """The same training for another number of epochs, without what only a first training needs."""
-    return replace(setting, epochs=epochs, pretraining_epochs=0, average_epochs=0)
+    """A training that only adapts a network: other epochs, batches half as large, and nothing for beginners."""
+    batch_size = max(1, setting.batch_size // 2)
+    return replace(setting, epochs=epochs, batch_size=batch_size, pretraining_epochs=0, average_epochs=0)
 
 
 def reduced_tiles(train: Sequence[images.Pair], size: int, run: Path) -> Path:
