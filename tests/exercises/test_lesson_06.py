@@ -78,7 +78,7 @@ def test_the_solution_counts_what_the_package_lays(length):
 def test_the_halo_and_the_margins_that_the_lesson_asks_for_are_right():
     keras.utils.set_random_seed(6)
     x = inputs = keras.Input((None, None, 1))
-    for layer in ("conv", "conv", "pool", "conv", "conv", "enlarge", "conv", "conv"):
+    for layer in ("conv", "conv", "pool", "conv", "conv", "upsample", "conv", "conv"):
         if layer == "conv":
             x = layers.Conv2D(4, 3, padding="same", activation="relu")(x)
         else:

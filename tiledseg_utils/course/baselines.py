@@ -42,7 +42,7 @@ def how_it_learnt(run: Path) -> tuple[TrainingSetting, Mapping, int]:
 
 
 def shortened(setting: TrainingSetting, epochs: int) -> TrainingSetting:
-    """A training that only adapts a network: other epochs, batches half as large, and nothing for beginners."""
+    """A training that only adapts a network: some epochs, in batches half as large, without stages or averages."""
     batch_size = max(1, setting.batch_size // 2)
     return replace(setting, epochs=epochs, batch_size=batch_size, pretraining_epochs=0, average_epochs=0)
 
