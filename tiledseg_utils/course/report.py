@@ -40,6 +40,7 @@ from ..prediction.inference import plan_prediction
 from ..scoring.evaluation import Meter
 from ..settings.parameters import Parameters, check_all
 from ..settings.presets import read_preset
+from . import links
 from .kernel import OwnKernel
 from .plots import Table
 from .steps import cost_if_done, enter
@@ -229,7 +230,12 @@ def _cannot_write(path: Path, error: OSError) -> UserError:
 
 
 def html_of(notebook: Path) -> str:
-    """An executed notebook as one HTML page that needs no network: scripts that nbconvert would fetch are left out.
+    """An executed notebook as one HTML page, as `export` makes it."""
+    return export(nbformat.read(notebook, as_version=4), notebook.stem)
+
+
+def export(notebook: nbformat.NotebookNode, title: str) -> str:
+    """A notebook as one HTML page that needs no network: scripts that nbconvert would fetch are left out.
 
     The template is that of this environment, whatever another folder of Jupyter's has under the same name.
     """
@@ -243,7 +249,7 @@ def html_of(notebook: Path) -> str:
         widget_renderer_url="",
         mermaid_js_url="",
     )
-    return exporter.from_filename(str(notebook))[0]
+    return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
 
 
 def environment(device: str) -> dict:
@@ -297,9 +303,12 @@ def strongest_rival(metrics: Mapping) -> Mapping | None:
 def write_page(run: Path, metrics: Mapping, parameters: Mapping, executed: Mapping[str, Mapping]) -> Path:
     """Write `<run>/report/index.html` and the executed notebooks beside it as HTML. Returns the page's path."""
     folder = run / "report"
-    for name in executed:
+    pages = {name: nbformat.read(run / "notebooks" / f"{name}.ipynb", as_version=4) for name in executed}
+    if (glossary := links.glossary_notebook(NOTEBOOK_FOLDER)) is not None:
+        pages[links.GLOSSARY] = glossary
+    for name, notebook in pages.items():
         with atomic_path(folder / f"{name}.html") as temporary:
-            temporary.write_text(html_of(run / "notebooks" / f"{name}.ipynb"), encoding="utf-8")
+            temporary.write_text(links.within_report(export(notebook, name), pages), encoding="utf-8")
     figures = [
         {**read_json(path.with_suffix(".json")), "name": path.stem, "png": base64.b64encode(path.read_bytes()).decode()}
         for path in sorted((run / "figures").glob("*.png"))
