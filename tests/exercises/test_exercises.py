@@ -87,6 +87,7 @@ def test_the_learners_edition_folds_the_solution_away_behind_its_check(tmp_path)
 
 def test_work_of_a_learner_is_never_replaced(tmp_path):
     assert edition.write_edition(tmp_path)
+    assert (tmp_path / "glossary.md").exists()  # which the lessons link to
     worked = sorted(tmp_path.glob("*.ipynb"))[0]
     worked.write_text("mine")
     assert not edition.write_edition(tmp_path) and worked.read_text() == "mine"

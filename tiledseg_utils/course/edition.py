@@ -15,6 +15,7 @@ import nbformat
 
 from ..base.files import atomic_path
 from .lesson import project_folder
+from .links import GLOSSARY
 from .report import NOTEBOOK_FOLDER
 
 BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
@@ -71,6 +72,9 @@ def write_edition(folder: Path) -> list[Path]:
             with atomic_path(target) as temporary:
                 nbformat.write(learners_edition(nbformat.read(path, as_version=4)), temporary)
             written.append(target)
+    if (glossary := NOTEBOOK_FOLDER / f"{GLOSSARY}.md").exists():  # The lessons link to it; nobody works in it.
+        with atomic_path(folder / glossary.name) as temporary:
+            temporary.write_bytes(glossary.read_bytes())
     return written
 
 
