@@ -26,7 +26,7 @@ lint: $(VENV)/installed
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 
 lab: $(VENV)/installed
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/python -m tiledseg_utils.course.edition
 
 # For instance make bench BENCH="memory --square 16384"
 bench: $(VENV)/bench

@@ -107,11 +107,12 @@ def report_page(folder, name: str) -> str:
         "tiled": way,
         "non_tiled": way,
         "difference": {"dice_mean": 0.0, "ci95": [None, None]},
+        "baselines": [way | {"way": name, "steps": 1, "difference": {"dice_mean": 0.0, "ci95": [None, None]}}],
         "peak_rss_mb": 1,
         "environment": {"cpu": name},
     }
     plots.Album(folder).show("a", name, plots.picture_grid({name: np.zeros((4, 4, 3), np.uint8)}))
-    write_json(folder / "results" / "06_architectures.json", [{"model": name, "Dice": 0.5}])
+    write_json(folder / "results" / "07_architectures.json", [{"model": name, "Dice": 0.5}])
     page = report.write_page(folder, metrics, {"description": name, "data_dir": name, "models": [name]}, {})
     return page.read_text(encoding="utf-8")
 

@@ -70,7 +70,7 @@ def test_lost_dice_is_shown_and_entered(show, tmp_path):
     picture, claim = show.lost("half a mask", truth(show), without_its_left_half(show), "the other half")
     lost = [1 - score for score in show.dice(without_its_left_half(show)).values()]
     assert show.rows[0]["cost"] == pytest.approx(np.mean(lost)) and show.rows[0]["mend"] == "the other half"
-    assert picture.path == tmp_path / "figures" / "08_half_a_mask.png" and picture.path.exists()
+    assert picture.path == tmp_path / "figures" / "09_half_a_mask.png" and picture.path.exists()
     assert read_json(picture.path.with_suffix(".json"))["caption"].startswith("half a mask: ")
     assert claim.sentence.startswith("half a mask: ")
 
@@ -93,5 +93,5 @@ def test_zoom_looks_at_the_foreground(show):
     show.album.grid = lambda name, caption, pictures, **options: shown.update({name: pictures})
     show.grid("moved", "", {"moved": moved, "image": image}, zoom=30)
     show.grid("as it is", "", {"image": image, "mask": mask * 1.0}, zoom=30)
-    assert shown["08_moved"]["moved"].sum() == 100 and shown["08_moved"]["image"].shape == (30, 30, 3)
-    assert shown["08_as_it_is"]["mask"].any()
+    assert shown["09_moved"]["moved"].sum() == 100 and shown["09_moved"]["image"].shape == (30, 30, 3)
+    assert shown["09_as_it_is"]["mask"].any()

@@ -1,4 +1,4 @@
-"""What notebook 7 shows of instances."""
+"""What notebook 8 shows of instances."""
 
 import numpy as np
 import pytest

@@ -31,7 +31,7 @@ WRITES = {
         "model.keras": "model",
         "results/03_training.json": '{"steps": 1}',
     },
-    "04_evaluation": {"results/04_scores.csv": "stem", "results/08_trainings/first.csv": "not of this notebook"},
+    "04_evaluation": {"results/04_scores.csv": "stem", "results/09_trainings/first.csv": "not of this notebook"},
 }
 NAMES = list(WRITES)
 
@@ -104,7 +104,7 @@ DAMAGE = [
     ("results/04_scores.csv", Path.unlink, [4], "results/04_scores.csv is gone"),
     ("training/epoch_001.keras", Path.unlink, [], ""),  # The model is there, and nobody goes on with the training.
     ("training/state.json", cut, [], ""),
-    ("results/08_trainings/first.csv", Path.unlink, [], ""),
+    ("results/09_trainings/first.csv", Path.unlink, [], ""),
 ]
 
 

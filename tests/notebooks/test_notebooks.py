@@ -12,7 +12,9 @@ import pytest
 
 from tiledseg_utils.base.files import UserError, read_csv, read_json
 from tiledseg_utils.course import report
+from tiledseg_utils.course.edition import BEGIN
 from tiledseg_utils.data.images import read_image
+from tiledseg_utils.settings import presets
 
 NOTEBOOKS = report.notebooks()
 SECONDS, MEGABYTES = 120, 2000  # per notebook, beside another test; on a slow CPU the sixth needs 70 and 1300
@@ -44,17 +46,53 @@ def test_each_notebook_runs_clean_within_its_budget(run, path):
     assert not [output.text for output in outputs if output.get("name") == "stderr"]  # no warnings
 
 
+FRAME = ("**Goals**", "**You need**", "**Time**", "**Expects**", "**Leaves**")
+"""What the first cell of a lesson says."""
+
+LAST = ("## Summary", "## Quiz", "## Further reading")
+"""The headings at the end of a lesson."""
+
+
+def lines_of(cell) -> list[str]:
+    """The lines of a code cell that a learner has to read: neither blank, nor comments, nor imports."""
+    lines = [line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")]
+    return [line for line in lines if not re.match(r"(import|from) ", line)]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_each_notebook_is_small_and_clean(path):
+def test_each_lesson_has_its_frame_and_short_cells(path):
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in code)
-    lines = [line for cell in code for line in cell.source.splitlines() if line.strip() and not line.startswith("#")]
-    assert len(lines) <= (165 if path.stem == "08_pitfalls" else 75)  # a gallery shows every mistake in full
     (parameters,) = (cell for cell in code if "parameters" in cell.metadata.get("tags", []))
-    assert "run_dir" in parameters.source
-    assert "**Expects**" in notebook.cells[0].source and "**Leaves**" in notebook.cells[0].source
-    assert not any(re.search(r"^\s*(import|from) keras", cell.source, re.MULTILINE) for cell in code)
+    own = report.notebook_parameters(path)
+    assert "run_dir" in own
+    # What a run is, is said once, by notebook 1.
+    assert not own.keys() & {"seed", "data_dir"} or path.stem.startswith("01")
+    long = {cell.id: len(lines_of(cell)) for cell in code if cell is not parameters and len(lines_of(cell)) > 15}
+    assert not long, f"cells of more than 15 lines: {long}"
+    wide = [line for cell in code for line in cell.source.splitlines() if len(line) > 100]
+    assert not wide, f"lines over 100 columns: {wide}"
+    assert not [part for part in FRAME if part not in notebook.cells[0].source]
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert not [part for part in LAST if part not in text]
+    quiz = text[text.index("## Quiz") :]
+    assert quiz.count("<details>") == quiz.count("</details>") >= 5
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS[1:], ids=lambda path: path.stem)
+def test_each_lesson_has_exercises_and_their_solutions_pass(run, path):
+    source = nbformat.read(path, as_version=4)
+    solutions = sum(cell.source.count(BEGIN) for cell in source.cells if cell.cell_type == "code")
+    verdicts = [
+        output.data["text/markdown"]
+        for cell in executed(run, path).cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if output.output_type == "display_data" and "check_" in cell.source and "text/markdown" in output.data
+    ]
+    assert solutions >= 3 and len(verdicts) >= 3
+    assert all(verdict.startswith("✅") for verdict in verdicts), verdicts
 
 
 def test_metrics_follow_the_design(run):
@@ -67,6 +105,7 @@ def test_metrics_follow_the_design(run):
         "tiled",
         "non_tiled",
         "difference",
+        "baselines",
         "peak_rss_mb",
         "environment",
     ]
@@ -82,6 +121,13 @@ def test_metrics_follow_the_design(run):
     tiled, non_tiled = (metrics[way]["dice"]["mean"] for way in ("tiled", "non_tiled"))
     assert metrics["difference"]["dice_mean"] == pytest.approx(tiled - non_tiled)
     assert low <= metrics["difference"]["dice_mean"] <= high
+    rivals = {row["way"]: row for row in metrics["baselines"]}
+    assert [row["reduced_to"] for row in rivals.values()] == [128, 128, 256, None]
+    assert all(set(row["dice"]["per_image"]) == stems for row in rivals.values())
+    assert all(row["steps"] >= metrics["training"]["steps"] for row in rivals.values())
+    # Exact tiles are the whole image in one piece.
+    in_one_piece = rivals["same network, whole image in one piece"]
+    assert in_one_piece["dice"]["mean"] == pytest.approx(tiled, abs=1e-4)
     assert set(metrics["environment"]) == {"python", "keras", "jax", "numpy", "opencv", "cpu", "threads", "device"}
 
 
@@ -100,6 +146,8 @@ def test_the_course_learns_even_in_seconds(run):
 def test_the_report_shows_everything_and_needs_no_network(run):
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     metrics = read_json(run / "metrics.json")
+    rival = report.strongest_rival(metrics)
+    assert f"strongest non-tiled way: {rival['way']}" in page and f"{rival['dice']['mean']:.3f}" in page
     for number in (metrics["tiled"]["dice"]["mean"], metrics["non_tiled"]["dice"]["mean"]):
         assert f"{number:.3f}" in page
     for figure in (run / "figures").glob("*.png"):
@@ -110,12 +158,13 @@ def test_the_report_shows_everything_and_needs_no_network(run):
     assert links == [f"{path.stem}.html" for path in NOTEBOOKS]
     for link in links:
         text = (run / "report" / link).read_text(encoding="utf-8")
-        assert not re.search(r"""(src|href)=["']https?://""", text)
+        # Links that a reader may follow are fine; nothing that the page itself needs may come from elsewhere.
+        assert not re.search(r"""<(?!a )[^>]*\b(src|href)=["']https?://""", text)
     assert "http" not in re.sub(r"base64,[^\"]+", "", page)
 
 
 def test_exact_tiles_equal_the_whole_image_and_others_do_not(run):
-    ladder = {row["way"]: row for row in read_csv(run / "results" / "05_ladder.csv")}
+    ladder = {row["way"]: row for row in read_csv(run / "results" / "06_ladder.csv")}
     difference = {way: float(row["largest difference"]) for way, row in ladder.items()}
     assert difference["exact"] <= 1e-5 < 1e-2 < min(difference["side by side"], difference["one pixel more"])
     assert float(ladder["side by side"]["seam score"]) > 1.5 * float(ladder["blended"]["seam score"])
@@ -123,7 +172,7 @@ def test_exact_tiles_equal_the_whole_image_and_others_do_not(run):
 
 
 def test_architectures_are_compared_on_the_page(run):
-    rows = read_json(run / "results" / "06_architectures.json")
+    rows = read_json(run / "results" / "07_architectures.json")
     assert [row["model"] for row in rows] == ["unet", "attention_unet"]
     assert all(row["exact"] == "yes" and row["largest difference"] <= 1e-5 for row in rows)
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
@@ -131,7 +180,7 @@ def test_architectures_are_compared_on_the_page(run):
 
 
 def test_nuclei_are_counted_on_the_page(run):
-    result = read_json(run / "results" / "07_counting.json")
+    result = read_json(run / "results" / "08_counting.json")
     assert [row["method"] for row in result["scores"]] == ["components", "watershed", "boundary", "flow"]
     assert len(set(result["counts"].values())) == 1 < len(result["counts"])  # whatever the tiles
     assert all(row["F1"] > 0.95 for row in result["perfect maps"][2:])
@@ -140,7 +189,7 @@ def test_nuclei_are_counted_on_the_page(run):
 
 
 def test_pitfalls_have_a_cost_on_the_page(run):
-    rows = read_json(run / "results" / "08_pitfalls.json")
+    rows = read_json(run / "results" / "09_pitfalls.json")
     assert len(rows) >= 12 and all(row["unit"] and row["mend"] for row in rows)
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     assert page.index("<h2>Pitfalls") < page.index(f">{rows[0]['pitfall']}<") < page.index("<h2>Figures")
@@ -173,5 +222,5 @@ def test_the_defaults_of_the_notebooks_are_the_preset_quick():
         assert all(defaults.get(name, value) == value for name, value in own.items()), path
         defaults |= own
     assert {name: value for name, value in preset.items() if name != "description"} == {
-        name: value for name, value in defaults.items() if name not in ("run_dir", "data_dir")
+        name: value for name, value in defaults.items() if name not in presets.NOT_IN_PRESETS
     }

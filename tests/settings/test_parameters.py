@@ -158,6 +158,14 @@ def test_there_are_rows_for_every_key():
         ("training.epoch", 5, "training.epoch: is not known. Did you mean epochs? Valid are epochs"),
         ("training", 5, "training: 5 is a whole number. Give names with values; valid are epochs"),
         ("description", None, "description: has no value. Give text"),
+        (
+            "experiment",
+            "../a",
+            "experiment: '../a' is not a name. Give text (name of a training in notebook 3",
+        ),
+        ("experiment", "", "experiment: '' is not a name"),
+        ("experiment", "a" * 41, "is not a name"),
+        ("experiment", "a\n", "is not a name"),
     ],
 )
 def test_what_is_said(key, value, message):
@@ -217,7 +225,7 @@ SMALL = {"tiles": {"tile_size": 64}, "model": "unet", "model_settings": {"unet":
                 "tiles": {"tile_size": 48},
                 "prediction": {},
             },
-            "model_settings.swin_unet: tiles must be multiples of 12 pixels, and notebook 5 lays",
+            "model_settings.swin_unet: tiles must be multiples of 12 pixels, and notebook 6 lays",
         ),
         (
             {"counting_size": 300, "counting_model": {"levels": 10, "base_filters": 1}},
@@ -274,7 +282,7 @@ def test_lessons_that_are_not_asked_for_do_not_hinder():
     given = presets.read_preset("smoke")
     for name in ("models", "comparison", "counting", "part_side"):
         given.pop(name)
-    report.check_parameters(given | {"tiles": {"tile_size": 32}})  # too small for the Swin-Unet of notebook 6
+    report.check_parameters(given | {"tiles": {"tile_size": 32}})  # too small for the Swin-Unet of notebook 7
 
 
 # The schema agrees with what it describes
@@ -389,7 +397,8 @@ PRESET_ROWS = {
     "with thousands of digits": (b"seed: " + b"9" * 5000, "holds a number of thousands of digits"),
     "nested": (b"[" * 20000, "is nested too deeply"),
     "huge": (b"#" * 2**21, "is larger than a megabyte"),
-    "with a run folder": (b"run_dir: elsewhere", "run_dir: does not belong into a preset. Use --run and --data"),
+    "with a run folder": (b"run_dir: elsewhere", "run_dir: does not belong into a preset. Use --run"),
+    "with an experiment": (b"experiment: mine", "experiment: does not belong into a preset. Give it in notebook 3"),
 }
 
 

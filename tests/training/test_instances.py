@@ -136,7 +136,7 @@ def count_in(run, folder, with_validation=False, setting=COUNTING):
     splits = split_pairs(find_pairs(folder), folder, 0)
     splits |= {} if with_validation else {"valid": []}
     result = train_instances(run, splits, 128, SETTINGS, {"hflip": 0.5}, setting, seed=4)
-    return result, load_model(run / "07_instances.keras", channels=(6,)).get_weights()
+    return result, load_model(run / "instances.keras", channels=(6,)).get_weights()
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_training_learns_records_and_ends_with_the_last_epoch(uninterrupted, dra
     run, result, weights = uninterrupted
     images, labels = label_tiles(split_pairs(find_pairs(drawn), drawn, 0)["train"], 128)
     truth = np.stack([instance_targets(mask) for mask in labels])
-    model = load_model(run / "07_instances.keras", channels=(6,))
+    model = load_model(run / "instances.keras", channels=(6,))
     untrained = models.instance_unet(**SETTINGS, seed=4)
     losses = [float(instance_loss(truth, each.predict_on_batch(images))) for each in (model, untrained)]
     assert losses[0] < 0.9 * losses[1]
@@ -161,7 +161,7 @@ def test_training_learns_records_and_ends_with_the_last_epoch(uninterrupted, dra
 
 
 def test_the_model_remembers_what_it_learnt_from(uninterrupted, drawn):
-    model = load_model(uninterrupted[0] / "07_instances.keras", channels=(6,))
+    model = load_model(uninterrupted[0] / "instances.keras", channels=(6,))
     pairs = find_pairs(drawn)
     seen = provenance.seen_by(images_learnt_from(model), pairs)
     assert sorted(seen.values()) == ["no", "train", "train"]
@@ -191,7 +191,7 @@ def test_kill_in_epoch_3_and_resume_ends_as_if_never_killed(uninterrupted, drawn
     process = subprocess.run([sys.executable, "-c", SCRIPT, drawn, tmp_path], env={**os.environ, "PYTHONPATH": ROOT})
     assert process.returncode == -signal.SIGKILL
     assert read_json(tmp_path / "counting" / "state.json")["epoch"] == 2
-    assert not (tmp_path / "07_instances.keras").exists()
+    assert not (tmp_path / "instances.keras").exists()
     result, weights = count_in(tmp_path, drawn)
     assert "resuming after epoch 2" in capsys.readouterr().out
     assert all(np.array_equal(*pair) for pair in zip(weights, uninterrupted[2], strict=True))
@@ -205,7 +205,7 @@ def test_validation_images_judge_the_epochs_and_change_nothing_else(uninterrupte
     np.testing.assert_allclose(
         [row["loss"] for row in result["history"]], [row["loss"] for row in uninterrupted[1]["history"]]
     )
-    model = load_model(tmp_path / "07_instances.keras", channels=(6,))
+    model = load_model(tmp_path / "instances.keras", channels=(6,))
     assert "valid" in provenance.seen_by(images_learnt_from(model), find_pairs(drawn)).values()
 
 

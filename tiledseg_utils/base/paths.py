@@ -116,9 +116,9 @@ def _homes() -> list[tuple[Path, str]]:
     return homes
 
 
-RUN_CONTENT = {"request.json", "metrics.json", "model.keras", "07_instances.keras"}
+RUN_CONTENT = {"request.json", "metrics.json", "model.keras", "instances.keras"}
 RUN_CONTENT |= {"data", "tiles", "training", "results", "figures", "notebooks", "report"}
-RUN_CONTENT |= {"added", "architectures", "counting", "touching"}
+RUN_CONTENT |= {"added", "architectures", "baselines", "counting", "experiments", "touching"}
 RUN_SUFFIXES = {".csv", ".html", ".ipynb", ".json", ".keras", ".npy", ".png", ".tif"}
 
 

@@ -14,12 +14,12 @@ def add(commands) -> None:
     command.add_argument(
         "images", type=Path, nargs="+", metavar="image", help="without --model, a .tif or .npy of predict --probability"
     )
-    command.add_argument("--model", type=Path, help="a model.keras, or 07_instances.keras, of a run")
+    command.add_argument("--model", type=Path, help="a model.keras, or instances.keras, of a run")
     command.add_argument("--out", type=Path, required=True, help="folder for <stem>.tif, int32 labels from 1")
     command.add_argument(
         "--method",
         choices=["components", "watershed", "boundary", "flow"],
-        help="how nuclei that touch are told apart; by default flow with 07_instances.keras, else watershed",
+        help="how nuclei that touch are told apart; by default flow with instances.keras, else watershed",
     )
     add_option(command, Parameters, "threshold")
     add_option(command, CommandSetting, "nucleus_area", "--min-area", dest="min_area")

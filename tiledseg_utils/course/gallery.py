@@ -95,7 +95,7 @@ class Gallery:
             window = plots.crop_around(picture > 0 if picture.ndim == 2 else mask, zoom)
             pictures = {title: picture[window] for title, picture in pictures.items()}
         name = re.sub(r"\W+", "_", pitfall)
-        return self.album.grid(f"08_{name}", caption, pictures, columns=len(pictures), **options)
+        return self.album.grid(f"09_{name}", caption, pictures, columns=len(pictures), **options)
 
     def cost(self, pitfall: str, unit: str, more: Mapping, less: Mapping, mend: str) -> plots.Claim:
         """Enter by how much one score exceeds another, on average over the images (or other repetitions).

@@ -40,20 +40,22 @@ from ..prediction.inference import plan_prediction
 from ..scoring.evaluation import Meter
 from ..settings.parameters import Parameters, check_all
 from ..settings.presets import read_preset
+from . import links
 from .kernel import OwnKernel
 from .plots import Table
 from .steps import cost_if_done, enter
 
 WAY_METRICS = ("dice", "iou", "seconds", "megapixels_per_second")
+RIVAL_METRICS = ("way", "reduced_to", "steps", *WAY_METRICS, "difference")
 NOTEBOOK_FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 
-ON_REQUEST = {"06_architectures": "models", "07_counting_nuclei": "counting", "08_pitfalls": "part_side"}
+ON_REQUEST = {"07_architectures": "models", "08_counting_nuclei": "counting", "09_pitfalls": "part_side"}
 """Notebooks that are run if the preset sets a parameter, and which."""
 
 TABLES = {
-    "Architectures, trained alike (notebook 6)": ("06_architectures.json", None),
-    "Counting nuclei that touch (notebook 7)": ("07_counting.json", "scores"),
-    "Pitfalls (notebook 8)": ("08_pitfalls.json", None),
+    "Architectures, trained alike (notebook 7)": ("07_architectures.json", None),
+    "Counting nuclei that touch (notebook 8)": ("08_counting.json", "scores"),
+    "Pitfalls (notebook 9)": ("09_pitfalls.json", None),
 }
 """What the page shows of the results of these notebooks: a file, and the entry of it that holds the rows."""
 
@@ -227,7 +229,12 @@ def _cannot_write(path: Path, error: OSError) -> UserError:
 
 
 def html_of(notebook: Path) -> str:
-    """An executed notebook as one HTML page that needs no network: scripts that nbconvert would fetch are left out.
+    """An executed notebook as one HTML page, as `export` makes it."""
+    return export(nbformat.read(notebook, as_version=4), notebook.stem)
+
+
+def export(notebook: nbformat.NotebookNode, title: str) -> str:
+    """A notebook as one HTML page that needs no network: scripts that nbconvert would fetch are left out.
 
     The template is that of this environment, whatever another folder of Jupyter's has under the same name.
     """
@@ -241,7 +248,7 @@ def html_of(notebook: Path) -> str:
         widget_renderer_url="",
         mermaid_js_url="",
     )
-    return exporter.from_filename(str(notebook))[0]
+    return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
 
 
 def environment(device: str) -> dict:
@@ -281,17 +288,26 @@ def collect_metrics(run: Path, preset: str, seed: int, peak_rss_mb: float) -> di
         "tiled": {name: comparison["tiled"][name] for name in WAY_METRICS},
         "non_tiled": {name: comparison["non_tiled"][name] for name in WAY_METRICS},
         "difference": comparison["difference"],
+        "baselines": [{name: row[name] for name in RIVAL_METRICS} for row in comparison.get("baselines", ())],
         "peak_rss_mb": peak_rss_mb,
         "environment": environment(training["device"]),
     }
 
 
+def strongest_rival(metrics: Mapping) -> Mapping | None:
+    """Of the fair rivals of tiled prediction, the one with the highest mean Dice; None if there is none."""
+    return max(metrics["baselines"], key=lambda row: row["dice"]["mean"], default=None)
+
+
 def write_page(run: Path, metrics: Mapping, parameters: Mapping, executed: Mapping[str, Mapping]) -> Path:
     """Write `<run>/report/index.html` and the executed notebooks beside it as HTML. Returns the page's path."""
     folder = run / "report"
-    for name in executed:
+    pages = {name: nbformat.read(run / "notebooks" / f"{name}.ipynb", as_version=4) for name in executed}
+    if (glossary := links.glossary_notebook(NOTEBOOK_FOLDER)) is not None:
+        pages[links.GLOSSARY] = glossary
+    for name, notebook in pages.items():
         with atomic_path(folder / f"{name}.html") as temporary:
-            temporary.write_text(html_of(run / "notebooks" / f"{name}.ipynb"), encoding="utf-8")
+            temporary.write_text(links.within_report(export(notebook, name), pages), encoding="utf-8")
     figures = [
         {**read_json(path.with_suffix(".json")), "name": path.stem, "png": base64.b64encode(path.read_bytes()).decode()}
         for path in sorted((run / "figures").glob("*.png"))
@@ -305,6 +321,7 @@ def write_page(run: Path, metrics: Mapping, parameters: Mapping, executed: Mappi
     page = environment.get_template("report.html").render(
         run=run.name,
         metrics=metrics,
+        rival=strongest_rival(metrics),
         parameters=parameters,
         figures=figures,
         tables=tables,
@@ -342,7 +359,7 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
     parameters = read_preset(preset)
     check_parameters(parameters)
     description = parameters.pop("description", "")
-    seed = parameters.get("seed", notebook_parameters(notebooks()[0])["seed"])
+    seed = parameters.get("seed", default_parameters()["seed"])
     if data is not None:
         data = Path(data).resolve()
         require_sound(data)  # Told now rather than by a notebook.
@@ -389,5 +406,7 @@ def run_notebooks(run: Path, preset: str, seed: int, parameters: Mapping) -> Pat
     print(f"tiled Dice      {metrics['tiled']['dice']['mean']:.3f}")
     print(f"non-tiled Dice  {metrics['non_tiled']['dice']['mean']:.3f}")
     print(f"difference      {metrics['difference']['dice_mean']:+.3f}{interval}")
+    if rival := strongest_rival(metrics):
+        print(f"strongest rival {rival['dice']['mean']:.3f} ({rival['way']})")
     print(f"{sum(cost['seconds'] for cost in executed.values()):.0f} s; the report is {page}", flush=True)
     return page

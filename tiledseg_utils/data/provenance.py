@@ -89,7 +89,9 @@ def begin_run(run: Path, data: Path) -> dict[str, str]:
     return hashes
 
 
-def finish_run(run: Path, data: Path, splits: Mapping[str, Sequence[Pair]], hashes: Mapping[str, str]) -> dict:
+def finish_run(
+    run: Path, data: Path, splits: Mapping[str, Sequence[Pair]], hashes: Mapping[str, str], seed: int
+) -> dict:
     """End notebook 1: record in `results/01_data.json` what the run is made of, for the later notebooks.
 
     Args:
@@ -97,10 +99,11 @@ def finish_run(run: Path, data: Path, splits: Mapping[str, Sequence[Pair]], hash
         data: data folder; if it lies in the run folder, its path is recorded relative to that, and moves with it.
         splits: source images by split.
         hashes: of the files, before any of them was read.
+        seed: of the run; the later notebooks read it here.
 
     Returns:
-        what was written: path, sha256 (of the folder), images (counts by split), split (stems by split), files (their
-        hashes) and manifest (the hash of the tiles' manifest).
+        what was written: seed, path, sha256 (of the folder), images (counts by split), split (stems by split), files
+        (their hashes) and manifest (the hash of the tiles' manifest).
 
     Raises:
         UserError: the data have changed meanwhile.
@@ -108,6 +111,7 @@ def finish_run(run: Path, data: Path, splits: Mapping[str, Sequence[Pair]], hash
     check_data(data, hashes)
     run, data = run.resolve(), data.resolve()
     record = {
+        "seed": seed,
         "path": str(data.relative_to(run) if data.is_relative_to(run) else data),
         "sha256": hash_folder(data),
         "images": {name: len(pairs) for name, pairs in splits.items()},
@@ -128,7 +132,7 @@ def read_run(run: Path) -> dict:
     path = run / RECORD
     if not path.exists():
         raise UserError(path, "notebook 01_data_and_tiling has not run to its end in this run folder", "Run it first")
-    example = {"path": "", "sha256": "", "images": {}, "split": {}, "files": {}, "manifest": ""}
+    example = {"seed": 0, "path": "", "sha256": "", "images": {}, "split": {}, "files": {}, "manifest": ""}
     record = read_record(path, example, RUN_AGAIN)
     return record | {"path": str(run.resolve() / record["path"])}
 

@@ -143,9 +143,9 @@ class ModelSettings:
     """Settings of the architectures, by their name."""
 
     unet: Unet = field(Unet, "see notebook 3")
-    attention_unet: AttentionUnet = field(AttentionUnet, "see notebook 6")
-    multires_unet: MultiresUnet = field(MultiresUnet, "see notebook 6")
-    unet3_plus: Unet3Plus = field(Unet3Plus, "see notebook 6")
-    efficient_unet: EfficientUnet = field(EfficientUnet, "see notebook 6")
-    deeplab_v3_plus: DeeplabV3Plus = field(DeeplabV3Plus, "see notebook 6")
-    swin_unet: SwinUnet = field(SwinUnet, "see notebook 6")
+    attention_unet: AttentionUnet = field(AttentionUnet, "see notebook 7")
+    multires_unet: MultiresUnet = field(MultiresUnet, "see notebook 7")
+    unet3_plus: Unet3Plus = field(Unet3Plus, "see notebook 7")
+    efficient_unet: EfficientUnet = field(EfficientUnet, "see notebook 7")
+    deeplab_v3_plus: DeeplabV3Plus = field(DeeplabV3Plus, "see notebook 7")
+    swin_unet: SwinUnet = field(SwinUnet, "see notebook 7")

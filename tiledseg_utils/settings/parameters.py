@@ -4,10 +4,11 @@ Presets, the `parameters` cells of the notebooks and the options of the command 
 before anything runs. `notebooks/presets/README.md` lists them, and `schema.json` beside it tells editors.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
 from ..base.files import UserError
 from . import architectures
@@ -22,6 +23,7 @@ from .schema import (
     points,
     read,
     setting,
+    shown,
     sizes,
     some_of,
     span,
@@ -30,7 +32,7 @@ from .schema import (
 )
 
 SMALLEST_IMAGE = 256  # pixels; less cannot hold one white cell in its surroundings
-LESSON_SIDE = 512  # pixels; notebook 5 looks at squares of that side where a preset names no tiles for prediction
+LESSON_SIDE = 512  # pixels; notebook 6 looks at squares of that side where a preset names no tiles for prediction
 CHANCE = "probability in a sample"
 
 
@@ -212,13 +214,22 @@ def _usual_counting_images() -> CountingImages:
     return CountingImages(train=20, test=10)
 
 
+def _only_name(text: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9_-]{1,40}", text):
+        raise ValueError(f"{shown(text)} is not a name")
+    return text
+
+
 @setting
 class Parameters:
     """All parameters of a run. A preset gives some of them; the others have the defaults of the notebooks."""
 
     description: Text = field("", "what a preset is for; shown in the report")
-    run_dir: Text = field("../runs/lab", "folder below which everything is written")
+    run_dir: Text = field("runs/lab", "folder below which everything is written")
     data_dir: Text = field("", "folder with images/ and masks/; empty generates images")
+    experiment: Annotated[Text, AfterValidator(_only_name)] = field(
+        "baseline", "name of a training in notebook 3: 1 to 40 letters from a to z, digits, - and _"
+    )
     seed: whole(0, 2**32 - 1) = field(1, "of everything that is drawn at random; the same seed gives the same run")
     generated_images: GeneratedImages = field(_usual_images, "generated images by split")
     added_images: whole(0, 10_000) = field(0, "generated images that learn along with yours", "images")
@@ -235,15 +246,18 @@ class Parameters:
     threshold: decimal(0, 1) = field(0.5, "probability from which a pixel is foreground", "probability")
     min_area: whole(0, 10**9) = field(0, "size of the smallest piece of foreground that is kept", "pixels")
     min_confidence: decimal(0, 1) = field(0.0, "least mean probability of a piece that is kept", "probability")
+    baseline_epochs: whole(1, 10_000) = field(
+        2, "epochs that a network goes on learning from reduced images, in notebook 5", "epochs"
+    )
     ladder_side: whole(16, 16_384) = field(960, "side of the parts in which ways of tiling are compared", "pixels")
-    models: some_of(architectures.Name) = field(list, "architectures to compare; notebook 6 runs if there are any")
+    models: some_of(architectures.Name) = field(list, "architectures to compare; notebook 7 runs if there are any")
     comparison: TrainingSetting = field(TrainingSetting, "how each of these is trained")
     counting_images: CountingImages = field(_usual_counting_images, "generated images to count nuclei in")
     counting_size: whole(SMALLEST_IMAGE, 8192) = field(768, "side of the images to count in", "pixels")
     counting_model: Unet = field(Unet, "settings of the network that counts")
-    counting: TrainingSetting = field(TrainingSetting, "how that network is trained; notebook 7 runs if it is given")
+    counting: TrainingSetting = field(TrainingSetting, "how that network is trained; notebook 8 runs if it is given")
     part_side: whole(64, 16_384) = field(
-        640, "side of the parts on which mistakes are shown; notebook 8 runs if it is given", "pixels"
+        640, "side of the parts on which mistakes are shown; notebook 9 runs if it is given", "pixels"
     )
 
 
@@ -310,7 +324,7 @@ def _model_fits_lessons(parameters: Parameters) -> None:
     if tile:
         _check_alignment("prediction.tile_size", tile, parameters.model, settings)
     elif LESSON_SIDE % settings.alignment:
-        problem = f"tiles must be multiples of {settings.alignment} pixels, and notebook 5 lays tiles of {LESSON_SIDE}"
+        problem = f"tiles must be multiples of {settings.alignment} pixels, and notebook 6 lays tiles of {LESSON_SIDE}"
         where = f"model_settings.{parameters.model}"
         raise UserError(where, problem, "Use fewer levels, or a smaller window or stem")
 
@@ -318,12 +332,12 @@ def _model_fits_lessons(parameters: Parameters) -> None:
 def _counting_model_fits_tiles(parameters: Parameters) -> None:
     side = counting_tile_size(parameters.counting_size)
     if side % parameters.counting_model.alignment:
-        problem = f"tiles must be multiples of {parameters.counting_model.alignment} pixels, and notebook 7 cuts {side}"
+        problem = f"tiles must be multiples of {parameters.counting_model.alignment} pixels, and notebook 8 cuts {side}"
         raise UserError("counting_model.levels", problem, "Use fewer levels, or a smaller stem")
 
 
 def counting_tile_size(counting_size: int) -> int:
-    """The side of the tiles that notebook 7 learns from, pixels."""
+    """The side of the tiles that notebook 8 learns from, pixels."""
     return min(SMALLEST_IMAGE, counting_size)
 
 

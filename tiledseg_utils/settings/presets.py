@@ -17,7 +17,12 @@ MOST_VALUES = 10_000  # references counted as often as they are used
 KINDS = ("str", "int", "float", "bool", "null", "seq", "map", "merge")
 TAGS = {f"tag:yaml.org,2002:{kind}" for kind in KINDS}
 TEXT = "tag:yaml.org,2002:str"
-NOT_IN_PRESETS = ("run_dir", "data_dir")  # The command line says where a run reads and writes.
+NOT_IN_PRESETS = {
+    "run_dir": "Use --run",
+    "data_dir": "Use --data",
+    "experiment": "Give it in notebook 3; a report trains the baseline",
+}
+"""Parameters that no preset gives, and where they are given instead."""
 
 
 def read_preset(name: str) -> dict:
@@ -32,9 +37,9 @@ def read_preset(name: str) -> dict:
         raise UserError(path, "is empty", "Write lines of the form name: value")
     if not isinstance(content, dict):
         raise UserError(path, "does not hold names and values", "Write lines of the form name: value")
-    for parameter in NOT_IN_PRESETS:
+    for parameter, remedy in NOT_IN_PRESETS.items():
         if parameter in content:
-            raise UserError(f"{path}: {parameter}", "does not belong into a preset", "Use --run and --data")
+            raise UserError(f"{path}: {parameter}", "does not belong into a preset", remedy)
     return content
 
 

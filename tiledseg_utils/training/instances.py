@@ -151,7 +151,7 @@ def train_instances(
     setting: TrainingSetting,
     seed: int,
 ) -> dict:
-    """Train `models.instance_unet`, or go on where a killed run stopped; write `<run>/07_instances.keras`.
+    """Train `models.instance_unet`, or go on where a killed run stopped; write `<run>/instances.keras`.
 
     Args:
         run: run folder; the state goes to `<run>/counting`.
@@ -194,4 +194,4 @@ def train_instances(
         request=request,
         learnt_from=learnt_from(splits),
     )
-    return fit(task, setting, run / "counting", run / "07_instances.keras")
+    return fit(task, setting, run / "counting", run / "instances.keras")
