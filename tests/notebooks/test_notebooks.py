@@ -147,7 +147,7 @@ def test_the_report_shows_everything_and_needs_no_network(run):
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     metrics = read_json(run / "metrics.json")
     rival = report.strongest_rival(metrics)
-    assert f"strongest non-tiled way: {rival['way']}" in page and f"{rival['dice']['mean']:.3f}" in page
+    assert f"strongest fair rival without tiles: {rival['way']}" in page and f"{rival['dice']['mean']:.3f}" in page
     for number in (metrics["tiled"]["dice"]["mean"], metrics["non_tiled"]["dice"]["mean"]):
         assert f"{number:.3f}" in page
     for figure in (run / "figures").glob("*.png"):

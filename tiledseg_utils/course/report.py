@@ -40,7 +40,7 @@ from ..prediction.inference import plan_prediction
 from ..scoring.evaluation import Meter
 from ..settings.parameters import Parameters, check_all
 from ..settings.presets import read_preset
-from . import links
+from . import formulas, links
 from .kernel import OwnKernel
 from .plots import Table
 from .steps import cost_if_done, enter
@@ -248,7 +248,7 @@ def export(notebook: nbformat.NotebookNode, title: str) -> str:
         widget_renderer_url="",
         mermaid_js_url="",
     )
-    return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
+    return exporter.from_notebook_node(formulas.with_pictures(notebook), resources={"metadata": {"name": title}})[0]
 
 
 def environment(device: str) -> dict:
