@@ -21,7 +21,7 @@ from ..settings.parameters import TileSetting, TrainingSetting
 from ..settings.schema import read
 from ..tiles import tiling
 from ..tiles.augmentation import Augmentation
-from ..training.batches import TrainingBatches
+from ..training.batches import TrainingBatches, read_training_tiles
 from ..training.callbacks import StopOnNaN
 from ..training.fit import make_optimizer
 
@@ -106,8 +106,7 @@ def go_on_learning(
     Returns:
         the same network.
     """
-    how = Augmentation.from_dict(augmentation)
-    batches = TrainingBatches(tiles, setting.batch_size, setting.steps_per_epoch, seed, how, 0, setting.added_share)
+    batches = TrainingBatches(read_training_tiles(tiles), setting, seed, Augmentation.from_dict(augmentation))
     network.compile(make_optimizer(setting), losses.LOSSES[setting.loss], metrics=losses.METRICS)
     # Keras would shuffle the batches with a generator that nobody has seeded.
     callbacks = [_TellEpoch(batches), StopOnNaN()]
