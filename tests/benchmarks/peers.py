@@ -97,7 +97,7 @@ class Monai:
 def torch_training_step(
     network: nn.Module, images: np.ndarray, masks: np.ndarray, learning_rate: float
 ) -> Callable[[], float]:
-    """A step of Adam on BCE-Dice, gradients clipped by value, as `training.compile_model` sets it up; returns the loss.
+    """A step of Adam on BCE-Dice, gradients clipped by value, as `training.fit` sets it up; returns the loss.
 
     On a GPU, the network is compiled, and its layers compute in bfloat16.
 

@@ -52,10 +52,12 @@ def batch(tiles: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 def keras_step(settings: dict, images: np.ndarray, masks: np.ndarray, precision: str) -> Step:
     """A step of `training.train`, on the backend of this process."""
     from tiledseg_utils.models import build_model
-    from tiledseg_utils.training.fit import TrainingSetting, compile_model
+    from tiledseg_utils.models.losses import LOSSES, METRICS
+    from tiledseg_utils.training.fit import TrainingSetting, make_optimizer
 
     model = build_model("unet", settings, precision=precision)
-    compile_model(model, TrainingSetting(learning_rate=LEARNING_RATE))
+    setting = TrainingSetting(learning_rate=LEARNING_RATE)
+    model.compile(make_optimizer(setting), LOSSES[setting.loss], metrics=METRICS)
     return lambda: float(model.train_on_batch(images, masks, return_dict=True)["loss"])
 
 

@@ -1,16 +1,23 @@
 """Targets, loss and network of instance segmentation."""
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tiledseg_utils import models
-from tiledseg_utils.base.files import UserError
-from tiledseg_utils.data import synthetic
-from tiledseg_utils.data.images import find_pairs
+from tiledseg_utils.base.files import UserError, read_csv, read_json
+from tiledseg_utils.data import provenance, synthetic
+from tiledseg_utils.data.images import find_pairs, split_pairs
+from tiledseg_utils.data.masks import read_labels
 from tiledseg_utils.data.pictures import write_image
+from tiledseg_utils.models.inputs import images_learnt_from
+from tiledseg_utils.models.model_files import load_checkpoint, load_model
 from tiledseg_utils.models.receptive_field import required_halo
 from tiledseg_utils.prediction.inference import predict_tiled, predict_whole
 from tiledseg_utils.training import instances as instance_training
@@ -24,6 +31,8 @@ from tiledseg_utils.training.instances import (
     smallest_area,
     train_instances,
 )
+
+ROOT = str(Path(__file__).parents[2])
 
 LABELS = np.zeros((24, 30), np.int32)
 LABELS[4:16, 3:13] = 7
@@ -110,19 +119,102 @@ def test_it_opens_in_a_fresh_process(network, tmp_path):
     assert float(done.stdout.split()[-1]) == pytest.approx(float(expected), rel=1e-4), done.stderr
 
 
-def test_training_is_a_function_of_the_seed_and_learns():
-    drawn = [synthetic.draw_smear(3, index, 256, touching=0.5) for index in range(2)]
-    images, labels = (np.stack(arrays)[:, 64:192, 64:192] for arrays in zip(*drawn, strict=True))
-    setting = TrainingSetting(epochs=2, steps_per_epoch=12, batch_size=2, learning_rate=0.01)
-    settings = {"base_filters": 4, "levels": 3, "normalization": "batch"}
-    augmentation = {"hflip": 0.5}
-    networks = [train_instances(images, labels, settings, augmentation, setting, seed=4) for _ in range(2)]
-    for one, other in zip(*(network.get_weights() for network in networks), strict=True):
-        np.testing.assert_array_equal(one, other)
+COUNTING = TrainingSetting(epochs=3, steps_per_epoch=12, validation_steps=2, batch_size=2, learning_rate=0.01)
+SETTINGS = {"base_filters": 4, "levels": 3, "normalization": "batch"}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Folder of two training images and one to validate by, with touching nuclei."""
+    folder = tmp_path_factory.mktemp("touching")
+    synthetic.write_dataset(folder, 3, {"train": 2, "valid": 1}, 256, touching=0.5)
+    return folder
+
+
+def count_in(run, folder, with_validation=False, setting=COUNTING):
+    """Train in a run folder; return the result and the final weights."""
+    splits = split_pairs(find_pairs(folder), folder, 0)
+    splits |= {} if with_validation else {"valid": []}
+    result = train_instances(run, splits, 128, SETTINGS, {"hflip": 0.5}, setting, seed=4)
+    return result, load_model(run / "07_instances.keras", channels=(6,)).get_weights()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(drawn, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run")
+    return run, *count_in(run, drawn)
+
+
+def test_training_learns_records_and_ends_with_the_last_epoch(uninterrupted, drawn):
+    run, result, weights = uninterrupted
+    images, labels = label_tiles(split_pairs(find_pairs(drawn), drawn, 0)["train"], 128)
     truth = np.stack([instance_targets(mask) for mask in labels])
-    untrained = models.instance_unet(**settings, seed=4)
-    losses = [float(instance_loss(truth, model.predict_on_batch(images))) for model in (networks[0], untrained)]
+    model = load_model(run / "07_instances.keras", channels=(6,))
+    untrained = models.instance_unet(**SETTINGS, seed=4)
+    losses = [float(instance_loss(truth, each.predict_on_batch(images))) for each in (model, untrained)]
     assert losses[0] < 0.9 * losses[1]
+    assert [row["epoch"] for row in result["history"]] == [1, 2, 3] and result["best_epoch"] == 3
+    assert "val_loss" not in result["history"][0] and result["steps"] == 36
+    assert [row["epoch"] for row in read_csv(run / "counting" / "history.csv")] == ["1", "2", "3"]
+    last = load_checkpoint(run / "counting" / "epoch_003.keras").get_weights()
+    assert all(np.array_equal(*pair) for pair in zip(weights, last, strict=True))
+
+
+def test_the_model_remembers_what_it_learnt_from(uninterrupted, drawn):
+    model = load_model(uninterrupted[0] / "07_instances.keras", channels=(6,))
+    pairs = find_pairs(drawn)
+    seen = provenance.seen_by(images_learnt_from(model), pairs)
+    assert sorted(seen.values()) == ["no", "train", "train"]
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from tests.training.test_instances import count_in
+from tiledseg_utils.training.batches import TrainingBatches
+
+folder, run = (Path(argument) for argument in sys.argv[1:])
+batch = TrainingBatches.batch
+
+def killing(self, epoch, step):
+    if (epoch, step) == (2, 5):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch(self, epoch, step)
+
+TrainingBatches.batch = killing
+count_in(run, folder)
+"""
+
+
+def test_kill_in_epoch_3_and_resume_ends_as_if_never_killed(uninterrupted, drawn, tmp_path, capsys):
+    """Two trainings with one seed also end with the same bits, as the other one runs in another process."""
+    process = subprocess.run([sys.executable, "-c", SCRIPT, drawn, tmp_path], env={**os.environ, "PYTHONPATH": ROOT})
+    assert process.returncode == -signal.SIGKILL
+    assert read_json(tmp_path / "counting" / "state.json")["epoch"] == 2
+    assert not (tmp_path / "07_instances.keras").exists()
+    result, weights = count_in(tmp_path, drawn)
+    assert "resuming after epoch 2" in capsys.readouterr().out
+    assert all(np.array_equal(*pair) for pair in zip(weights, uninterrupted[2], strict=True))
+    assert [row["loss"] for row in result["history"]] == [row["loss"] for row in uninterrupted[1]["history"]]
+
+
+def test_validation_images_judge_the_epochs_and_change_nothing_else(uninterrupted, drawn, tmp_path):
+    result, _ = count_in(tmp_path, drawn, with_validation=True)
+    losses = [row["val_loss"] for row in result["history"]]
+    assert result["best_epoch"] == 1 + int(np.argmin(losses))
+    np.testing.assert_allclose(
+        [row["loss"] for row in result["history"]], [row["loss"] for row in uninterrupted[1]["history"]]
+    )
+    model = load_model(tmp_path / "07_instances.keras", channels=(6,))
+    assert "valid" in provenance.seen_by(images_learnt_from(model), find_pairs(drawn)).values()
+
+
+def test_other_labels_in_the_same_run_are_refused(uninterrupted, drawn, tmp_path):
+    shutil.copytree(drawn, tmp_path / "drawn")
+    path = min((tmp_path / "drawn" / "masks").iterdir())
+    write_image(path, read_labels(path)[::-1])
+    with pytest.raises(UserError, match="other settings or tiles"):
+        count_in(uninterrupted[0], tmp_path / "drawn")
 
 
 def test_tiles_of_images_that_show_a_nucleus(tmp_path):

@@ -118,7 +118,7 @@ def _homes() -> list[tuple[Path, str]]:
 
 RUN_CONTENT = {"request.json", "metrics.json", "model.keras", "07_instances.keras"}
 RUN_CONTENT |= {"data", "tiles", "training", "results", "figures", "notebooks", "report"}
-RUN_CONTENT |= {"added", "architectures", "touching"}
+RUN_CONTENT |= {"added", "architectures", "counting", "touching"}
 RUN_SUFFIXES = {".csv", ".html", ".ipynb", ".json", ".keras", ".npy", ".png", ".tif"}
 
 

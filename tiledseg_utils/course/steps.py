@@ -14,7 +14,7 @@ OWN = {
     "01_data_and_tiling": ("data/**/*", "added/**/*", "tiles/**/*"),
     "03_unet_training": ("model.keras", "training/history.csv", "training/preview/*"),
     "06_architectures": ("architectures/*/model.keras",),
-    "07_counting_nuclei": ("touching/**/*", "07_instances.keras"),
+    "07_counting_nuclei": ("touching/**/*", "07_instances.keras", "counting/history.csv"),
 }
 """What notebooks write beside `results/<number>_*` and `figures/<number>_*`, as patterns in the run folder.
 

@@ -1,7 +1,8 @@
 """Architectures by name. To add one: write its file, and enter its function in `ARCHITECTURES`."""
 
+import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ..base.files import UserError, check_names
 from ..settings.architectures import ModelSettings
@@ -40,6 +41,17 @@ def check_settings(name: str, settings: Mapping) -> None:
     read(ModelSettings, {name: own}, "model_settings")
 
 
+@contextlib.contextmanager
+def layers_of(precision: str) -> Iterator[None]:
+    """Build layers with a dtype policy of Keras, such as "float32" or "mixed_bfloat16"."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def build_model(
     name: str, settings: Mapping | None = None, white_balance: bool = False, precision: str = "float32"
 ) -> keras.Model:
@@ -55,16 +67,13 @@ def build_model(
     """
     settings = dict(settings or {})
     check_settings(name, settings)
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
     try:
-        model = MODELS[name](**settings)
+        with layers_of(precision):
+            model = MODELS[name](**settings)
         if white_balance:
             remember_white_balance(model)
     except UserError:
         raise
     except ValueError as error:
         raise UserError("model_settings", str(error).rstrip("."), f"See help(tiledseg_utils.models.{name})") from error
-    finally:
-        keras.config.set_dtype_policy(before)
     return model

@@ -1,14 +1,15 @@
-"""Training through `model.fit`, so that it can be killed at any moment and goes on as if nothing had happened.
+"""Training through `model.fit` that can be killed at any moment and then goes on as if nothing had happened.
 
-After every epoch the run folder holds the whole state: the models of the last epochs and of the best,
-`training/epoch_*.keras` (weights, optimiser), and `training/state.json`, which counts the epochs and is written last.
+What is learnt is a `Task`; `fit` trains any of them. After every epoch its folder holds the whole state: the models of
+the last epochs and of the best, `epoch_*.keras` (weights, optimiser), and `state.json`, which counts the epochs and is
+written last. `train` is the task of the course: a mask from an image.
 """
 
 import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +27,15 @@ from ..prediction.inference import predict_reduced, predict_tiled
 from ..settings.parameters import TrainingSetting
 from ..tiles.augmentation import Augmentation
 from ..tiles.tiling import MANIFEST, read_manifest
-from .batches import TrainingBatches, ValidationBatches
+from .batches import TrainingBatches, ValidationBatches, read_training_tiles, read_validation_tiles
 from .callbacks import Patience, ProgressLines, StopOnNaN
 
 
 @keras.saving.register_keras_serializable("tiledseg")
 class Cosine(keras.optimizers.schedules.LearningRateSchedule):
-    """A rate that rises through the first epoch of each stage and falls to zero over its others, along a cosine.
+    """A rate that rises through the first epoch of each stage and falls to zero along a cosine over its others.
 
-    It rises first because full steps from random weights throw batch statistics about.
+    It starts low because full steps from random weights upset the batch statistics.
 
     Args:
         rate: the highest.
@@ -48,7 +49,7 @@ class Cosine(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         begin, rate = 0, 0.0
         for epochs in self.stages:
-            fall = max(1, (epochs - 1) * self.steps)  # Of a stage of one epoch, nothing is left but the rise.
+            fall = max(1, (epochs - 1) * self.steps)  # A stage of one epoch only rises.
             stage = keras.optimizers.schedules.CosineDecay(
                 self.rate / 10, fall, warmup_target=self.rate, warmup_steps=self.steps
             )
@@ -71,9 +72,27 @@ def make_optimizer(setting: TrainingSetting) -> keras.optimizers.Optimizer:
     return optimizer(rate, clipvalue=setting.clip_value or None)
 
 
-def compile_model(model: keras.Model, setting: TrainingSetting) -> None:
-    """Give the model its optimiser, loss and metrics."""
-    model.compile(make_optimizer(setting), losses.LOSSES[setting.loss], metrics=losses.METRICS)
+@dataclass(frozen=True)
+class Task:
+    """What a network learns, and from what.
+
+    Attributes:
+        build: makes the network, with layers of a precision (see `models.build_model`).
+        batches: of inputs and targets to learn from.
+        validation: batches that judge each epoch, or None. Without them no epoch is better than another, so the final
+            model is that of the last one, and early stopping and the schedule "plateau" are not used.
+        loss, metrics: as `keras.Model.compile` takes them.
+        request: everything that decides about the result, as JSON takes it. A training goes on only if it is the same.
+        learnt_from: the images, which the model will remember; see `provenance.learnt_from`.
+    """
+
+    build: Callable[[str], keras.Model]
+    batches: TrainingBatches
+    validation: ValidationBatches | None
+    loss: Callable
+    metrics: list | None
+    request: Mapping
+    learnt_from: Mapping | None
 
 
 class RunState(keras.callbacks.Callback):
@@ -84,18 +103,19 @@ class RunState(keras.callbacks.Callback):
     counts after they were updated.
 
     Args:
-        folder: `<run>/training`.
-        batches: their `epoch` is set before each epoch.
-        counting: callbacks whose attributes named in `COUNTS` are part of the state.
-        keep: of how many epochs, the last ones, the models are kept beside the best; at least 1.
-        request: what was asked for; a state that answers another request is refused.
+        folder: where the state is.
+        task: the `epoch` of its batches is set before each epoch. A state that answers another request is refused.
+        setting: decides how many of the last models are kept beside the best, and which callbacks have counts.
     """
 
     COUNTS = ("best", "best_epoch", "wait", "cooldown_counter", "stopped_epoch")
 
-    def __init__(self, folder: Path, batches: TrainingBatches, counting: list, keep: int, request: dict):
+    def __init__(self, folder: Path, task: Task, setting: TrainingSetting):
         super().__init__()
-        self.folder, self.batches, self.counting, self.keep = folder, batches, counting, keep
+        self.folder, self.batches, self.is_validated = folder, task.batches, task.validation is not None
+        self.keep = max(1, setting.average_epochs)
+        self.counting = _counting_callbacks(setting) if self.is_validated else []
+        request = json.loads(json.dumps({**task.request, "training": asdict(setting)}))  # As it will be read back.
         self.path = folder / "state.json"
         self.state = {"request": request, "epoch": 0, "best_epoch": 0, "finished": False, "counts": [], "history": []}
         if self.path.exists():
@@ -115,7 +135,7 @@ class RunState(keras.callbacks.Callback):
         """
         remedy = f"Delete {self.folder} to train anew"
         state = read_record(self.path, self.state, remedy)
-        needed = {"epoch", "seconds", "val_loss"}
+        needed = {"epoch", "seconds", "val_loss" if self.is_validated else "loss"}
         rows = [row for row in state["history"] if isinstance(row, dict) and needed <= row.keys()]
         in_order = [row["epoch"] for row in rows] == list(range(1, state["epoch"] + 1))
         is_whole = len(rows) == len(state["history"]) and all(isinstance(counts, dict) for counts in state["counts"])
@@ -153,11 +173,7 @@ class RunState(keras.callbacks.Callback):
         row |= {name: float(value) for name, value in logs.items() if name != "learning_rate"}
         state["history"].append(row)
         state["epoch"] = epoch
-        # Any comparison with nan is false: an epoch without a finite loss is never the best, nor in the others' way.
-        finite = [past["val_loss"] for past in state["history"] if math.isfinite(past["val_loss"])]
-        if not math.isfinite(row["val_loss"]):
-            print(f"epoch {epoch}: val_loss is not a finite number, and this epoch is not the best", flush=True)
-        elif row["val_loss"] <= min(finite):
+        if self._is_best(row):
             state["best_epoch"] = epoch
         state["counts"] = [
             {name: value for name, value in vars(callback).items() if name in self.COUNTS} for callback in self.counting
@@ -170,6 +186,37 @@ class RunState(keras.callbacks.Callback):
         kept = {*self.last_paths(), self.model_path(state["best_epoch"])}
         for path in set(self.folder.glob("epoch_*.keras")) - kept:
             path.unlink()
+
+    def _is_best(self, row: Mapping) -> bool:
+        """Whether no epoch so far was better than the last, that of `row`; one without a finite loss is never best."""
+        if not self.is_validated:
+            return True
+        if not math.isfinite(row["val_loss"]):
+            print(f"epoch {row['epoch']}: val_loss is not a finite number, and this epoch is not the best", flush=True)
+            return False
+        return row["val_loss"] <= min(
+            past["val_loss"] for past in self.state["history"] if math.isfinite(past["val_loss"])
+        )
+
+    def final_checkpoints(self, average: bool) -> list[Path]:
+        """What the final model is made of: the last epochs, or the best one.
+
+        Raises:
+            UserError: no epoch had a validation loss that is a finite number.
+        """
+        if not self.state["best_epoch"]:
+            remedy = f"Look at the validation images, lower learning_rate, and delete {self.folder} to train anew"
+            raise UserError("val_loss", "was not a finite number in any epoch, so that none is the best", remedy)
+        return self.last_paths() if average else [self.model_path(self.state["best_epoch"])]
+
+
+def _counting_callbacks(setting: TrainingSetting) -> list[keras.callbacks.Callback]:
+    """Those that count epochs without a better validation loss."""
+    callbacks = [Patience(patience=setting.patience)] if setting.patience else []
+    if setting.schedule == "plateau":
+        reducer = keras.callbacks.ReduceLROnPlateau(factor=setting.reduce_factor, patience=setting.reduce_patience)
+        callbacks.append(reducer)
+    return callbacks
 
 
 class Preview:
@@ -216,17 +263,84 @@ def mean_model(paths: Sequence[Path], network: keras.Model) -> keras.Model:
     return models[0]
 
 
-def _final_checkpoints(run_state: RunState, average: bool) -> list[Path]:
-    """What the final model is made of: the last epochs, or the best one.
+def fit(
+    task: Task,
+    setting: TrainingSetting,
+    folder: Path,
+    path: Path,
+    preview: Callable[[keras.Model, int], None] | None = None,
+) -> dict:
+    """Train a network, or go on where a killed training stopped, and save it.
+
+    Args:
+        task: what is learnt.
+        setting: how; see `TrainingSetting`.
+        folder: of the state; `history.csv` is written to it as well.
+        path: of the final model.
+        preview: called with the model and the epoch (from 1) after each epoch, before its state is saved.
+
+    Returns:
+        {"steps", "seconds", "parameters", "best_epoch", "device", "history"}; the last one row per epoch, in which
+        "waited" are the seconds that the network waited for samples.
 
     Raises:
-        UserError: no epoch had a validation loss that is a finite number.
+        UserError: the folder holds a training with another request or a checkpoint of another model, tiles do not fit
+            the poolings of the network, the loss is not finite, or the disk is full.
     """
-    if not run_state.state["best_epoch"]:
-        remedy = f"Look at the validation images, lower learning_rate, and delete {run_state.folder} to train anew"
-        problem = "was not a finite number in any epoch, so that none is the best"
-        raise UserError("val_loss", problem, remedy)
-    return run_state.last_paths() if average else [run_state.model_path(run_state.state["best_epoch"])]
+    run_state = RunState(folder, task, setting)
+    network = _prepare(task, setting, run_state)
+    callbacks = [StopOnNaN(), ProgressLines(), *run_state.counting]
+    if preview:
+        show = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: preview(network, epoch + 1))
+        callbacks.append(show)
+    if not run_state.state["finished"]:
+        network.fit(
+            task.batches,
+            validation_data=task.validation,
+            epochs=setting.epochs,
+            initial_epoch=run_state.state["epoch"],
+            callbacks=[*callbacks, run_state],
+            shuffle=False,  # Keras would shuffle the batches with a generator that nobody has seeded.
+            verbose=0,
+        )
+    release_freed_memory()
+    _finish(task, setting, run_state, network, path)
+    state = run_state.state
+    return {
+        "steps": setting.steps_per_epoch * state["epoch"],
+        "seconds": round(sum(row["seconds"] for row in state["history"]), 1),
+        "parameters": network.count_params(),
+        "best_epoch": state["best_epoch"],
+        "device": ", ".join(keras.distribution.list_devices()),
+        "history": state["history"],
+    }
+
+
+def _prepare(task: Task, setting: TrainingSetting, run_state: RunState) -> keras.Model:
+    """The network with its optimiser, loss and metrics: new, or as an interrupted training left it."""
+    network, epoch = task.build(setting.precision), run_state.state["epoch"]
+    if epoch:
+        print(f"resuming after epoch {epoch}", flush=True)
+        network = _load_checkpoint(run_state.model_path(epoch), network)
+    else:
+        network.compile(make_optimizer(setting), task.loss, metrics=task.metrics)
+    remember_images(network, task.learnt_from)
+    tile_size, alignment = task.batches.tiles.images.shape[1], receptive_field(network).alignment
+    if tile_size % alignment:
+        remedy = f"Use a tile size that is a multiple of {alignment} pixels, or fewer levels"
+        raise UserError(f"tile size {tile_size}", "does not fit the poolings of the network", remedy)
+    return network
+
+
+def _finish(task: Task, setting: TrainingSetting, run_state: RunState, network: keras.Model, path: Path) -> None:
+    """Save the final model: the best epoch, or the mean of the last, always in float32."""
+    model = mean_model(run_state.final_checkpoints(setting.average_epochs > 0), network)
+    if setting.precision != "float32":  # bfloat16 is slow on CPUs, and too coarse for tiles to agree.
+        weights, model = model.get_weights(), task.build("float32")
+        model.set_weights(weights)
+    remember_images(model, task.learnt_from)
+    with atomic_path(path) as temporary:
+        model.save(temporary)
 
 
 def train(
@@ -242,88 +356,35 @@ def train(
     """Train on `<run>/tiles`, or go on where a killed run stopped; write `<run>/model.keras`.
 
     Args:
-        run: run folder; everything is written below it.
+        run: run folder; everything is written below it, the state to `<run>/training`.
         model, model_settings: see `models.build_model`; the seed is added to the settings.
         augmentation: see `augmentation.Augmentation`.
-        setting: see `TrainingSetting`.
+        setting, preview: see `fit`.
         seed: of the initial weights, the draws of tiles, their augmentation, and dropout.
-        preview: called with the model and the epoch (from 1) after each epoch, before its state is saved.
         tiles: folder of the tiles, if it is not `<run>/tiles`.
 
     Returns:
-        {"steps", "seconds", "parameters", "best_epoch", "device", "history"}; the last one row per epoch, in which
-        "waited" are the seconds that the network waited for samples.
+        see `fit`.
 
     Raises:
-        UserError: a setting is wrong, the run folder holds no tiles, none with foreground, a training with other
-            settings, or a checkpoint of another model, the loss is not finite, or the disk is full.
+        UserError: as `fit`; or a setting is wrong, or the run folder holds no tiles, or none with foreground.
     """
     run = Path(run)
     tiles = Path(tiles or run / "tiles")
-    batches = TrainingBatches(
-        tiles,
-        setting.batch_size,
-        setting.steps_per_epoch,
-        seed,
-        Augmentation.from_dict(augmentation),
-        setting.pretraining_epochs,
-        setting.added_share,
-    )
-    counting = []
-    if setting.patience:
-        counting.append(Patience(patience=setting.patience))
-    if setting.schedule == "plateau":
-        reducer = keras.callbacks.ReduceLROnPlateau(factor=setting.reduce_factor, patience=setting.reduce_patience)
-        counting.append(reducer)
     request = {"model": model, "model_settings": model_settings, "augmentation": augmentation, "seed": seed}
-    request |= {"training": asdict(setting), "tiles": hash_file(tiles / MANIFEST)}
+    request |= {"tiles": hash_file(tiles / MANIFEST)}
     learnt_from = provenance.learnt_from(tiles)
     if learnt_from is not None:
         request |= {"sources": hash_file(tiles / provenance.SOURCES)}
-    request = json.loads(json.dumps(request))  # As it will be read back.
-    run_state = RunState(run / "training", batches, counting, max(1, setting.average_epochs), request)
-    state = run_state.state
     balanced = any(row.get("white_balance") for row in read_manifest(tiles))
     settings = {**model_settings, "seed": seed}
-    network = build_model(model, settings, balanced, setting.precision)
-    if state["epoch"]:
-        print(f"resuming after epoch {state['epoch']}", flush=True)
-        network = _load_checkpoint(run_state.model_path(state["epoch"]), network)
-    else:
-        compile_model(network, setting)
-    remember_images(network, learnt_from)
-    tile_size = batches.images.shape[1]
-    alignment = receptive_field(network).alignment
-    if tile_size % alignment:
-        remedy = f"Use a tile size that is a multiple of {alignment} pixels, or fewer levels"
-        raise UserError(f"tile size {tile_size}", "does not fit the poolings of the network", remedy)
-    if not state["finished"]:
-        callbacks = [StopOnNaN(), ProgressLines(), *counting]
-        if preview:
-            show = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: preview(network, epoch + 1))
-            callbacks.append(show)
-        network.fit(
-            batches,
-            validation_data=ValidationBatches(tiles, setting.batch_size, setting.validation_steps),
-            epochs=setting.epochs,
-            initial_epoch=state["epoch"],
-            callbacks=[*callbacks, run_state],
-            shuffle=False,  # Keras would shuffle the batches with a generator that nobody has seeded.
-            verbose=0,
-        )
-    release_freed_memory()
-    predictor = mean_model(_final_checkpoints(run_state, setting.average_epochs > 0), network)
-    if setting.precision != "float32":  # bfloat16 is slow on CPUs, and too coarse for tiles to agree in.
-        weights, predictor = predictor.get_weights(), build_model(model, settings, balanced)
-        predictor.set_weights(weights)
-    remember_images(predictor, learnt_from)
-    with atomic_path(run / "model.keras") as temporary:
-        predictor.save(temporary)
-    return {
-        "steps": setting.steps_per_epoch * state["epoch"],
-        "seconds": round(sum(row["seconds"] for row in state["history"]), 1),
-        "parameters": network.count_params(),
-        "best_epoch": state["best_epoch"],
-        "device": ", ".join(keras.distribution.list_devices()),
-        "history": state["history"],
-    }
+    task = Task(
+        build=lambda precision: build_model(model, settings, balanced, precision),
+        batches=TrainingBatches(read_training_tiles(tiles), setting, seed, Augmentation.from_dict(augmentation)),
+        validation=ValidationBatches(*read_validation_tiles(tiles, setting), setting),
+        loss=losses.LOSSES[setting.loss],
+        metrics=losses.METRICS,
+        request=request,
+        learnt_from=learnt_from,
+    )
+    return fit(task, setting, run / "training", run / "model.keras", preview)

@@ -1,6 +1,7 @@
 """What `models.instance_unet` learns from instance labels, and how."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,15 +9,15 @@ from scipy.ndimage import center_of_mass
 from skimage.measure import label
 
 from ..base.files import UserError
+from ..data import provenance
 from ..data.images import Pair, read_pair
-from ..models import instance_unet
+from ..models import instance_unet, layers_of
 from ..models.backend import keras, ops
 from ..models.losses import bce_dice_loss
 from ..tiles.augmentation import Augmentation
 from ..tiles.tiling import split
-from .batches import AugmentedBatches
-from .callbacks import ProgressLines, StopOnNaN
-from .fit import TrainingSetting, make_optimizer
+from .batches import TrainingBatches, TrainingTiles, ValidationBatches, validation_indices
+from .fit import Task, TrainingSetting, fit
 
 NO_NUCLEUS = "Give images with instance labels in labels/"
 
@@ -27,8 +28,8 @@ RIM = 2
 def boundary_targets(labels: np.ndarray) -> np.ndarray:
     """Background, interior and boundary as (H, W, 3) float32 in {0, 1}.
 
-    The boundary is what of a nucleus lies within `RIM` pixels (in a square) of anything else; the border of the image
-    is nothing else, for the nucleus goes on behind it.
+    A nucleus' boundary is its part within `RIM` pixels (in a square) of background or another nucleus. At the border of
+    the image there is none, as the nucleus may go on beyond it.
 
     Args:
         labels: (H, W) int32, 0 = background.
@@ -45,7 +46,7 @@ def flow_targets(labels: np.ndarray) -> np.ndarray:
     """Unit vectors (rows, columns) to each nucleus' centre, (H, W, 2) float32; 0 in the background and at the centre.
 
     The centre is the nucleus' pixel nearest to its centre of mass. (Cellpose lets heat spread from there and takes the
-    gradient, which also bends round corners; white cells have few.)
+    gradient, which also leads around corners; the nuclei of white cells have few.)
 
     Args:
         labels: (H, W) int32, 0 = background.
@@ -63,7 +64,7 @@ def flow_targets(labels: np.ndarray) -> np.ndarray:
 def instance_targets(labels: np.ndarray) -> np.ndarray:
     """All that `models.instance_unet` should predict, (H, W, 6) float32 in its order of channels.
 
-    Parts of a label that do not touch, which a border may have cut and mirrored, count as nuclei of their own.
+    Parts of a label that do not touch count as separate nuclei: a border may have cut and mirrored one.
 
     Args:
         labels: (H, W) int32, 0 = background.
@@ -77,9 +78,9 @@ def instance_targets(labels: np.ndarray) -> np.ndarray:
 def instance_loss(y_true, y_pred):
     """The sum of one loss per head: BCE + Dice of the foreground, cross-entropy of the classes, error of the flow.
 
-    The cross-entropy is the mean of those of the three classes, else the thin boundary would count for nothing beside
-    the background. The error of the flow is the mean squared distance of the vectors in the foreground, where they have
-    a meaning.
+    The cross-entropy is averaged over each class first and then over the three, or the background would outweigh the
+    thin boundary. The error of the flow is the mean squared distance of the vectors in the foreground, the only place
+    where they mean anything.
 
     Args:
         y_true, y_pred: (N, H, W, 6), channels as in `models.instance_unet`.
@@ -108,12 +109,12 @@ def label_tiles(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, np.ndarra
         labels.append(split(instances, size)[0])
     labels = np.concatenate(labels)
     if not labels.any():
-        raise UserError("the training images", "show no nucleus", NO_NUCLEUS)
+        raise UserError("the images", "show no nucleus", NO_NUCLEUS)
     return np.concatenate(images), labels
 
 
 def smallest_area(pairs: Sequence[Pair]) -> int:
-    """Half the area of nearly the smallest nucleus (the first percentile), pixels: what is smaller cannot be one.
+    """Half the first percentile of the nuclei's areas, pixels: anything smaller cannot be a nucleus.
 
     Raises:
         UserError: an image or its labels cannot be read, or none shows a nucleus.
@@ -122,43 +123,75 @@ def smallest_area(pairs: Sequence[Pair]) -> int:
     areas = np.concatenate(areas)
     areas = areas[areas > 0]
     if not areas.size:
-        raise UserError("the training images", "show no nucleus", NO_NUCLEUS)
+        raise UserError("the images", "show no nucleus", NO_NUCLEUS)
     return max(1, int(np.percentile(areas, 1) / 2))
 
 
+def learnt_from(splits: Mapping[str, Sequence[Pair]]) -> dict[str, dict[str, list[str]]]:
+    """What `provenance.learnt_from` says of a tile set, for images that are cut in memory.
+
+    Args:
+        splits: images with labels; of them, those of train and valid.
+    """
+    hashes = {
+        split: {pair.stem: provenance.identify(pair, *read_pair(pair, labels=True)) for pair in splits.get(split, ())}
+        for split in ("train", "valid")
+    }
+    return {
+        split: {stem: [each["file"], each["pixels"]] for stem, each in found.items()} for split, found in hashes.items()
+    }
+
+
 def train_instances(
-    images: np.ndarray,
-    labels: np.ndarray,
+    run: Path,
+    splits: Mapping[str, Sequence[Pair]],
+    tile_size: int,
     model_settings: Mapping,
     augmentation: Mapping,
     setting: TrainingSetting,
     seed: int,
-) -> keras.Model:
-    """Train `models.instance_unet` on tiles, without validation.
+) -> dict:
+    """Train `models.instance_unet`, or go on where a killed run stopped; write `<run>/07_instances.keras`.
 
     Args:
-        images, labels: see `label_tiles`; all are drawn equally often.
+        run: run folder; the state goes to `<run>/counting`.
+        splits: images with instance labels. All tiles of train are drawn equally often; those of valid, if there are
+            any, judge each epoch (see `fit.Task`).
+        tile_size: side of the tiles that the images are cut into, pixels.
         model_settings: of `models.instance_unet`; the seed is added.
         augmentation: see `augmentation.Augmentation`.
-        setting: of it, what concerns validation, loss and stopping is not used.
-        seed: of the initial weights, the draws and their augmentation.
+        setting: see `fit`; its loss is not used.
+        seed: of the initial weights, the draws of tiles, their augmentation, and dropout.
 
     Returns:
-        the trained model.
+        see `fit`.
+
+    Raises:
+        UserError: as `fit`; or an image or its labels cannot be read, or none of a split shows a nucleus.
     """
-    batches = AugmentedBatches(
-        images,
-        labels,
-        np.ones(len(images)),
-        setting.batch_size,
-        setting.steps_per_epoch,
-        seed,
-        Augmentation.from_dict(augmentation),
-        instance_targets,
+    run = Path(run)
+
+    def build(precision: str) -> keras.Model:
+        with layers_of(precision):
+            return instance_unet(seed=seed, **model_settings)
+
+    images, labels = label_tiles(splits["train"], tile_size)
+    request = {"model": "instance_unet", "model_settings": model_settings, "augmentation": augmentation, "seed": seed}
+    request |= {"tiles": [provenance.hash_array(images), provenance.hash_array(labels)]}
+    validation = None
+    if splits.get("valid"):
+        pictures, truth = label_tiles(splits["valid"], tile_size)
+        chosen = validation_indices(len(pictures), setting)
+        validation = ValidationBatches(pictures[chosen], truth[chosen], setting, instance_targets)
+        request |= {"validation": [provenance.hash_array(pictures), provenance.hash_array(truth)]}
+    tiles = TrainingTiles(images, labels, np.ones(len(images)), np.zeros(len(images), bool))
+    task = Task(
+        build=build,
+        batches=TrainingBatches(tiles, setting, seed, Augmentation.from_dict(augmentation), instance_targets),
+        validation=validation,
+        loss=instance_loss,
+        metrics=None,
+        request=request,
+        learnt_from=learnt_from(splits),
     )
-    network = instance_unet(seed=seed, **model_settings)
-    network.compile(make_optimizer(setting), instance_loss)
-    next_epoch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch))
-    callbacks = [next_epoch, StopOnNaN(), ProgressLines()]
-    network.fit(batches, epochs=setting.epochs, callbacks=callbacks, shuffle=False, verbose=0)
-    return network
+    return fit(task, setting, run / "counting", run / "07_instances.keras")
