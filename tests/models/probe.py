@@ -11,7 +11,7 @@ from keras import layers
 
 from tiledseg_utils.base.files import UserError
 from tiledseg_utils.models.inputs import ColorInput, ImageNetInput
-from tiledseg_utils.models.receptive_field import _POINTWISE_OPERATIONS, POINTWISE, _graph_of, reach, receptive_field
+from tiledseg_utils.models.receptive_field import _POINTWISE_OPERATIONS, POINTWISE, reach, receptive_field
 
 
 def _sum(*inputs):
@@ -46,6 +46,11 @@ def _linear(layer) -> Callable:
     config |= {key: "zeros" for key in config if key.endswith("_initializer")}
     config |= {key: "linear" for key in config if key == "activation"}
     return type(layer).from_config(config)
+
+
+def _graph_of(model: keras.Model) -> keras.Model:
+    """The functional model itself, or the one in a Sequential model."""
+    return getattr(model, "_functional", model)
 
 
 def _positive_twin(model: keras.Model) -> keras.Model:

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tiledseg_utils.models import initializers
+from tiledseg_utils.models import cpu
 
 SHAPE = (3, 3, 64, 128)
 
@@ -10,9 +10,9 @@ SHAPE = (3, 3, 64, 128)
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (initializers.HeNormal(1), keras.initializers.HeNormal(1)),
-        (initializers.GlorotUniform(1), keras.initializers.GlorotUniform(1)),
-        (initializers.SmallNormal(1), keras.initializers.TruncatedNormal(stddev=0.02, seed=1)),
+        (cpu.HeNormal(1), keras.initializers.HeNormal(1)),
+        (cpu.GlorotUniform(1), keras.initializers.GlorotUniform(1)),
+        (cpu.SmallNormal(1), keras.initializers.TruncatedNormal(stddev=0.02, seed=1)),
     ],
 )
 def test_weights_are_distributed_as_those_of_keras(ours, theirs):
@@ -25,4 +25,4 @@ def test_weights_are_distributed_as_those_of_keras(ours, theirs):
 
 
 def test_seeds_tell_keys_apart():
-    assert len({initializers.layer_seed(*key) for key in [(1, 0), (0, 1), (1, 1), (2, 1), (1, 1, 1)]}) == 5
+    assert len({cpu.layer_seed(*key) for key in [(1, 0), (0, 1), (1, 1), (2, 1), (1, 1, 1)]}) == 5

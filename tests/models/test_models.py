@@ -8,9 +8,9 @@ import pytest
 
 from tiledseg_utils import models
 from tiledseg_utils.base.files import UserError
-from tiledseg_utils.models.depthwise import DepthwiseConvolution
+from tiledseg_utils.models.cpu import DepthwiseConvolution, MaxPooling, UpConvolution
 from tiledseg_utils.models.inputs import ColorInput
-from tiledseg_utils.models.layers import DepthToSpace, MaxPooling, SpaceToDepth, UpConvolution
+from tiledseg_utils.models.layers import DepthToSpace, SpaceToDepth
 
 ORIGINAL = {"base_filters": 16, "levels": 8, "first_kernel": 7, "dropout": 0.05, "color_space": "hsv"}
 SMALL = {"base_filters": 4, "levels": 3}

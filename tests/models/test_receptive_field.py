@@ -10,7 +10,8 @@ from keras import layers, ops
 from tiledseg_utils import models
 from tiledseg_utils.base.files import UserError
 from tiledseg_utils.models import receptive_field
-from tiledseg_utils.models.layers import DepthToSpace, SpaceToDepth, UpConvolution
+from tiledseg_utils.models.cpu import UpConvolution
+from tiledseg_utils.models.layers import DepthToSpace, SpaceToDepth
 from tiledseg_utils.models.receptive_field import Window, required_halo
 
 from .probe import probe_halo

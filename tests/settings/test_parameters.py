@@ -120,7 +120,7 @@ def test_there_are_rows_for_every_key():
         (
             "counting_images",
             {"trian": 3},
-            "counting_images.trian: is not known. Did you mean train? Valid are train, test",
+            "counting_images.trian: is not known. Did you mean train? Valid are train, test, valid",
         ),
         ("generated_images", {"train": "a"}, "generated_images.train: 'a' is text. Give a whole number from 1"),
         ("generated_images.train", 10**9, "generated_images.train: 1000000000 is out of range"),

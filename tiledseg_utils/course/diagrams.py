@@ -7,7 +7,8 @@ from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path
 
 from ..models.backend import keras, layers
-from ..models.layers import ImageMean, UpConvolution
+from ..models.cpu import UpConvolution
+from ..models.layers import ImageMean
 from ..models.windows import WindowAttention
 
 COLORS = {

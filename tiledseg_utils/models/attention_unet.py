@@ -2,8 +2,7 @@
 
 from .backend import keras, layers
 from .blocks import convolution, convolution_block, image_input, probability_model
-from .initializers import GlorotUniform, layer_seed
-from .layers import MaxPooling, relu
+from .cpu import GlorotUniform, MaxPooling, layer_seed, relu
 
 
 def attention_gate(skip, coarse, key: tuple, gate: str):

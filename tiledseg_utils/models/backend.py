@@ -1,6 +1,6 @@
-"""Keras as the whole package uses it: `from .backend import keras`, so that nobody's keras.json changes a result.
+"""Keras as the whole package uses it: `from .backend import keras`, so that no keras.json changes a result.
 
-Old tutorials have users write channels_first or float16 into `~/.keras/keras.json`, and it stays there for years.
+Old tutorials tell users to write channels_first or float16 into `~/.keras/keras.json`, and it stays there for years.
 """
 
 import os
@@ -11,7 +11,7 @@ from ..base.files import UserError
 try:
     import keras
     from keras import layers, ops
-except ImportError:  # Not installed, or not its backend: the message of Python says which.
+except ImportError:  # Keras or its backend is not installed; Python's message says which.
     raise
 except Exception as error:
     home = Path(os.environ.get("KERAS_HOME", "~/.keras"))

@@ -3,13 +3,13 @@
 import math
 
 from .backend import keras, layers
-from .initializers import GlorotUniform, HeNormal, dropout_seed, layer_seed
+from .cpu import GlorotUniform, HeNormal, dropout_seed, layer_seed, relu
 from .inputs import ColorInput
-from .layers import DepthToSpace, SpaceToDepth, relu
+from .layers import DepthToSpace, SpaceToDepth
 
 PRIOR = 0.02
-"""The probability that a model gives all pixels before it has learnt. Where foreground is rare, one that begins with a
-half spends most of a short training on unlearning that (Lin et al., ICCV 2017, arXiv:1708.02002, section 4.1)."""
+"""The probability that a new model gives every pixel. Where foreground is rare, a model that begins with 0.5 spends
+most of a short training on unlearning it (Lin et al., ICCV 2017, arXiv:1708.02002, section 4.1)."""
 
 PRIOR_BIAS = keras.initializers.Constant(math.log(PRIOR / (1 - PRIOR)))
 
@@ -40,8 +40,8 @@ def probability_model(name: str, inputs, x, key: tuple, stem: int = 1, kernel: i
 def convolution(x, filters: int, kernel: int, key: tuple, dilation=1, normalization="batch", activation=True):
     """A same-size convolution, batch normalisation if wanted, and ReLU. `key` tells the layer from all others.
 
-    With "batch" the convolution has no bias, as the normalisation brings its own. Its momentum is 0.9, since a course
-    trains for hundreds of steps and Keras' default of 0.99 would still remember the first ones.
+    With "batch" the convolution has no bias, as the normalisation has its own. The momentum is 0.9, as a course trains
+    for hundreds of steps, after which Keras' default of 0.99 would still remember the first ones.
     """
     x = layers.Conv2D(
         filters,

@@ -1,34 +1,13 @@
 """Classification networks of `keras.applications` as encoders: their features at several resolutions."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-
-import numpy as np
+from collections.abc import Callable, Sequence
 
 from ..base.files import UserError
 from .backend import keras, layers
-from .depthwise import DepthwiseConvolution
-from .initializers import HeNormal, dropout_seed, layer_seed
+from .cpu import DepthwiseConvolution, HeNormal, constants_from_numpy, dropout_seed, layer_seed
 from .inputs import ImageNetInput
 
 WEIGHTS = ("none", "imagenet")
-
-
-@contextlib.contextmanager
-def _constants_from_numpy() -> Iterator[None]:
-    """JAX compiles a program for each shape of initial weights: 15 s and 300 MB for an EfficientNet. NumPy does not.
-
-    Random weights become zeros, as they are replaced at once.
-    """
-    fills = {"VarianceScaling": np.zeros, "Zeros": np.zeros, "Ones": np.ones}
-    calls = {name: getattr(keras.initializers, name).__call__ for name in fills}
-    for name, fill in fills.items():
-        getattr(keras.initializers, name).__call__ = lambda self, shape, dtype=None, fill=fill: fill(shape, dtype)
-    try:
-        yield
-    finally:
-        for name, call in calls.items():
-            getattr(keras.initializers, name).__call__ = call
 
 
 def pretrained(application: Callable, weights: str, before: Sequence[str], mode: str, seed: int) -> tuple:
@@ -49,14 +28,14 @@ def pretrained(application: Callable, weights: str, before: Sequence[str], mode:
         raise ValueError(f"weights is {weights!r}; it must be 'none' or 'imagenet'.")
     image = keras.Input((None, None, 3), dtype="uint8", name="image")
     try:
-        with _constants_from_numpy():
+        with constants_from_numpy():
             own = None if weights == "none" else weights
             theirs = application(include_top=False, weights=own, input_tensor=ImageNetInput(mode)(image))
     except Exception as error:  # Keras raises bare Exceptions for failed downloads.
         if weights == "none":
             raise
         remedy = "Connect to the internet once, or use weights: none"
-        raise UserError("weights imagenet", f"cannot be had ({error})", remedy) from error
+        raise UserError("weights imagenet", f"cannot be downloaded ({error})", remedy) from error
     numbers = {layer.name: number for number, layer in enumerate(theirs.layers)}
 
     def ours(layer):
@@ -71,7 +50,7 @@ def pretrained(application: Callable, weights: str, before: Sequence[str], mode:
         kind = DepthwiseConvolution if isinstance(layer, layers.DepthwiseConv2D) else type(layer)
         return kind.from_config(config)
 
-    with _constants_from_numpy():
+    with constants_from_numpy():
         encoder = keras.models.clone_model(theirs, clone_function=ours)
     if weights == "imagenet":
         encoder.set_weights(theirs.get_weights())

@@ -1,8 +1,8 @@
 """What models do first with their pixels, so that no caller can feed a trained model the wrong colours.
 
-Balancing the white is not among it, as a model sees tiles and the white belongs to the whole image. But models remember
-whether their training images were balanced (`expects_white_balance`), and `inference` does it for those. They also
-remember which images these were (`images_learnt_from`).
+White balance is not part of this, as a model sees tiles and the white belongs to the whole image. But models remember
+whether their training images were balanced (`expects_white_balance`), and `inference` then balances what it predicts.
+They also remember which images these were (`images_learnt_from`).
 """
 
 import json
@@ -11,11 +11,11 @@ from .backend import keras, layers, ops
 
 
 class _Input(layers.Layer):
-    """What a model remembers of the images that it was trained on, beside what it does with their pixels.
+    """Converts pixels, and holds what a model remembers of the images that it was trained on.
 
     Args:
         white_balance: whether they come from images that `white_balance.balance_white` went over.
-        learnt_from: which they were, see `provenance.learnt_from`; None where nobody has said.
+        learnt_from: which images they were, see `provenance.learnt_from`; None if unknown.
     """
 
     def __init__(self, white_balance: bool = False, learnt_from: dict | None = None, **kwargs):
@@ -90,7 +90,7 @@ def remember_white_balance(model: keras.Model) -> None:
     """Have a model expect balanced images, also once it is saved and loaded.
 
     Raises:
-        ValueError: it begins with another layer than those of this module, and so has no place for it.
+        ValueError: it does not begin with a layer of this module, and so has nowhere to keep it.
     """
     inputs = _inputs(model)
     if not inputs:
@@ -100,7 +100,7 @@ def remember_white_balance(model: keras.Model) -> None:
 
 
 def images_learnt_from(model: keras.Model) -> dict | None:
-    """What a model says of the images that it was trained on (see `provenance.learnt_from`); None if it does not."""
+    """The images that a model was trained on, as it remembers them (see `provenance.learnt_from`); None if unknown."""
     for layer in _inputs(model):
         known = json.loads(layer.learnt_from)
         if isinstance(known, dict) and all(isinstance(known.get(split), dict) for split in ("train", "valid")):
@@ -109,9 +109,9 @@ def images_learnt_from(model: keras.Model) -> dict | None:
 
 
 def remember_images(model: keras.Model, learnt_from: dict | None) -> None:
-    """Have a model remember which images it was trained on, wherever it is saved, loaded and copied to.
+    """Have a model remember which images it was trained on, also when it is saved, loaded and copied.
 
-    A model without a layer of this module has no place for it, and counts as one that does not know.
+    A model without a layer of this module has nowhere to keep it, and does not know.
     """
     for layer in _inputs(model):
         layer.learnt_from = json.dumps(learnt_from)

@@ -1,10 +1,10 @@
-"""A U-Net that says of each pixel what it takes to tell nuclei apart: one body, three heads."""
+"""A U-Net that predicts what tells nuclei apart: one body, three heads."""
 
 import math
 
 from .backend import keras, layers, ops
 from .blocks import PRIOR
-from .initializers import GlorotUniform, layer_seed
+from .cpu import GlorotUniform, layer_seed
 from .layers import DepthToSpace
 from .unet import unet
 
@@ -35,9 +35,9 @@ def instance_unet(seed: int = 0, stem: int = 1, **settings) -> keras.Model:
     - 1 to 3: probabilities of background, interior and boundary, which add up to 1: the three classes of the
       challenge's baseline (Ma et al., Nature Methods 2024, doi 10.1038/s41592-024-02233-6);
     - 4 and 5: rows and columns of a unit vector to the nucleus' centre (after Cellpose, Stringer et al., Nature Methods
-      2021, doi 10.1038/s41592-020-01018-x); without a meaning outside of nuclei.
+      2021, doi 10.1038/s41592-020-01018-x); meaningless outside nuclei.
 
-    All three read the same features, so that a comparison of them compares nothing else.
+    All three read the same features, so that only the heads differ when they are compared.
 
     Args:
         seed: of the initial weights and of dropout.

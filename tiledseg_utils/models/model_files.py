@@ -1,9 +1,9 @@
 """Model files: opened for prediction, or refused in words that name the file, before anything is built or predicted.
 
 A .keras file is a zip archive of a description of the layers (config.json) and their weights (model.weights.h5). It may
-be damaged, may come from another program, may ask for more memory than any machine has, or for code that nobody should
-run. So it is looked at in this order: the kind of file, its checksums, the classes that its description names, the
-weights while they are added one by one, and, of the finished model, whether tiles suit it.
+be damaged, come from another program, or ask for more memory than any machine has or for code that nobody should run.
+So these are checked in turn: the kind of file, its checksums, the classes that its description names, the number of
+weights while they are added, and whether the finished model suits tiles.
 """
 
 import contextlib
@@ -32,6 +32,7 @@ _MAX_BYTES = 16 * MAX_PARAMETERS  # of a member: weights, and what an optimiser 
 _MAX_CONFIG = 2**26  # bytes
 _COPY_AGAIN = "Copy it again from where it was trained, or train it anew"
 _ANOTHER = "Give a .keras file of a run"
+_WITH_INPUT = "Build it with keras.Input((None, None, 3))"
 
 _FILES: weakref.WeakKeyDictionary[keras.Model, str] = weakref.WeakKeyDictionary()
 
@@ -72,7 +73,7 @@ def load_checkpoint(path: Path, with_optimizer: bool = True) -> keras.Model:
         UserError: as `load_model` for what the file holds, or the optimiser's state is missing.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # Keras warns of an optimiser that it cannot restore, and goes on.
+        warnings.simplefilter("error", UserWarning)  # Keras only warns if it cannot restore the optimiser.
         return _open(Path(path), compiled=with_optimizer)
 
 
@@ -108,7 +109,7 @@ def _open(path: Path, compiled: bool) -> keras.Model:
 
 
 def _check_kind(path: Path) -> None:
-    """Refuse what is no zip archive, by name where it is known."""
+    """Refuse a file that is not a zip archive, and say what it is if that is known."""
     if path.is_dir():
         raise UserError(path, "is a folder, not a model", "Give the .keras file itself; a SavedModel cannot be read")
     if not path.exists():
@@ -150,18 +151,18 @@ def _refuse_archive(path: Path, archive: zipfile.ZipFile) -> None:
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Say of an archive that cannot be read that it is damaged."""
+    """Report an archive that cannot be read as damaged."""
     try:
         yield
     except UserError:
         raise
-    # A member may be encrypted (RuntimeError) or packed in a way that is not known (NotImplementedError, one of those).
+    # A member may be encrypted, or packed in an unknown way: a RuntimeError, of which NotImplementedError is one.
     except (OSError, EOFError, ValueError, RuntimeError, RecursionError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(path, f"is cut or damaged ({_reason(error)})", _COPY_AGAIN) from error
 
 
 def _read_config(path: Path, archive: zipfile.ZipFile) -> dict:
-    """The description of the layers; whether the archive holds what it must is checked on the way."""
+    """The description of the layers, after a check that the archive is complete and not too large."""
     members = {member.filename: member.file_size for member in archive.infolist()}
     if "config.json" not in members:
         _refuse_archive(path, archive)
@@ -212,11 +213,11 @@ def _check_classes(path: Path, config: dict) -> None:
 
 
 class _TooLarge(UserError):
-    """Raised among Keras' own errors, and found again in them."""
+    """Raised inside Keras, which wraps it in errors of its own."""
 
 
 def _cause(error: BaseException | None, kind: type) -> BaseException | None:
-    """The error of that kind that another one came from."""
+    """The error of this kind that led to another one, if there is one."""
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
@@ -224,7 +225,7 @@ def _cause(error: BaseException | None, kind: type) -> BaseException | None:
 
 @contextlib.contextmanager
 def _counted_weights(path: Path) -> Iterator[None]:
-    """Stop a model in the making before the weight that exceeds `MAX_PARAMETERS` takes its memory."""
+    """Stop the building of a model before it takes the memory for more than `MAX_PARAMETERS`."""
     add_weight, total = keras.Layer.add_weight, 0
 
     def counted(layer, shape=None, *arguments, **settings):
@@ -248,7 +249,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _check_interface(model: keras.Model, path: Path) -> None:
-    """Refuse a model that takes something else than RGB images, or whose maps are not as large as they are."""
+    """Refuse a model whose input is not RGB images, or whose output is not a map of the same size."""
     inputs, outputs = (keras.tree.flatten(getattr(model, name, None) or []) for name in ("inputs", "outputs"))
     if not inputs:
         raise UserError(path, "has no layer graph", "Build it as a functional or Sequential model with an Input")
@@ -261,13 +262,13 @@ def _check_interface(model: keras.Model, path: Path) -> None:
         problem = f"takes {shape} and predicts {outputs[0].shape}, which are no images"
         raise UserError(path, problem, "Give a model from (rows, columns, 3) to (rows, columns, 1)")
     if shape[0] is not None:
-        raise UserError(path, f"takes batches of {shape[0]} images only", _with_input("keras.Input((None, None, 3))"))
+        raise UserError(path, f"takes batches of {shape[0]} images only", _WITH_INPUT)
     if shape[3] != 3:
         problem = f"takes images of {shape[3]} channel(s), and images are read as RGB, 3 channels"
-        raise UserError(path, problem, _with_input("keras.Input((None, None, 3)) and train it anew"))
+        raise UserError(path, problem, f"{_WITH_INPUT} and train it anew")
     if shape[1] != shape[2]:
         sides = " x ".join("any" if side is None else str(side) for side in shape[1:3])
-        raise UserError(path, f"takes images of {sides} pixels only", _with_input("keras.Input((None, None, 3))"))
+        raise UserError(path, f"takes images of {sides} pixels only", _WITH_INPUT)
     try:
         receptive_field(model)
     except UserError as error:
@@ -275,12 +276,8 @@ def _check_interface(model: keras.Model, path: Path) -> None:
         raise UserError(path, f"{where}{error.problem}", error.remedy) from error
 
 
-def _with_input(inputs: str) -> str:
-    return f"Build it with {inputs}"
-
-
 def _check_values(model: keras.Model, path: Path) -> None:
-    """Refuse weights that are no numbers, and a last layer that says itself that it gives no probabilities."""
+    """Refuse weights that are not finite, and a last layer without an activation, which cannot give probabilities."""
     for weight in model.weights:
         if not np.isfinite(np.asarray(weight.value, np.float32)).all():
             raise UserError(path, f"is damaged: its weights {weight.path} are not all finite numbers", _COPY_AGAIN)

@@ -2,8 +2,7 @@
 
 from .backend import keras, layers
 from .blocks import convolution, image_input, probability_model
-from .initializers import GlorotUniform, layer_seed
-from .layers import MaxPooling, UpConvolution, relu
+from .cpu import GlorotUniform, MaxPooling, UpConvolution, layer_seed, relu
 
 WIDTH = 1.67
 """Filters of a MultiRes block relative to the U-Net's: with it, both networks have about as many parameters."""

@@ -1,10 +1,10 @@
 """From the layer graph of a Keras model: what tiles need so that a tiled prediction equals that of the whole image.
 
-Every layer with a local effect reads its input as some convolution would, so that four numbers per axis, a `Window`,
-describe it. Intervals of pixels are followed through these windows from the output back to the image: Araujo, Norris
-and Sim, "Computing receptive fields of convolutional neural networks", Distill 2019 (doi:10.23915/distill.00021), here
-with up-sampling, and for blocks of pixels instead of single ones: a network that pools by 2 four times treats pixels
-differently by their place in blocks of 16, and tiles that keep to these blocks need less than the worst pixel does.
+Every layer with a local effect reads its input as some convolution would, so four numbers per axis, a `Window`,
+describe it. Intervals of pixels are followed through these windows from the output back to the image (Araujo, Norris
+and Sim, Distill 2019, doi:10.23915/distill.00021), here with up-sampling, and for blocks of pixels: a network that
+pools by 2 four times treats pixels by their place in blocks of 16, and tiles that keep to these blocks need less than
+the worst pixel does.
 
 The tests measure with networks themselves what is derived here (tests/models/probe.py).
 """
@@ -28,10 +28,9 @@ from .windows import WindowAttention
 
 @dataclass(frozen=True)
 class Window:
-    """How a layer reads its input along one axis, as a convolution in general form.
+    """How a layer reads its input along one axis, as a general convolution; all in pixels.
 
-    The input is spread out (`up` - 1 gaps between neighbours) and padded; a window of `size` moves over it in steps of
-    `down`. All in pixels.
+    The input is spread out (`up` - 1 gaps between neighbours) and padded; a window of `size` moves over it by `down`.
 
     Attributes:
         size: of the window, from the first to the last tap; a kernel of k taps with dilation d has (k - 1) d + 1.
@@ -64,7 +63,7 @@ class Window:
 
 POINTWISE = (Window(), Window())
 
-# Classes of keras.ops that a functional graph may contain. They are not public, so they are known by name.
+# Classes of keras.ops that a functional graph may contain, by name because they are not public.
 _POINTWISE_OPERATIONS = (
     *("Absolute", "Add", "Cast", "Clip", "Concatenate", "Divide", "Elu", "Exp", "Gelu", "HardSigmoid", "HardSilu"),
     *("LeakyRelu", "Log", "Maximum", "Minimum", "Multiply", "Negative", "Power", "Relu", "Relu6", "Sigmoid", "Silu"),
@@ -91,11 +90,9 @@ def reach(layer) -> tuple[Window, Window] | str:
     """
     if type(layer).__name__ in _POINTWISE_OPERATIONS and not isinstance(layer, keras.Layer):
         return _along_channels(layer)
-    raise UserError(
-        f"{layer.name} ({type(layer).__name__})",
-        "is a layer that has no rule for how far it looks",
-        f"Register a rule for it, @receptive_field.reach.register({type(layer).__name__})",
-    )
+    kind = type(layer).__name__
+    remedy = f"Register a rule for it, @receptive_field.reach.register({kind})"
+    raise UserError(f"{layer.name} ({kind})", "is a layer that has no rule for how far it looks", remedy)
 
 
 def _along_channels(layer):
@@ -127,28 +124,23 @@ for _reason, *_classes in (
 
 @reach.register(layers.PReLU)
 def _(layer):
-    if {1, 2} <= {*(layer.shared_axes or ())}:
-        return POINTWISE
-    return "has its own slope for every position in the tile (no shared_axes=[1, 2])"
+    shared = {1, 2} <= {*(layer.shared_axes or ())}
+    return POINTWISE if shared else "has its own slope for every position in the tile (no shared_axes=[1, 2])"
 
 
 @reach.register(layers.Conv2D)
 @reach.register(layers.DepthwiseConv2D)
 @reach.register(layers.SeparableConv2D)
 def _(layer):
-    return tuple(
-        Window((kernel - 1) * dilation + 1, down=stride, padding=layer.padding)
-        for kernel, stride, dilation in zip(layer.kernel_size, layer.strides, layer.dilation_rate, strict=True)
-    )
+    axes = zip(layer.kernel_size, layer.strides, layer.dilation_rate, strict=True)
+    return tuple(Window((size - 1) * rate + 1, down=stride, padding=layer.padding) for size, stride, rate in axes)
 
 
 @reach.register(layers.MaxPooling2D)
 @reach.register(layers.AveragePooling2D)
 def _(layer):
-    return tuple(
-        Window(size, down=stride, padding=layer.padding)
-        for size, stride in zip(layer.pool_size, layer.strides, strict=True)
-    )
+    axes = zip(layer.pool_size, layer.strides, strict=True)
+    return tuple(Window(size, down=stride, padding=layer.padding) for size, stride in axes)
 
 
 @reach.register(layers.Conv2DTranspose)
@@ -242,11 +234,6 @@ def _hull(intervals):
     return min(lows), max(highs)
 
 
-def _graph_of(model: keras.Model) -> keras.Model:
-    """The functional model itself, or the one in a Sequential model."""
-    return getattr(model, "_functional", model)
-
-
 class _Graph:
     """The forward pass of a functional model, its nested models unrolled."""
 
@@ -263,7 +250,7 @@ class _Graph:
 
     def _run(self, model: keras.Model, inputs: list[int]) -> list[int]:
         """Append the steps of a model in Keras' order of execution; return the numbers of its output tensors."""
-        graph = _graph_of(model)
+        graph = getattr(model, "_functional", model)  # A Sequential model has a functional one inside.
         numbers = dict(zip(map(id, graph.inputs), inputs, strict=True))
         for depth in sorted(graph._nodes_by_depth, reverse=True):
             for node in graph._nodes_by_depth[depth]:
@@ -352,11 +339,8 @@ def _derive(model: keras.Model) -> ReceptiveField:
     for axis in (0, 1):
         sizes = graph.sizes(axis, block)
         if any(sizes[output] != (1, block) for output in graph.outputs):
-            raise UserError(
-                f"model {model.name}",
-                "has an output that is not as large as the image",
-                'Pad its convolutions ("same") and up-sample as often as it pools',
-            )
+            remedy = 'Pad its convolutions ("same") and up-sample as often as it pools'
+            raise UserError(f"model {model.name}", "has an output that is not as large as the image", remedy)
         for tensor, (low, high) in graph.needs(axis, sizes, 0, block - 1).items():
             # Not only of the image: where a tensor was cropped on its way, a layer also sees its new border.
             scale, length = sizes[tensor]
@@ -365,9 +349,8 @@ def _derive(model: keras.Model) -> ReceptiveField:
             low, high = graph.needs(axis, sizes, pixel, pixel).get(0, (pixel, pixel))
             radius = max(radius, pixel - low, high - pixel)
     areas = [rows * columns for rows, columns in zip(*scales, strict=True)]
-    return ReceptiveField(
-        block, block * math.ceil(halo / block), radius, graph.peak_bytes(areas), tuple(graph.obstacles)
-    )
+    halo = block * math.ceil(halo / block)
+    return ReceptiveField(block, halo, radius, graph.peak_bytes(areas), tuple(graph.obstacles))
 
 
 def required_halo(model: keras.Model) -> int:
@@ -378,9 +361,7 @@ def required_halo(model: keras.Model) -> int:
     """
     field = receptive_field(model)
     if field.obstacles:
-        raise UserError(
-            f"model {model.name}",
-            f"no tiling can equal the prediction of the whole image: {'; '.join(field.obstacles)}",
-            "Blend overlapping tiles instead, or build the model without these layers",
-        )
+        problem = f"no tiling can equal the prediction of the whole image: {'; '.join(field.obstacles)}"
+        remedy = "Blend overlapping tiles instead, or build the model without these layers"
+        raise UserError(f"model {model.name}", problem, remedy)
     return field.halo

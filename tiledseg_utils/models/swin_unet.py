@@ -2,7 +2,7 @@
 
 from .backend import keras, layers
 from .blocks import probability_model
-from .initializers import HeNormal, SmallNormal, layer_seed
+from .cpu import HeNormal, SmallNormal, layer_seed
 from .inputs import ImageNetInput
 from .layers import DepthToSpace, SpaceToDepth
 from .windows import WindowAttention

@@ -2,8 +2,7 @@
 
 from .backend import keras, layers
 from .blocks import convolution_block, image_input, probability_model
-from .initializers import GlorotUniform, layer_seed
-from .layers import MaxPooling, UpConvolution
+from .cpu import GlorotUniform, MaxPooling, UpConvolution, layer_seed
 
 
 def unet(

@@ -2,8 +2,7 @@
 
 from .backend import keras, layers
 from .blocks import PRIOR_BIAS, convolution, convolution_block, image_input, probability_model
-from .initializers import GlorotUniform, layer_seed
-from .layers import MaxPooling
+from .cpu import GlorotUniform, MaxPooling, layer_seed
 
 
 def _enlarged(x, factor: int):

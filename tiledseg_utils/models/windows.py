@@ -3,7 +3,7 @@
 import numpy as np
 
 from .backend import keras, layers, ops
-from .initializers import SmallNormal, layer_seed
+from .cpu import SmallNormal, layer_seed
 
 
 @keras.saving.register_keras_serializable("tiledseg")

@@ -201,6 +201,7 @@ class CountingImages:
 
     train: whole(1, 10_000) = field(..., "number of training images", "images")
     test: whole(1, 10_000) = field(..., "number of test images", "images")
+    valid: whole(0, 10_000) = field(0, "number of images that judge each epoch; 0 takes the last epoch", "images")
 
 
 def _usual_images() -> GeneratedImages:

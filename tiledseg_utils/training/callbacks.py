@@ -1,4 +1,4 @@
-"""What training says after each epoch, and when it stops: early, or because numbers are none any more."""
+"""What training prints after each epoch, and when it stops: early, or because of values that are not finite."""
 
 import math
 import time
@@ -10,7 +10,7 @@ from ..models.backend import keras
 
 
 class Patience(keras.callbacks.EarlyStopping):
-    """Keras' early stopping, to which a validation loss of nan in the first epoch would stay the best for ever."""
+    """Keras' early stopping, which would otherwise keep a validation loss of nan in the first epoch as the best."""
 
     def on_epoch_end(self, epoch, logs=None):
         loss = logs["val_loss"] if math.isfinite(logs["val_loss"]) else math.inf
@@ -20,8 +20,8 @@ class Patience(keras.callbacks.EarlyStopping):
 class ProgressLines(keras.callbacks.Callback):
     """One line per epoch, and one per half minute in long epochs: readable in a terminal, a notebook and a log file.
 
-    The first step, and the first of the validation, compile the program, for up to minutes. That is announced, and what
-    is said to be left does not count it.
+    The first step of the training and of the validation compile the program, which may take minutes. This is announced,
+    and not counted in the time that is left.
     """
 
     def __init__(self):
@@ -83,7 +83,7 @@ class StopOnNaN(keras.callbacks.Callback):
             raise UserError(where, "is not a finite number", self._remedy())
 
     def on_epoch_end(self, epoch, logs=None):
-        # The last step may ruin what its own loss did not show yet, and no resumed training could mend it.
+        # The last step may have ruined the weights after its loss was computed; nothing could resume from these.
         if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
             raise UserError(f"weights after epoch {self.epoch}", "are not all finite numbers", self._remedy())
 
