@@ -3,7 +3,7 @@
 Weights and values are those of the layers that they stand for (gradients, too, except where a pooling window holds its
 maximum twice), so an architecture reads the same with either.
 
-GAINS
+Each says what it gains.
 """
 
 import contextlib

@@ -172,16 +172,6 @@ def _(layer):
     return window(layer.size[0]), window(layer.size[1])
 
 
-@reach.register(SpaceToDepth)
-def _(layer):
-    return (Window(layer.size, down=layer.size),) * 2
-
-
-@reach.register(DepthToSpace)
-def _(layer):
-    return (Window(layer.size, up=layer.size, padding=(layer.size - 1, layer.size - 1)),) * 2
-
-
 @reach.register(WindowAttention)
 def _(layer):
     # Folding each window into one pixel and unfolding it again lets all its pixels see each other. The first window
@@ -193,14 +183,14 @@ def _(layer):
     return ((fold, unfold),) * 2
 
 
-@reach.register(layers.ZeroPadding2D)
+@reach.register(DepthToSpace)
 def _(layer):
-    return tuple(Window(padding=pads) for pads in layer.padding)
+    return (Window(layer.size, up=layer.size, padding=(layer.size - 1, layer.size - 1)),) * 2
 
 
-@reach.register(layers.Cropping2D)
-def _(layer):
-    return tuple(Window(padding=(-before, -after)) for before, after in layer.cropping)
+reach.register(SpaceToDepth, lambda layer: (Window(layer.size, down=layer.size),) * 2)
+reach.register(layers.ZeroPadding2D, lambda layer: tuple(Window(padding=pads) for pads in layer.padding))
+reach.register(layers.Cropping2D, lambda layer: tuple(Window(padding=(-low, -high)) for low, high in layer.cropping))
 
 
 @dataclass(frozen=True)
