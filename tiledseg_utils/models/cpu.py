@@ -1,9 +1,7 @@
 """What Keras does slowly on CPUs, done fast: drop-in rewrites of its layers and initialisers.
 
-Weights and values are those of the layers that they stand for (gradients, too, except where a pooling window holds its
-maximum twice), so an architecture reads the same with either.
-
-Each says what it gains.
+Layers have the weights and values of those that they replace, so an architecture reads the same with either. The
+gradients are the same, too, except where a pooling window holds its maximum twice. Each docstring says what is gained.
 """
 
 import contextlib
@@ -146,6 +144,12 @@ def dropout_seed(*key: int) -> int:
 
 
 class _Drawn(keras.initializers.Initializer):
+    """Random initial weights, drawn with NumPy, distributed as those of Keras by the same name.
+
+    JAX compiles a program for each shape, which takes many seconds for a network. These are also independent of backend
+    and version.
+    """
+
     def __init__(self, seed: int):
         self.seed = seed
 
@@ -192,7 +196,8 @@ class SmallNormal(_Drawn):
 
 @contextlib.contextmanager
 def constants_from_numpy() -> Iterator[None]:
-    """JAX compiles a program for each shape of initial weights: 15 s and 300 MB for an EfficientNet. NumPy does not.
+    """Have Keras fill initial weights with NumPy. JAX would compile a program for each shape: 15 s and 300 MB for an
+    EfficientNet.
 
     Random weights become zeros, as they are replaced at once.
     """
