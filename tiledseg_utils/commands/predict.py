@@ -29,7 +29,7 @@ def predictor(model, arguments):
 
 
 def foreground(arguments) -> dict:
-    """What is foreground in a prediction, for `evaluation.find_foreground`."""
+    """What is foreground in a prediction, for `foreground.find_foreground`."""
     return {name: getattr(arguments, name) for name in ("threshold", "min_area", "min_confidence")}
 
 
@@ -109,7 +109,7 @@ def _predict_in_memory(model, arguments, kept: dict, outputs: dict[Path, Path], 
     from ..course.plots import PIL_GREEN, overlay
     from ..data.pictures import read_image, write_image
     from ..prediction.inference import fingerprint
-    from ..scoring.evaluation import find_foreground
+    from ..scoring.foreground import find_foreground
 
     segment, weights = predictor(model, arguments), fingerprint(model)
 
