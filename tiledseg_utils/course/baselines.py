@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from ..base.files import UserError, read_record
+from ..base.meter import Meter
 from ..data import images
 from ..data.pictures import write_image
 from ..models import losses
 from ..models.backend import keras
 from ..models.receptive_field import receptive_field
-from ..scoring import evaluation
+from ..scoring import pixels, statistics
 from ..settings.parameters import TileSetting, TrainingSetting
 from ..settings.schema import read
 from ..tiles import tiling
@@ -132,13 +133,13 @@ def measure(
         predict: from an image (H, W, 3) uint8 RGB to its probability (H, W) float32.
         pairs: images to score whole.
         tiled: Dice of tiled prediction, by stem.
-        threshold, min_area, min_confidence: see `evaluation.find_foreground`.
+        threshold, min_area, min_confidence: see `foreground.find_foreground`.
         seed: of the interval.
         warm_up: predict the first image once beforehand, so that compiling is not timed.
 
     Returns:
-        `way`, `dice` and `iou` as in `evaluation.summarize`, `difference` (`dice_mean` and `ci95` of tiled less this
-        way), `seconds`, `megapixels_per_second` and `added_mb`, as in `evaluation.compare`;
+        `way`, `dice` and `iou` as in `pixels.summarize`, `difference` (`dice_mean` and `ci95` of tiled less this
+        way), `seconds`, `megapixels_per_second` and `added_mb`, as in `comparison.compare`;
         masks (H, W) bool by stem.
     """
     if warm_up:
@@ -146,14 +147,14 @@ def measure(
     meters = []
 
     def metered(image: np.ndarray) -> np.ndarray:
-        with evaluation.Meter() as meter:
+        with Meter() as meter:
             probability = predict(image)
         meters.append(meter)
         return probability
 
-    masks, counts = evaluation.score_images(metered, pairs, threshold, min_area, min_confidence)
-    summary, seconds = evaluation.summarize(counts), sum(meter.seconds for meter in meters)
-    difference = evaluation.paired_difference(tiled, summary["dice"]["per_image"], seed)
+    masks, counts = pixels.score_images(metered, pairs, threshold, min_area, min_confidence)
+    summary, seconds = pixels.summarize(counts), sum(meter.seconds for meter in meters)
+    difference = statistics.paired_difference(tiled, summary["dice"]["per_image"], seed)
     row = {"way": way, "dice": summary["dice"], "iou": summary["iou"]}
     row |= {"difference": {"dice_mean": difference["mean"], "ci95": difference["ci95"]}}
     row |= {"seconds": round(seconds, 3)}
