@@ -26,8 +26,8 @@ def picture_of(formula: str, display: bool = False) -> str | None:
 
     Fractions are large if it is for `display` on a line of its own.
     """
-    # Matplotlib has no large brackets of this name.
-    known = re.sub(r"\\big(?=[\[\]()|])", "", " ".join(formula.split()))
+    # Matplotlib has no large brackets of these names.
+    known = re.sub(r"\\big[lr]?(?=[\[\]()|])", "", " ".join(formula.split()))
     known = known.replace(r"\frac", r"\dfrac") if display else known
     tex, font = f"${known}$", FontProperties(size=POINTS, math_fontfamily="dejavusans")
     try:
