@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from tiledseg_utils.base import memory
-from tiledseg_utils.scoring.evaluation import Meter
+from tiledseg_utils.base.meter import Meter
 
 PAGES = """
 import tiledseg_utils, numpy, resource

@@ -17,7 +17,7 @@ from tiledseg_utils.commands.console import print_table
 from tiledseg_utils.course import report
 from tiledseg_utils.data import images, synthetic
 from tiledseg_utils.prediction import inference
-from tiledseg_utils.scoring import evaluation
+from tiledseg_utils.scoring import pixels
 from tiledseg_utils.settings.schema import read
 from tiledseg_utils.tiles import tiling
 from tiledseg_utils.training import fit as training
@@ -49,12 +49,12 @@ def train(run: Path, data: Path, parameters: Mapping, seed: int) -> list[dict]:
     return training.train(run, model, settings, parameters["augmentation"], setting, seed, keep)["history"]
 
 
-def score(path: Path, pairs: list[images.Pair], parameters: Mapping) -> dict[str, evaluation.Counts]:
+def score(path: Path, pairs: list[images.Pair], parameters: Mapping) -> dict[str, pixels.Counts]:
     """Pixel counts of whole test images, by stem."""
     predict = functools.partial(inference.predict_tiled, inference.load_model(path), **parameters["prediction"])
     predict = inference.at_scales(predict, parameters["scales"])
     kept = {name: parameters[name] for name in ("threshold", "min_area", "min_confidence")}
-    return evaluation.score_images(predict, pairs, **kept)[1]
+    return pixels.score_images(predict, pairs, **kept)[1]
 
 
 def minutes_until(dice: float, curve: list[dict]) -> str:
@@ -82,10 +82,10 @@ def benchmark(data: Path, preset: str, seeds: list[int], every: int, out: Path) 
             minutes += row["seconds"] / 60
             if row["epoch"] % every == 0 or row is history[-1]:
                 counts = score(run / "snapshots" / f"{row['epoch']:03d}.keras", pairs, parameters)
-                dice = evaluation.summarize(counts)["dice"]
+                dice = pixels.summarize(counts)["dice"]
                 curve.append({"epoch": row["epoch"], "minutes": minutes, "dice": dice["mean"]} | dice["per_image"])
         waited = sum(row["waited"] for row in history) / sum(row["seconds"] for row in history)
-        final = evaluation.summarize(score(run / "model.keras", pairs, parameters))
+        final = pixels.summarize(score(run / "model.keras", pairs, parameters))
         results.append(
             {"seed": seed, "curve": curve, "waited": waited, **{name: final[name] for name in ("dice", "iou")}}
         )

@@ -21,7 +21,7 @@ from tiledseg_utils.base.memory import SWITCH
 from tiledseg_utils.commands.console import print_table
 from tiledseg_utils.models import build_model
 from tiledseg_utils.prediction import inference
-from tiledseg_utils.scoring.evaluation import Predict
+from tiledseg_utils.scoring.pixels import Predict
 from tiledseg_utils.tiles.tiling import grid_origins, pad_to
 
 from .timing import in_processes, interleave, require, versions

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from tiledseg_utils.base.files import write_json
+from tiledseg_utils.base.meter import Meter
 from tiledseg_utils.commands.console import print_table
-from tiledseg_utils.scoring.evaluation import Meter
 from tiledseg_utils.scoring.matching import match_sweep
 
 from .timing import versions

@@ -16,10 +16,10 @@ import numpy as np
 import tifffile
 
 from tiledseg_utils.base.files import UserError, write_json
+from tiledseg_utils.base.meter import Meter
 from tiledseg_utils.commands.console import print_table
 from tiledseg_utils.models import build_model
 from tiledseg_utils.prediction import inference
-from tiledseg_utils.scoring.evaluation import Meter
 
 from .inference import MODEL, versions
 

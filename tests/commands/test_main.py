@@ -24,7 +24,7 @@ from tiledseg_utils.data import pictures
 from tiledseg_utils.data.masks import read_mask
 from tiledseg_utils.data.pictures import read_image, write_image
 from tiledseg_utils.prediction.inference import at_scales, load_model, predict_tiled
-from tiledseg_utils.scoring.evaluation import find_foreground
+from tiledseg_utils.scoring.foreground import find_foreground
 from tiledseg_utils.settings.parameters import PredictionSetting
 
 ROOT = Path(__file__).parents[2]

@@ -54,7 +54,7 @@ def test_rows_count_and_gains_have_the_sign_of_the_difference():
     rows = instance_plots.score_rows(sweeps)
     assert [row["method"] for row in rows] == ["components", "flow"]
     assert (rows[0]["counted"], rows[0]["there"]) == (6, 12)
-    assert rows[1]["F1"] == pytest.approx((1 + 10 / 11) / 2) and rows[1]["low"] <= rows[1]["F1"] <= rows[1]["high"]
+    assert rows[1]["f1"] == pytest.approx((1 + 10 / 11) / 2) and rows[1]["low"] <= rows[1]["f1"] <= rows[1]["high"]
     gains, (claim,) = instance_plots.gains(sweeps, ["a", "b"])
     assert gains["flow"]["mean"] > 0.3 and claim.holds
     _, (claim,) = instance_plots.gains(dict(reversed(sweeps.items())), ["a", "b"])
@@ -67,7 +67,7 @@ def test_a_perfect_network_is_as_good_as_its_method():
         "components": 2, "watershed": 2, "boundary": 3, "flow": 3  # of two squares side by side, the shape has no waist
     }  # fmt: skip
     assert sweeps["flow"]["a"][0].f1 == 1 > sweeps["components"]["a"][0].f1
-    rules = {row["rule"]: row["mean F1"] for row in instance_plots.rule_rows(found["flow"], {"a": REFERENCE})}
+    rules = {row["rule"]: row["mean_f1"] for row in instance_plots.rule_rows(found["flow"], {"a": REFERENCE})}
     assert set(rules.values()) == {1.0}
 
 

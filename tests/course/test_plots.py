@@ -5,7 +5,7 @@ import pytest
 
 from tiledseg_utils.base.files import read_json
 from tiledseg_utils.course import plots
-from tiledseg_utils.scoring.evaluation import Counts
+from tiledseg_utils.scoring.pixels import Counts
 from tiledseg_utils.tiles.planning import make_plan
 
 IMAGE = np.full((60, 80, 3), 250, np.uint8)
@@ -58,16 +58,6 @@ def test_pixelated_keeps_the_size_but_not_the_detail(rng):
     blocks = plots.pixelated(image, 8)
     assert blocks.shape == image.shape
     assert len(np.unique(blocks.reshape(-1, 3), axis=0)) <= 64
-
-
-def test_table_escapes_and_rounds():
-    html = plots.Table([{"name": "a < b", "value": 0.123456, "count": 12345}])._repr_html_()
-    assert "a &lt; b" in html and ">0.1235<" in html and ">12345<" in html
-
-
-def test_a_claim_says_whether_it_holds():
-    assert plots.Claim("Water is wet.", np.bool_(True))._repr_markdown_() == "**✔ As expected:** Water is wet."
-    assert "✘ Not so in this run" in plots.Claim("Water is dry.", False)._repr_markdown_()
 
 
 def test_album_writes_and_shows_the_figure_with_its_caption(tmp_path):
@@ -133,7 +123,7 @@ def test_costs_are_grouped_by_their_unit_with_their_intervals():
 
 def test_cost_chart_fills_what_is_exact():
     rows = [
-        {"model": name, "parameters": 10**6, "seconds per step": 0.1, "Dice tiled": 0.9, "exact": exact}
+        {"model": name, "parameters": 10**6, "seconds_per_step": 0.1, "dice_tiled": 0.9, "exact": exact}
         for name, exact in (("unet", "yes"), ("other", "image_mean"))
     ]
     ax = plots.cost_chart(rows).axes[0]
@@ -161,30 +151,6 @@ def test_plan_chart_marks_junctions_and_what_of_a_tile_is_used():
     assert (tile.get_x(), tile.get_y()) == (32, 16) and tile.get_width() == 32
     assert (used.get_x(), used.get_y(), used.get_width(), used.get_height()) == (40, 24, 16, 12)
     assert f"{plan.count} tiles" in ax.get_title()
-
-
-def ladder_row(way, dice, difference=0.0, seam=1.0, seconds=1.0):
-    return {"way": way, "Dice": dice, "largest difference": difference, "seam score": seam, "seconds": seconds}
-
-
-@pytest.mark.parametrize(
-    ("exact", "odd", "seam", "turned", "expected"),
-    [(1e-7, 0.2, 6.0, 0.91, [True] * 4), (1e-3, 0.0, 0.9, 0.89, [False] * 4)],
-)
-def test_claims_about_ways_to_tile_follow_the_measurements(exact, odd, seam, turned, expected):
-    rows = [
-        ladder_row("whole image", 0.9),
-        ladder_row("exact", 0.9, exact),
-        ladder_row("one pixel more", 0.9, odd),
-        ladder_row("side by side", 0.9, seam=seam),
-        ladder_row("blended", 0.9),
-        ladder_row("8 symmetries", turned, seconds=8.0),
-    ]
-    claims = plots.ladder_claims(rows)
-    assert [claim.holds for claim in claims] == expected
-    assert "8.0 times" in claims[-1].sentence
-    small_tiles = [row for row in rows if row["way"] not in ("exact", "one pixel more")]
-    assert [claim.holds for claim in plots.ladder_claims(small_tiles)] == expected[2:]
 
 
 def test_disagreement_is_held_against_the_error_where_tiles_meet():

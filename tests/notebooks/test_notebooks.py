@@ -116,16 +116,16 @@ def test_the_report_shows_everything_and_needs_no_network(run):
 
 def test_exact_tiles_equal_the_whole_image_and_others_do_not(run):
     ladder = {row["way"]: row for row in read_csv(run / "results" / "05_ladder.csv")}
-    difference = {way: float(row["largest difference"]) for way, row in ladder.items()}
+    difference = {way: float(row["largest_difference"]) for way, row in ladder.items()}
     assert difference["exact"] <= 1e-5 < 1e-2 < min(difference["side by side"], difference["one pixel more"])
-    assert float(ladder["side by side"]["seam score"]) > 1.5 * float(ladder["blended"]["seam score"])
-    assert ladder["exact"]["Dice"] == ladder["whole image"]["Dice"]
+    assert float(ladder["side by side"]["seam_score"]) > 1.5 * float(ladder["blended"]["seam_score"])
+    assert ladder["exact"]["dice"] == ladder["whole image"]["dice"]
 
 
 def test_architectures_are_compared_on_the_page(run):
     rows = read_json(run / "results" / "06_architectures.json")
     assert [row["model"] for row in rows] == ["unet", "attention_unet"]
-    assert all(row["exact"] == "yes" and row["largest difference"] <= 1e-5 for row in rows)
+    assert all(row["exact"] == "yes" and row["largest_difference"] <= 1e-5 for row in rows)
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     assert page.index("<h2>Architectures") < page.index(">attention_unet<") < page.index("<h2>Figures")
 
@@ -134,7 +134,7 @@ def test_nuclei_are_counted_on_the_page(run):
     result = read_json(run / "results" / "07_counting.json")
     assert [row["method"] for row in result["scores"]] == ["components", "watershed", "boundary", "flow"]
     assert len(set(result["counts"].values())) == 1 < len(result["counts"])  # whatever the tiles
-    assert all(row["F1"] > 0.95 for row in result["perfect maps"][2:])
+    assert all(row["f1"] > 0.95 for row in result["perfect maps"][2:])
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     assert page.index("<h2>Counting nuclei") < page.index(">watershed<") < page.index("<h2>Figures")
 

@@ -19,7 +19,7 @@ from tiledseg_utils.models import losses
 from tiledseg_utils.models.receptive_field import receptive_field
 from tiledseg_utils.prediction.inference import at_scales, plan_prediction
 from tiledseg_utils.prediction.instances import label_file, label_image
-from tiledseg_utils.scoring.evaluation import find_foreground
+from tiledseg_utils.scoring.foreground import find_foreground
 from tiledseg_utils.settings import page as parameter_page
 from tiledseg_utils.settings import parameters, presets
 from tiledseg_utils.settings.architectures import ModelSettings

@@ -61,7 +61,7 @@ def unseen_pairs(folder, pairs: list, seen: dict[str, str]) -> list:
 
 def print_summary(counts: dict, what: str) -> None:
     """A line with the Dice of some images together."""
-    from ..scoring.evaluation import summarize
+    from ..scoring.pixels import summarize
 
     dice = summarize(counts)["dice"]
     summary = ", ".join(f"{kind} {dice[kind]:.3f}" for kind in ("mean", "median", "pooled"))
@@ -73,7 +73,7 @@ def evaluate(arguments) -> None:
     from ..data.provenance import seen_by
     from ..models.inputs import images_learnt_from
     from ..prediction.inference import load_model
-    from ..scoring.evaluation import score_images, score_rows
+    from ..scoring.pixels import score_images, score_rows
 
     kept = foreground(arguments)
     pairs = find_pairs(arguments.data)

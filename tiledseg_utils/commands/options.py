@@ -8,7 +8,7 @@ from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import add_option, fields_of
 
 FOREGROUND = ("threshold", "min_area", "min_confidence")
-"""Parameters of `evaluation.find_foreground`."""
+"""Parameters of `foreground.find_foreground`."""
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -54,7 +54,7 @@ def prediction_setting(arguments) -> PredictionSetting:
 
 
 def foreground(arguments) -> dict:
-    """What is foreground in a prediction, for `evaluation.find_foreground`."""
+    """What is foreground in a prediction, for `foreground.find_foreground`."""
     return {name: getattr(arguments, name) for name in FOREGROUND}
 
 

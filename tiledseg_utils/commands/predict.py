@@ -100,7 +100,7 @@ def _predict_in_memory(
     from ..course.plots import PIL_GREEN, overlay
     from ..data.pictures import read_image, write_image
     from ..prediction.files import fingerprint
-    from ..scoring.evaluation import find_foreground
+    from ..scoring.foreground import find_foreground
 
     segment, kept = predictor(model, arguments), foreground(arguments)
     settings = {**asdict(prediction_setting(arguments)), **kept, "scales": list(arguments.scales)}

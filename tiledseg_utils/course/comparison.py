@@ -1,4 +1,4 @@
-"""Several architectures on the same tiles: trained with the same budget, measured in the same way."""
+"""Two ways of predicting, or several architectures, on the same images: measured in the same way."""
 
 import gc
 import time
@@ -9,12 +9,71 @@ from pathlib import Path
 import numpy as np
 
 from ..base.memory import release_freed_memory
+from ..base.meter import Meter
 from ..data import images
 from ..models.backend import keras
 from ..models.receptive_field import receptive_field
 from ..prediction import inference
-from ..scoring import evaluation
+from ..scoring.pixels import Predict, score_images, summarize
+from ..scoring.statistics import paired_difference
 from ..training import fit as training
+
+
+def compare(
+    ways: Mapping[str, Predict],
+    pairs: Sequence[images.Pair],
+    threshold: float,
+    min_area: int = 0,
+    min_confidence: float = 0.0,
+    seed: int = 0,
+    warm_up: np.ndarray | None = None,
+) -> tuple[dict, dict]:
+    """Predict the same images in two ways, and find their foreground alike (`find_foreground`).
+
+    Each way first predicts `warm_up`, or the first image, so that compiling is not timed; reading is not timed either.
+
+    Returns:
+        results by way: `dice` and `iou` as in `summarize`, `seconds` of predicting, `megapixels_per_second`, and
+        `added_mb`, the largest memory that predicting one image took on top of what was there; and under "difference"
+        the first way's Dice less the second's as `paired_difference` gives it (`dice_mean`, `ci95`);
+        masks by way and stem, (H, W) bool.
+    """
+    results, masks = {}, {}
+    for way, predict in ways.items():
+        predict(images.read_pair(pairs[0])[0] if warm_up is None else warm_up)
+        meters = []
+
+        def metered(image, predict=predict, meters=meters):
+            with Meter() as meter:
+                probability = predict(image)
+            meters.append(meter)
+            return probability
+
+        masks[way], counts = score_images(metered, pairs, threshold, min_area, min_confidence)
+        summary, seconds = summarize(counts), sum(meter.seconds for meter in meters)
+        pixels = sum(mask.size for mask in masks[way].values())
+        results[way] = {
+            "dice": summary["dice"],
+            "iou": summary["iou"],
+            "seconds": round(seconds, 3),
+            "megapixels_per_second": round(pixels / 1e6 / seconds, 3),
+            "added_mb": round(max(meter.added_mb for meter in meters)),
+        }
+    difference = paired_difference(*(results[way]["dice"]["per_image"] for way in ways), seed)
+    results["difference"] = {"dice_mean": difference["mean"], "ci95": difference["ci95"]}
+    return results, masks
+
+
+def result_rows(results: Mapping) -> list[dict]:
+    """What `compare` returns as records, one for each way."""
+    costs = ("seconds", "megapixels_per_second", "added_mb")
+    return [
+        {"way": way, "mean_dice": result["dice"]["mean"], "pooled_dice": result["dice"]["pooled"]}
+        | {"mean_iou": result["iou"]["mean"]}
+        | {name: result[name] for name in costs}
+        for way, result in results.items()
+        if way != "difference"
+    ]
 
 
 def train_each(
@@ -69,10 +128,10 @@ def measure(
         threshold: of the probability.
 
     Returns:
-        a row for each: `parameters`, `seconds per step` of training (the median epoch, with its validation),
-        `tiles per second`, `peak MB` that one image added, `Dice tiled` and `Dice non-tiled` (means), `grid` and `halo`
-        in pixels, `exact` ("yes", or the kind of layer that makes it impossible), and the `largest difference` of
-        tiles from the whole;
+        a record for each: `parameters`, `seconds_per_step` of training (the median epoch, with its validation),
+        `tiles_per_second`, `added_mb` of memory for one image, `dice_tiled` and `dice_non_tiled` (means), `grid` and
+        `halo` in pixels, `exact` ("yes", or the kind of layer that makes it impossible), and the `largest_difference`
+        of tiles from the whole;
         masks (H, W) bool by architecture and stem.
     """
     rows, masks, side = [], {}, tiles.shape[1]
@@ -84,7 +143,7 @@ def measure(
             "tiled": partial(inference.predict_tiled, model, mode="auto", tile_size=4 * side),
             "non_tiled": partial(inference.predict_reduced, model, size=side),
         }
-        scores, found = evaluation.compare(ways, test, threshold, warm_up=part)
+        scores, found = compare(ways, test, threshold, warm_up=part)
         masks[name] = found["tiled"]
         size = max(2 * side, 2 * (field.halo + field.alignment) * (not field.obstacles))
         in_tiles = inference.predict_tiled(model, part, mode="auto", tile_size=size)
@@ -93,15 +152,15 @@ def measure(
             {
                 "model": name,
                 "parameters": model.count_params(),
-                "seconds per step": float(np.median([row["seconds"] for row in epochs])) / steps,
-                "tiles per second": tiles_per_second(model, tiles),
-                "peak MB": scores["tiled"]["added_mb"],
-                "Dice tiled": scores["tiled"]["dice"]["mean"],
-                "Dice non-tiled": scores["non_tiled"]["dice"]["mean"],
+                "seconds_per_step": float(np.median([row["seconds"] for row in epochs])) / steps,
+                "tiles_per_second": tiles_per_second(model, tiles),
+                "added_mb": scores["tiled"]["added_mb"],
+                "dice_tiled": scores["tiled"]["dice"]["mean"],
+                "dice_non_tiled": scores["non_tiled"]["dice"]["mean"],
                 "grid": field.alignment,
                 "halo": field.halo,
                 "exact": field.obstacles[0].split()[1].strip("()") if field.obstacles else "yes",
-                "largest difference": float(np.abs(in_tiles - inference.predict_whole(model, part)).max()),
+                "largest_difference": float(np.abs(in_tiles - inference.predict_whole(model, part)).max()),
             }
         )
     return rows, masks

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from ..base.meter import Meter
 from ..data.streaming import open_source
 from ..models.backend import keras
 from ..models.receptive_field import receptive_field
 from ..prediction.forward import predict_batches
 from ..prediction.inference import as_trained, predict_plan, predict_reduced, predict_whole
 from ..prediction.tiled import predict_maps
-from ..scoring.evaluation import NOT_MEASURABLE, Meter, Predict, count_pixels
+from ..scoring.pixels import Predict, count_pixels
 from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import check_value
 from ..tiles.planning import Plan, blended_plan, make_plan
@@ -86,9 +87,9 @@ def measure_ways(
         threshold: of the probability.
 
     Returns:
-        a row for each way: `Dice` (mean over the images), `seam score` (mean over those with junctions, or
-        `NOT_MEASURABLE`), `largest difference` of any pixel from the first way, `seconds` of predicting all, `added MB`
-        at most; and the probabilities of the first image by way.
+        a record for each way: `dice` (mean over the images), `seam_score` (mean over those with junctions, NaN without
+        any), `largest_difference` of any pixel from the first way, `seconds` of predicting all, `added_mb` at most;
+        and the probabilities of the first image by way.
     """
     check_value(Parameters, "threshold", threshold)
     found = {way: [] for way in ways}
@@ -109,10 +110,16 @@ def measure_ways(
     for way, values in found.items():
         dice, seam, difference, seconds, added = np.array(values, float).T
         seams = seam[np.isfinite(seam)]
-        scores = {"Dice": float(dice.mean()), "seam score": float(seams.mean()) if seams.size else NOT_MEASURABLE}
-        scores["largest difference"] = float(difference.max())
-        costs = {"seconds": round(float(seconds.sum()), 2), "added MB": round(float(added.max()))}
-        rows.append({"way": way} | scores | costs)
+        rows.append(
+            {
+                "way": way,
+                "dice": float(dice.mean()),
+                "seam_score": float(seams.mean()) if seams.size else math.nan,
+                "largest_difference": float(difference.max()),
+                "seconds": round(float(seconds.sum()), 2),
+                "added_mb": round(float(added.max())),
+            }
+        )
     return rows, first_maps
 
 

@@ -9,10 +9,12 @@ import numpy as np
 from ..data.images import Pair, read_pair
 from ..models.backend import keras
 from ..prediction.inference import predict_batches
-from ..scoring.evaluation import Counts, Predict, count_pixels, paired_difference
+from ..scoring.pixels import Counts, Predict, count_pixels
+from ..scoring.statistics import paired_difference
 from ..settings.parameters import Parameters
 from ..settings.schema import check_value
 from . import plots
+from .claims import interval_text
 
 Maps = Mapping[str, np.ndarray]
 """By image, (H, W) probabilities."""
@@ -59,7 +61,7 @@ class Gallery:
     ) -> dict[str, float]:
         """Dice by source, the pixels of all tiles of a source counted together.
 
-        That is no score to report, as `evaluation` says; but two networks that see the same tiles can be compared.
+        That is no score to report, as `scoring.pixels` says; but two networks that see the same tiles can be compared.
 
         Args:
             model: (N, h, w, 3) to (N, h, w, 1).
@@ -115,8 +117,7 @@ class Gallery:
         low, high = found["ci95"]
         row = {"pitfall": pitfall, "cost": found["mean"], "unit": unit, "low": low, "high": high, "mend": mend}
         self.rows.append(row)
-        interval = "" if low is None else f", 95 % interval {low:.3g} to {high:.3g}"
-        sentence = f"{pitfall}: {found['mean']:.3g} {unit}{interval}."
+        sentence = f"{pitfall}: {found['mean']:.3g} {unit}{interval_text(found['ci95'], '.3g')}."
         return plots.Claim(sentence, found["mean"] > 0 and (low is None or low >= 0))
 
     def lost(self, pitfall: str, right: Maps, broken: Maps, mend: str) -> tuple[plots.Picture, plots.Claim]:

@@ -17,7 +17,8 @@ from ..scoring.matching import (
     matched_ids,
     summarize_matches,
 )
-from .plots import FOUND, INVENTED, MISSED, Claim
+from .claims import Claim, interval_text
+from .plots import FOUND, INVENTED, MISSED
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 _WHEEL = np.array([colorsys.hsv_to_rgb(hue / 256, 1, 1) for hue in range(256)], np.float32)
@@ -81,13 +82,13 @@ def score_rows(sweeps: Mapping[str, Mapping[str, Sequence[Matches]]], seed: int 
         rows.append(
             {
                 "method": method,
-                "F1": summary["f1"]["mean"],
+                "f1": summary["f1"]["mean"],
                 "low": low,
                 "high": high,
-                "median F1": summary["f1"]["median"],
-                "pooled F1": summary["f1"]["pooled"],
-                "F1 at 0.75": summarize_matches(strict, seed)["f1"]["mean"],
-                "panoptic quality": summary["panoptic_quality"]["mean"],
+                "median_f1": summary["f1"]["median"],
+                "pooled_f1": summary["f1"]["pooled"],
+                "f1_at_075": summarize_matches(strict, seed)["f1"]["mean"],
+                "panoptic_quality": summary["panoptic_quality"]["mean"],
                 "counted": sum(count for count, _ in counts),
                 "there": sum(count for _, count in counts),
             }
@@ -117,9 +118,8 @@ def gains(
     for method, images in others:
         pair = ({stem: own[stem][0] for stem in stems} for own in (images, plain))
         results[method] = gain = compare_matches(*pair, seed=seed)
-        low, high = gain["ci95"]
-        interval = "" if low is None else f", 95 % interval {low:.3f} to {high:.3f}"
-        sentence = f"Where most nuclei touch, {method} is better than {first} by {gain['mean']:.3f} F1{interval}."
+        margin, low = f"{gain['mean']:.3f} F1{interval_text(gain['ci95'])}", gain["ci95"][0]
+        sentence = f"Where most nuclei touch, {method} is better than {first} by {margin}."
         claims.append(Claim(sentence, (gain["mean"] if low is None else low) > 0))
     return results, claims
 
@@ -134,7 +134,7 @@ def rule_rows(found: Mapping[str, np.ndarray], references: Mapping[str, np.ndarr
     for name, rule in RULES.items():
         matches = {stem: match_instances(labels, references[stem], **rule) for stem, labels in found.items()}
         f1 = summarize_matches(matches)["f1"]
-        rows.append({"rule": name} | {f"{kind} F1": f1[kind] for kind in ("mean", "median", "pooled")})
+        rows.append({"rule": name} | {f"{kind}_f1": f1[kind] for kind in ("mean", "median", "pooled")})
     return rows
 
 

@@ -1,7 +1,9 @@
-"""Figures: overlays, error maps, curves. The colours (Okabe & Ito 2008) are safe for colour-blind readers."""
+"""Figures: overlays, error maps, curves. The colours (Okabe & Ito 2008) are safe for colour-blind readers.
+
+`Table` and `Claim`, which notebooks show beside figures, can be had from here as well.
+"""
 
 import base64
-import html
 import itertools
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,9 +17,11 @@ from matplotlib.patches import Patch, Rectangle
 
 from ..base.files import atomic_path, write_json
 from ..base.text import printable
-from ..scoring.evaluation import NOT_MEASURABLE, Counts
+from ..scoring.pixels import Counts
 from ..tiles.planning import Plan
 from ..tiles.tiling import reduce_image, splits_in
+from .claims import Claim, correlation_claim
+from .tables import Table as Table
 
 # The same figures for everyone, whatever a matplotlibrc says; and a dollar sign in a name begins no formula.
 matplotlib.rcdefaults()
@@ -241,7 +245,7 @@ def cost_chart(rows: Sequence[Mapping]) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     ax = figure.subplots()
     for row in rows:
-        place = row["seconds per step"], row["Dice tiled"]
+        place = row["seconds_per_step"], row["dice_tiled"]
         filled = TILED if row["exact"] == "yes" else "none"
         ax.scatter(*place, s=row["parameters"] ** 0.5 / 8 + 15, facecolors=filled, edgecolors=TILED, alpha=0.8)
         ax.annotate(row["model"], place, xytext=(9, 4), textcoords="offset points", fontsize=9)
@@ -281,97 +285,11 @@ def cost_intervals(rows: Sequence[Mapping]) -> Figure:
     return figure
 
 
-class Table:
-    """Rows of one kind, shown in a notebook as a table; numbers with at most four significant digits."""
-
-    def __init__(self, rows: Sequence[Mapping]):
-        self.rows = list(rows)
-
-    def _repr_html_(self):
-        def cell(value, tag="td"):
-            digits = ".4g" if isinstance(value, float) and (abs(value) >= 0.001 or value == 0) else ".1e"
-            text = format(value, digits) if isinstance(value, float) else str(value)
-            text = "not measurable" if text == "nan" else text
-            align = "left" if isinstance(value, str) else "right"
-            return f"<{tag} style='text-align:{align}'>{html.escape(printable(text))}</{tag}>"
-
-        head = "".join(cell(str(name), "th") for name in self.rows[0])
-        body = "".join(f"<tr>{''.join(cell(value) for value in row.values())}</tr>" for row in self.rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-class Claim:
-    """A sentence of the course beside what this run has to say about it; `holds` is None where it says nothing."""
-
-    def __init__(self, sentence: str, holds: bool | None):
-        self.sentence, self.holds = sentence, None if holds is None else bool(holds)
-
-    def _repr_markdown_(self):
-        verdict = {True: "✔ As expected", False: "✘ Not so in this run", None: "Not measurable in this run"}
-        return f"**{verdict[self.holds]}:** {self.sentence}"
-
-
-def ladder_claims(rows: Sequence[Mapping]) -> list[Claim]:
-    """What the course expects of the ways in `diagnostics.measure_ways`, beside what they did."""
-    found, claims = {row["way"]: row for row in rows}, []
-    if "exact" in found:
-        exact, odd = (found[name]["largest difference"] for name in ("exact", "one pixel more"))
-        claims = [
-            Claim(f"Exact tiles differ from the whole image by {exact:.1e} at most.", exact <= 1e-5),
-            Claim(f"One pixel more, off the grid, differs by up to {odd:.3f}.", odd > 0.01),
-        ]
-    beside, blended, plain, turned = (found[n] for n in ("side by side", "blended", "whole image", "8 symmetries"))
-    seams = beside["seam score"], blended["seam score"]
-    if NOT_MEASURABLE in seams:
-        seam_claim = Claim("Each image is one tile, so there are no seams.", None)
-    else:
-        seam_claim = Claim("Seam score side by side {:.2f}, blended {:.2f}.".format(*seams), seams[0] > seams[1])
-    gain, cost = turned["Dice"] - plain["Dice"], turned["seconds"] / plain["seconds"]
-    symmetries = f"The eight symmetries change the mean Dice by {gain:+.4f}, for {cost:.1f} times the seconds."
-    return [
-        *claims,
-        seam_claim,
-        Claim(symmetries, gain > 0),
-    ]
-
-
-def architecture_claims(rows: Sequence[Mapping]) -> list[Claim]:
-    """What the course expects of the architectures in `comparison.measure`, beside what they did."""
-    wins = sum(row["Dice tiled"] > row["Dice non-tiled"] for row in rows)
-    claims = [Claim(f"Tiled beats non-tiled for {wins} of {len(rows)} architectures.", wins == len(rows))]
-    exact = [row["largest difference"] for row in rows if row["exact"] == "yes"]
-    others = [row["largest difference"] for row in rows if row["exact"] != "yes"]
-    if exact:
-        claims.append(Claim(f"Exact tiles differ from the whole by {max(exact):.1e} at most.", max(exact) <= 1e-5))
-    if others:
-        claims.append(Claim(f"Where tiles cannot be exact, by {min(others):.4f} at least.", min(others) > 1e-3))
-    return claims
-
-
-def choices(rows: Sequence[Mapping]) -> Table:
-    """Of the architectures in `comparison.measure`, the first by several measures."""
-    best = max(rows, key=lambda row: row["Dice tiled"])
-    near = [row for row in rows if row["Dice tiled"] >= best["Dice tiled"] - 0.02]
-    cheapest = min(rows, key=lambda row: row["seconds per step"])
-    chosen = {
-        "highest Dice": best,
-        "cheapest step within 0.02 of it": min(near, key=lambda row: row["seconds per step"]),
-        "cheapest step of all": cheapest,
-        "fewest parameters": min(rows, key=lambda row: row["parameters"]),
-    }
-    names = ("model", "Dice tiled", "seconds per step", "parameters", "exact")
-    return Table([{"": what} | {name: row[name] for name in names} for what, row in chosen.items()])
-
-
 def disagreement_pictures(disagreement: np.ndarray, error: np.ndarray) -> tuple[dict[str, np.ndarray], Claim]:
-    """The `magnitudes` of `diagnostics.disagreement_map` and of the errors there, (H, W), and how they go together."""
+    """The `magnitudes` of `diagnostics.disagreement_map` and of the errors there, (H, W), and whether they agree."""
     shared, seen, true = disagreement > 0, magnitudes(disagreement), magnitudes(error)
-    if all(len(np.unique(values[shared])) > 1 for values in (seen, true)):
-        related = np.corrcoef(seen[shared], true[shared])[0, 1]
-        claim = Claim(f"The orders of magnitude of disagreement and error correlate by {related:.2f}.", related > 0.5)
-    else:
-        claim = Claim("No pixel lies in two tiles that disagree, so there is nothing to correlate.", None)
-    return {"disagreement of tiles": seen, "difference from the whole image": true * shared}, claim
+    pictures = {"disagreement of tiles": seen, "difference from the whole image": true * shared}
+    return pictures, correlation_claim(seen[shared], true[shared])
 
 
 def error_pictures(
@@ -379,7 +297,7 @@ def error_pictures(
 ) -> dict[str, np.ndarray]:
     """The reference outlined, and the `error_map` of each way, 480 px around the foreground, by title.
 
-    `masks` and `dice` are by way and then by stem, as `evaluation.compare` returns them.
+    `masks` and `dice` are by way and then by stem, as `comparison.compare` returns them.
     """
     pictures = {f"{stem}, reference": outline(image, reference, width=2)}
     for way in masks:

@@ -31,18 +31,18 @@ from jupyter_core.paths import ENV_JUPYTER_PATH, jupyter_path
 from ..base.files import UserError, atomic_path, put_back, read_json, read_record, set_aside, write_json
 from ..base.leftovers import remove_leftovers, remove_leftovers_below
 from ..base.locks import LOCK, lock_folder
+from ..base.meter import Meter
 from ..base.paths import check_replaceable, check_run_folder
 from ..base.text import storable
 from ..data.images import find_pairs, hash_folder, require_sound, split_pairs
 from ..data.provenance import check_data, check_run, hash_files, read_run, recorded_files
 from ..models import build_model, instance_unet
 from ..prediction.inference import plan_prediction
-from ..scoring.evaluation import Meter
 from ..settings.parameters import Parameters, check_all
 from ..settings.presets import read_preset
 from .kernel import OwnKernel
-from .plots import Table
 from .steps import cost_if_done, enter
+from .tables import Table
 
 WAY_METRICS = ("dice", "iou", "seconds", "megapixels_per_second")
 NOTEBOOK_FOLDER = Path(__file__).resolve().parents[2] / "notebooks"

@@ -1,7 +1,7 @@
 """Losses and metrics of binary segmentation, on (N, H, W, 1) masks in {0, 1} and probabilities in [0, 1].
 
 Dice, IoU, sensitivity and specificity are pooled over the whole batch, as in the published experiment: a batch is one
-large picture. That suits training; for reporting, `evaluation` counts pixels of whole images. Everything is registered
+large picture. That suits training; for reporting, `pixels` counts pixels of whole images. Everything is registered
 under the package name, so a saved model opens in a fresh process once this module is imported.
 """
 

@@ -14,7 +14,7 @@ from ..base.files import UserError
 from ..models.backend import keras
 from ..models.instance_unet import CHANNELS, FLOW
 from ..models.model_files import name_of
-from ..scoring.evaluation import check_probabilities
+from ..scoring.foreground import check_probabilities
 
 Forward = Callable[[np.ndarray], np.ndarray]
 """(N, h, w, 3) to (N, h, w, 1) probabilities, or (N, h, w, C)."""

@@ -30,7 +30,7 @@ from ..base.memory import little_memory
 from ..data.streaming import Source, open_source
 from ..models.backend import keras, ops
 from ..models.instance_unet import CHANNELS, FLOW
-from ..scoring.evaluation import check_probabilities
+from ..scoring.foreground import check_probabilities
 from ..settings.parameters import CommandSetting, Parameters, PredictionSetting
 from ..settings.schema import check_value
 from .band_writer import BandWriter

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from ..base.files import check_names
-from .evaluation import bootstrap_interval, paired_difference
+from .statistics import bootstrap_interval, paired_difference
 
 SCORES = ("f1", "precision", "recall", "average_precision", "panoptic_quality")
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
@@ -32,7 +32,7 @@ class Matches:
         tp, fp, fn: matched objects, predicted ones without a match, reference ones without a match.
         iou_sum: of the matched pairs, 0 to tp.
         empty: what a score is whose denominator is zero, such as the F1 of no objects where none are: "one" (nothing
-            was there to be missed or invented, as in `evaluation.Counts`), "zero" (the competition's) or "nan"
+            was there to be missed or invented, as in `pixels.Counts`), "zero" (the competition's) or "nan"
             (undefined; `summarize_matches` leaves such images out, and says how many it used).
         fn_untold: those of `fn` that the competition's table leaves out of its column of missed objects, though not
             out of its F1: all in images, or patches of large images, without any predicted object.
@@ -314,7 +314,7 @@ def summarize_matches(matches: Mapping[str, Matches], seed: int = 0) -> dict:
 def compare_matches(
     first: Mapping[str, Matches], second: Mapping[str, Matches], score: str = "f1", seed: int = 0
 ) -> dict:
-    """Mean of the first method's score less the second's, with the interval of `evaluation.paired_difference`.
+    """Mean of the first method's score less the second's, with the interval of `statistics.paired_difference`.
 
     Images are left out where a score is NaN (by the rule `empty`); "images" is how many were compared.
 

@@ -1,0 +1,41 @@
+"""How sure a mean over images is: bootstrap intervals (Efron 1979) of 9,999 resamplings.
+
+Images are resampled, not pixels or objects, because those of one image are not independent.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from scipy import stats
+
+
+def bootstrap_interval(values: np.ndarray, statistic: Callable, seed: int) -> list:
+    """95 % confidence interval [low, high] of a statistic of one value per image, by percentiles.
+
+    [None, None] for fewer than two images.
+    """
+    if len(values) < 2:
+        return [None, None]
+    bootstrap = stats.bootstrap((values,), statistic, n_resamples=9999, method="percentile", rng=seed)
+    return [float(limit) for limit in bootstrap.confidence_interval]
+
+
+def paired_difference(first: Mapping[str, float], second: Mapping[str, float], seed: int = 0) -> dict:
+    """Mean of `first - second` over the images, with its 95 % interval.
+
+    Both values of an image stay together, so that differences between images cancel.
+
+    Args:
+        first, second: a score by image, for the same images.
+        seed: of the resamplings.
+
+    Returns:
+        {"mean", "ci95": [low, high]}; the interval is [None, None] for a single image.
+
+    Raises:
+        ValueError: the images are not the same.
+    """
+    if set(first) != set(second):
+        raise ValueError(f"not the same images: {sorted(set(first) ^ set(second))}.")
+    differences = np.array([first[stem] - second[stem] for stem in sorted(first)])
+    return {"mean": float(differences.mean()), "ci95": bootstrap_interval(differences, np.mean, seed)}
