@@ -59,8 +59,8 @@ def test_every_room_stands_on_a_floor():
 
 @pytest.mark.parametrize("room", ["base", "settings", "data", "tiles", "scoring"])
 def test_the_ground_floor_needs_no_keras(room):
-    modules = [f"tiledseg_utils.{room}.{path.stem}" for path in (PACKAGE / room).glob("*.py")]
-    imports = "\n".join(f"import {name.removesuffix('.__init__')}" for name in modules)
+    paths = [path.relative_to(PACKAGE.parent).with_suffix("") for path in (PACKAGE / room).rglob("*.py")]
+    imports = "\n".join(f"import {'.'.join(path.parts).removesuffix('.__init__')}" for path in paths)
     code = f"{imports}\nimport sys; sys.exit(bool({{'keras', 'jax', 'matplotlib'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

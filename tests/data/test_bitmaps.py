@@ -10,7 +10,8 @@ from PIL import Image
 from tiledseg_utils.base.files import UserError
 from tiledseg_utils.data import pictures
 from tiledseg_utils.data.images import Pair, read_pair
-from tiledseg_utils.data.orientation import SHOWN, warn_of_orientation
+from tiledseg_utils.data.pictures.orientation import SHOWN
+from tiledseg_utils.data.pictures.stored import tell_notes
 
 from .picture_files import (
     GREY,
@@ -153,7 +154,7 @@ def test_the_orientation_of_photographs_is_told_and_not_applied(tmp_path, caplog
             plain.write_bytes(jpeg_of())
             path.write_bytes(jpeg_of(exif=b"Exif\0\0" + data))
         caplog.clear()
-        warn_of_orientation.cache_clear()
+        tell_notes.cache_clear()
         image, notes = assert_read_alike(path)
         np.testing.assert_array_equal(image, pictures.read_image(plain))
         told = [f"orientation tag {tag} is not applied: viewers show it {SHOWN[tag]}"] if 2 <= tag <= 8 else []

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tiledseg_utils.base.files import UserError, write_csv
-from tiledseg_utils.data import bitmaps, images, pictures
+from tiledseg_utils.data import images, pictures
 from tiledseg_utils.data.images import (
     Pair,
     check_folder,
@@ -28,7 +28,7 @@ from tiledseg_utils.data.images import (
     read_pair,
     split_pairs,
 )
-from tiledseg_utils.data.pictures import write_image
+from tiledseg_utils.data.pictures import bitmaps, write_image
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (12, 9, 3), np.uint8)

@@ -83,9 +83,9 @@ def refusal(photometric, compression, alpha, planar):
     if photometric == 8:
         return "CIELAB"
     if photometric == 3 and compression in ("JPEG", "JPEG 2000"):
-        return f"a colour table in {compression}"
+        return f"a colour table in {compression.replace(' ', '')}"
     if photometric == 6 and compression == "JPEG 2000":
-        return "YCBCR in JPEG 2000"
+        return "YCBCR in JPEG2000"
     if compression == "JPEG" and alpha is not None and not planar:
         return "channels in JPEG"
     return None

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tiledseg_utils.base.files import UserError
-from tiledseg_utils.data import pictures, tiff_rows
+from tiledseg_utils.data import pictures
+from tiledseg_utils.data.pictures import tiff_rows
 from tiledseg_utils.data.streaming import open_source, percentile_of_counts
 
 RNG = np.random.default_rng(0)

@@ -12,6 +12,9 @@ from scipy import ndimage
 from tiledseg_utils.base.files import UserError, read_csv, read_json, write_json
 from tiledseg_utils.data import synthetic
 from tiledseg_utils.data.images import read_image
+from tiledseg_utils.data.smears import artefacts, cells
+from tiledseg_utils.data.smears.shapes import noise_source
+from tiledseg_utils.data.smears.slide import BLUE, CHROMATIN, HAEMOGLOBIN, KINDS, draw_slide, vary_slide
 from tiledseg_utils.data.synthetic import draw_smear, training_pairs, write_dataset
 
 SIZE = 512
@@ -101,13 +104,13 @@ def test_sizes():
 
 def test_labels_are_exact(smears, monkeypatch):
     # Bleach the white cells: the picture changes where the labels are, and nowhere else.
-    white_cell = synthetic._white_cell
+    white_cell = cells._white_cell
 
     def bleached(*args, **kwargs):
         cover, stain = white_cell(*args, **kwargs)
         return cover, 0 * stain
 
-    monkeypatch.setattr(synthetic, "_white_cell", bleached)
+    monkeypatch.setattr(cells, "_white_cell", bleached)
     for index in range(4):
         image, labels = smears[index]
         empty, same_labels = draw_smear(7, index, SIZE)
@@ -195,8 +198,8 @@ def test_smears_that_learn_along_with_others_are_none_of_those_that_are_tested_o
 
 def test_varied_slides_differ_more_from_each_other():
     generators = [np.random.default_rng(seed) for seed in range(300)]
-    usual = [synthetic._draw_slide(rng, coarse_share=0.25) for rng in generators]
-    varied = [synthetic._vary(rng, slide) for rng, slide in zip(generators, usual, strict=True)]
+    usual = [draw_slide(rng, coarse_share=0.25) for rng in generators]
+    varied = [vary_slide(rng, slide) for rng, slide in zip(generators, usual, strict=True)]
 
     def spread(slides, value):
         return np.std([math.log(value(slide)) for slide in slides])
@@ -204,7 +207,7 @@ def test_varied_slides_differ_more_from_each_other():
     for value in (
         lambda slide: slide.white_diameter,
         lambda slide: slide.red_diameter,
-        lambda slide: slide.stains[synthetic.CHROMATIN, 1],
+        lambda slide: slide.stains[CHROMATIN, 1],
     ):
         assert spread(varied, value) > 1.3 * spread(usual, value)
     ratios = {
@@ -218,8 +221,8 @@ def test_varied_slides_differ_more_from_each_other():
 def cells_of(**settings):
     """Forty white cells of a slide with these settings: of each, what it covers and its concentrations."""
     rng = np.random.default_rng(2)
-    slide = dataclasses.replace(synthetic._draw_slide(rng, coarse_share=1), **settings)
-    return [synthetic._white_cell(rng, slide, synthetic._noise(rng), 300) for _ in range(40)]
+    slide = dataclasses.replace(draw_slide(rng, coarse_share=1), **settings)
+    return [cells._white_cell(rng, slide, noise_source(rng), 300) for _ in range(40)]
 
 
 def test_naked_nuclei_are_smaller_and_darker_than_other_cells_and_have_no_cytoplasm():
@@ -227,7 +230,7 @@ def test_naked_nuclei_are_smaller_and_darker_than_other_cells_and_have_no_cytopl
     sizes = [np.median([cover.sum() for cover, _ in cells]) for cells in (usual, naked)]
     assert sizes[1] < 0.7 * sizes[0]
     palest = [
-        np.median([np.quantile(stain[synthetic.CHROMATIN][cover == 1], 0.2) for cover, stain in cells])
+        np.median([np.quantile(stain[CHROMATIN][cover == 1], 0.2) for cover, stain in cells])
         for cells in (usual, naked)
     ]
     assert palest[1] > 0.8 > 2 * palest[0]
@@ -235,16 +238,14 @@ def test_naked_nuclei_are_smaller_and_darker_than_other_cells_and_have_no_cytopl
 
 def test_granulocytes_can_be_as_red_as_red_cells():
     for eosin, low, high in ((0.3, 0.2, 0.35), (1.2, 0.8, 1.4)):
-        red = [stain[synthetic.HAEMOGLOBIN] for _, stain in cells_of(eosin=eosin)]
+        red = [stain[HAEMOGLOBIN] for _, stain in cells_of(eosin=eosin)]
         assert low < max(np.median(plane[plane > 0.01]) for plane in red if (plane > 0.01).any()) < high
 
 
 def test_lobes_of_granulocytes_can_lie_apart():
-    segmented = np.eye(len(synthetic.KINDS))[synthetic.KINDS.index("segmented")]
+    segmented = np.eye(len(KINDS))[KINDS.index("segmented")]
     pieces = [
-        np.mean(
-            [ndimage.label(stain[synthetic.CHROMATIN] > 0.5)[1] for _, stain in cells_of(kinds=segmented, **settings)]
-        )
+        np.mean([ndimage.label(stain[CHROMATIN] > 0.5)[1] for _, stain in cells_of(kinds=segmented, **settings)])
         for settings in ({}, {"apart": 1.0})
     ]
     assert pieces[1] > 1.3 * pieces[0]
@@ -254,24 +255,24 @@ def test_large_platelets_can_be_giants():
     largest = []
     for giant in (1, 2):
         rng = np.random.default_rng(4)
-        slide = dataclasses.replace(synthetic._draw_slide(rng, coarse_share=0), giant=giant)
+        slide = dataclasses.replace(draw_slide(rng, coarse_share=0), giant=giant)
         planes = np.zeros((4, 1000, 1000), np.float32)
-        synthetic._platelets(rng, planes, slide, synthetic._noise(rng), [])
-        largest.append(np.bincount(ndimage.label(planes[synthetic.BLUE] > 0.02)[0].ravel())[1:].max())
+        artefacts.draw_platelets(rng, planes, slide, noise_source(rng), [])
+        largest.append(np.bincount(ndimage.label(planes[BLUE] > 0.02)[0].ravel())[1:].max())
     assert largest[1] > 2 * largest[0]
 
 
 def test_platelets_stick_to_the_outside_of_white_cells():
     rng = np.random.default_rng(4)
-    slide = synthetic._draw_slide(rng, coarse_share=1)
+    slide = draw_slide(rng, coarse_share=1)
     cells = [(np.array([y, x]), 20.0) for y in (60, 180) for x in (60, 180)]
     y, x = np.mgrid[:240, :240]
     distance = np.min([np.hypot(y - cy, x - cx) for (cy, cx), _ in cells], axis=0)
     ring, inside, away = (distance > 20) & (distance < 30), distance < 12, distance > 34
     planes = np.zeros((4, 240, 240), np.float32)
     for _ in range(10):
-        synthetic._platelets(rng, planes, dataclasses.replace(slide, sticking=3), synthetic._noise(rng), cells)
-    stain = planes[synthetic.CHROMATIN]
+        artefacts.draw_platelets(rng, planes, dataclasses.replace(slide, sticking=3), noise_source(rng), cells)
+    stain = planes[CHROMATIN]
     assert stain[ring].mean() > 5 * max(stain[inside].mean(), stain[away].mean())
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from ..base.files import UserError, read_bytes, read_csv
 from ..base.text import printable, storable
 from .masks import read_labels, read_mask, to_labels, to_mask
-from .orientation import orientation_note
 from .pictures import decode, read_image, to_rgb
+from .pictures.orientation import orientation_notes
 
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("stem", "split", "height", "width", "dtype", "channels", "foreground_percent", "objects", "note")
@@ -124,7 +124,7 @@ def _orientation(path: Path) -> str:
     """Name the orientation tag of a file, if it turns or mirrors the picture."""
     with contextlib.suppress(UserError):  # a file in an archive cannot be looked at again
         tag = decode(path).orientation
-        return f"orientation tag {tag}" if orientation_note(tag) else ""
+        return f"orientation tag {tag}" if orientation_notes(tag) else ""
     return ""
 
 

@@ -14,9 +14,9 @@ import time
 import unicodedata
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 
-import cv2
 import numpy as np
 
 from ..base.files import (
@@ -31,6 +31,7 @@ from ..base.files import (
     write_json,
 )
 from . import images, masks, pictures
+from .bare_nuclei import judge_bare_nuclei
 
 ARCHIVE = "Training-labeled.zip"
 RECORD = "https://zenodo.org/api/records/10719375"
@@ -47,19 +48,7 @@ CHUNK_BYTES = 2**16  # of a download; a cut connection loses at most one
 MEMBER_BYTES = 2**31  # unpacked; many times the largest image of the challenge
 TOTAL_BYTES, EXPANSION = 2**31, 50  # an archive may unpack to the first, or to the second times its own size
 CONTENT = {"download", "images", "labels", "source.json", "selection.csv", "manifest.csv", "split.csv"}
-JOURNAL = ".journal.jsonl"  # the images that are done, one on each line
-
-# What the rule bare-nuclei measures, and its limits. In brackets: the 24 images that the original experiment published.
-BARE_NUCLEI = {
-    "colour": (5, 100),  # mean difference of the largest and the smallest channel; 0 is grey (10-28)
-    "luminance": (110, 255),  # median; where red cells lie close, it is not of the background (126-239)
-    "background": (150, 255),  # 90th percentile of the luminance (212-243)
-    "dark %": (0, 8),  # luminance below 64 (0-2.4)
-    "pink %": (60, 100),  # of the coloured pixels, those with green as the smallest channel (91-100)
-    "strong stain %": (0, 10),  # luminance below 100, green 20 below red and blue; much in tissue (0.05-7.7)
-    "labelled %": (0.05, 10),  # (0.35-8.1)
-    "cell px": (20, 150),  # median diameter of a disc of the same area (36-72)
-}
+MANIFEST, JOURNAL = "manifest.csv", ".journal.jsonl"  # the images that are done, one on each line
 
 
 # ---------------------------------------------------------------- download
@@ -139,7 +128,7 @@ def _published(record: str) -> tuple[str, int, str]:
 
 
 def _download(url: str, output: str, _pooch, size: int) -> None:
-    """A downloader for pooch that goes on where the connection, or an earlier call, was cut."""
+    """A downloader for pooch, which starts again after a cut; this one goes on, also where an earlier call was cut."""
     import requests
 
     part = Path(output).with_name(f"{ARCHIVE}.part")
@@ -165,10 +154,8 @@ def _append(url: str, part: Path, size: int) -> None:
     with requests.get(url, headers=headers, stream=True, timeout=60) as response:
         response.raise_for_status()
         start = present if wanted and response.status_code == 206 else 0  # 200: the server sends all of it again
-        with (
-            part.open("ab" if start else "wb") as file,
-            progress(unit="MB", total=size / 1e6, initial=start / 1e6) as bar,
-        ):
+        bar = progress(unit="MB", total=size / 1e6, initial=start / 1e6)
+        with part.open("ab" if start else "wb") as file, bar:
             for chunk in response.iter_content(CHUNK_BYTES):
                 file.write(chunk)
                 bar.update(len(chunk) / 1e6)
@@ -266,42 +253,6 @@ def _read_pair(
 # ---------------------------------------------------------------- selection
 
 
-def judge_bare_nuclei(image: np.ndarray, labels: np.ndarray) -> tuple[bool, str]:
-    """Tell by simple statistics whether an image is a stained blood smear in which few white cells are labelled.
-
-    It is a rule of thumb to find the kind of image of the original experiment, which did not publish its own rule.
-
-    Args:
-        image: (H, W, 3) uint8, RGB. It is looked at in every k-th row and column, so that about 1024 remain.
-        labels: (H, W) non-negative integers, 0 = background.
-
-    Returns:
-        taken: whether all values lie within the limits of `BARE_NUCLEI`.
-        reason: the values that do not, or else all of them.
-    """
-    step = max(1, max(image.shape) // 1024)
-    thin = image[::step, ::step]
-    luminance = cv2.cvtColor(thin, cv2.COLOR_RGB2GRAY)
-    red, green, blue = (thin[..., channel].astype(np.int16) for channel in range(3))
-    spread, rest = np.ptp(thin, axis=2), np.minimum(red, blue)
-    areas = np.unique(labels[labels > 0], return_counts=True)[1]
-    measured = {
-        "colour": spread.mean(),
-        "luminance": np.median(luminance),
-        "background": np.percentile(luminance, 90),
-        "dark %": 100 * (luminance < 64).mean(),
-        "pink %": 100 * ((spread > 20) & (green <= rest)).sum() / max(1, (spread > 20).sum()),
-        "strong stain %": 100 * ((luminance < 100) & (green < rest - 20)).mean(),
-        "labelled %": 100 * areas.sum() / labels.size,
-        "cell px": 2 * np.sqrt(np.median(areas) / np.pi) if areas.size else 0,
-    }
-    limits = [(name, measured[name], *limits) for name, limits in BARE_NUCLEI.items()]
-    outside = [
-        f"{name} {value:.1f} is not {low}-{high}" for name, value, low, high in limits if not low <= value <= high
-    ]
-    return not outside, ", ".join(outside or [f"{name} {value:.1f}" for name, value in measured.items()])
-
-
 RULES = {"bare-nuclei": judge_bare_nuclei}
 
 
@@ -326,13 +277,13 @@ def _choose_stems(select: str, known: set[str], archive: Path) -> list[str]:
 
 def _check_target(folder: Path) -> None:
     """Refuse a folder that holds anything that this module has not written."""
+    remedy = "Choose a folder that is empty or not there yet"
     if folder.exists() and not folder.is_dir():
-        raise UserError(folder, "is a file", "Choose a folder that is empty or not there yet")
-    present = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.exists() else set()
+        raise UserError(folder, "is a file", remedy)
+    present = {path.name for path in folder.glob("[!.]*")}
     strange = present - (CONTENT if "source.json" in present else {"download"})
     if strange:
-        problem = f"holds something else ({', '.join(sorted(strange)[:3])})"
-        raise UserError(folder, problem, "Choose a folder that is empty or not there yet")
+        raise UserError(folder, f"holds something else ({', '.join(sorted(strange)[:3])})", remedy)
 
 
 def convert_archive(
@@ -363,54 +314,72 @@ def convert_archive(
     import pooch
 
     archive, folder = Path(archive), Path(folder)
-    manifest, journal, rule = folder / "manifest.csv", folder / JOURNAL, RULES.get(select)
     _check_target(folder)
     with _open(archive) as zipped:
         image_members, labels = _find_members(archive, zipped)
         stems = _choose_stems(select, image_members.keys() | labels.keys(), archive)
-        recipe = SOURCE | {"archive": archive.name, "md5": pooch.file_hash(archive, "md5")}
-        recipe |= {"select": select if select == "all" or rule else stems, "percentiles": list(pictures.PERCENTILES)}
+        selection = select if select == "all" or select in RULES else stems
+        recipe = SOURCE | {"archive": archive.name, "md5": pooch.file_hash(archive, "md5"), "select": selection}
+        recipe |= {"percentiles": list(pictures.PERCENTILES)}
         if (folder / "source.json").exists() and read_json(folder / "source.json") != recipe:
             problem = "holds images of another archive or another selection"
             raise UserError(folder, problem, "Choose a folder that is empty or not there yet")
-        if manifest.exists() and not journal.exists():
-            return read_csv(manifest)
+        if (folder / MANIFEST).exists() and not (folder / JOURNAL).exists():
+            return read_csv(folder / MANIFEST)
         problems = [f"{image_members[stem].filename} has no label" for stem in stems if stem not in labels]
         problems += [f"{labels[stem].filename} has no image" for stem in stems if stem not in image_members]
         if problems and not keep_going:
             raise images.all_in_one(archive, problems, f"Leave them out with --keep-going. {BY_HAND}")
         write_json(folder / "source.json", recipe)
-        done = {entry["stem"]: entry for entry in read_json_lines(journal) if "stem" in entry}
-        remaining = [stem for stem in stems if stem in image_members and stem in labels and stem not in done]
-        for stem in remaining if rule else progress(remaining, unit="image"):  # a rule prints a line for each
-            try:
-                picture, label, row = _read_pair(archive, zipped, image_members[stem], labels[stem])
-            except UserError as error:
-                if not keep_going:
-                    remedy = f"{error.remedy}, or leave it out with --keep-going"
-                    raise UserError(error.path, error.problem, remedy) from error
-                problems.append(str(error))
-                continue
-            taken, reason = rule(picture, label) if rule else (True, "")
-            if rule:
-                print(f"{stem}: {'taken' if taken else 'left'}, {reason}")
-            if taken:
-                pictures.write_image(folder / "labels" / f"{stem}_label.tiff", label)
-                pictures.write_image(folder / "images" / f"{stem}.png", picture)
-            done[stem] = {"stem": stem, "taken": taken, "reason": reason, "row": {"stem": stem, **row}}
-            append_json(journal, done[stem])
+        pairs = {stem: (image_members[stem], labels[stem]) for stem in stems if stem in image_members.keys() & labels}
+        done, unreadable = _convert(archive, zipped, pairs, folder, RULES.get(select), keep_going)
+    return _finish(archive, folder, select, [done[stem] for stem in stems if stem in done], problems + unreadable)
 
-    judged = [done[stem] for stem in stems if stem in done]
+
+def _convert(
+    archive: Path,
+    zipped: zipfile.ZipFile,
+    pairs: dict[str, tuple[zipfile.ZipInfo, zipfile.ZipInfo]],
+    folder: Path,
+    rule: Callable | None,
+    keep_going: bool,
+) -> tuple[dict[str, dict], list[str]]:
+    """Write the images and labels that are not written yet; return the journal's entries by stem, and all problems."""
+    done = {entry["stem"]: entry for entry in read_json_lines(folder / JOURNAL) if "stem" in entry}
+    problems, remaining = [], [stem for stem in pairs if stem not in done]
+    for stem in remaining if rule else progress(remaining, unit="image"):  # a rule prints a line for each
+        try:
+            picture, label, row = _read_pair(archive, zipped, *pairs[stem])
+        except UserError as error:
+            if not keep_going:
+                raise UserError(
+                    error.path, error.problem, f"{error.remedy}, or leave it out with --keep-going"
+                ) from error
+            problems.append(str(error))
+            continue
+        taken, reason = rule(picture, label) if rule else (True, "")
+        if rule:
+            print(f"{stem}: {'taken' if taken else 'left'}, {reason}")
+        if taken:
+            pictures.write_image(folder / "labels" / f"{stem}_label.tiff", label)
+            pictures.write_image(folder / "images" / f"{stem}.png", picture)
+        done[stem] = {"stem": stem, "taken": taken, "reason": reason, "row": {"stem": stem, **row}}
+        append_json(folder / JOURNAL, done[stem])
+    return done, problems
+
+
+def _finish(archive: Path, folder: Path, select: str, judged: list[dict], problems: list[str]) -> list[dict]:
+    """Write the tables, and forget the journal if nothing is left to try again; return the rows of manifest.csv."""
     rows = [entry["row"] for entry in judged if entry["taken"]]
-    if rule:
+    if select in RULES:
         names = ("stem", "taken", "reason")
         write_csv(folder / "selection.csv", [{name: entry[name] for name in names} for entry in judged])
     if rows:
-        write_csv(manifest, rows)
+        write_csv(folder / MANIFEST, rows)
     if problems:
         remedy = f"All others ({len(rows)}) are in {folder}; the same command tries these again. {BY_HAND}"
         raise UserError(archive, "\n  ".join([f"{len(problems)} image(s) are left out", *problems]), remedy)
     if not rows:
         raise UserError(archive, f"holds no image that --select {select} takes", f"See {folder / 'selection.csv'}")
-    journal.unlink(missing_ok=True)
+    (folder / JOURNAL).unlink(missing_ok=True)
     return rows

@@ -15,8 +15,8 @@ import numpy as np
 
 from ..base.files import UserError, require_file
 from . import pictures
-from .orientation import warn_of_orientation
-from .tiff_rows import COPY_AGAIN, TiffRows
+from .pictures.stored import tell_notes
+from .pictures.tiff_rows import COPY_AGAIN, TiffRows
 
 
 def _chunks(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
@@ -191,6 +191,6 @@ def _tiff_source(path: Path, identity: Callable[[], dict]) -> Source:
     with contextlib.ExitStack() as stack:
         stack.callback(rows.close)
         source = Source(str(path), rows.shape, rows.dtype, rows.read, identity)
-        warn_of_orientation(path, rows.orientation)
+        tell_notes(path, tuple(rows.notes))
         source._closing = stack.pop_all()
         return source

@@ -9,16 +9,15 @@ import contextlib
 import io
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import tifffile
 
-from ..base.files import UserError, atomic_path, read_bytes
+from ...base.files import UserError, atomic_path, read_bytes
 from .bitmaps import read_bitmap
-from .orientation import orientation_note, warn_of_orientation
+from .stored import Stored, look_up, tell_notes
 from .tiff_rows import TiffRows
 
 SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
@@ -28,29 +27,6 @@ PERCENTILES = (0.1, 99.9)  # of wider integers, that become 0 and 255
 # What the decoders would print, the UserError says, together with the name of the file.
 (cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2).setLogLevel(0)  # moved in OpenCV 5; 0 is silent
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What a file holds: integers `(H, W, 1)` or `(H, W, 3)` RGB, and its count of channels before any were dropped.
-
-    Masks also need what images drop: `alpha`, `(H, W)`, the transparency if there is one, and `indices`, `(H, W)`, the
-    stored numbers of a file with a table of colours that are not all grey. `is_jpeg` says that it was compressed with
-    loss, `white_is_zero` that it was stored as a negative, which `pixels` is not, `bits` how many each number has in
-    the file, and `orientation` is the tag, 1 to 8, which is not applied. `dropped` counts the channels that are no
-    colours. `notes` tell the user what was done to the file.
-    """
-
-    pixels: np.ndarray
-    channels: int
-    is_jpeg: bool
-    alpha: np.ndarray | None = None
-    indices: np.ndarray | None = None
-    white_is_zero: bool = False
-    bits: int = 8
-    dropped: int = 0
-    orientation: int = 1
-    notes: tuple[str, ...] = ()
 
 
 def decode(path: Path, data: bytes | None = None) -> Stored:
@@ -65,53 +41,23 @@ def decode(path: Path, data: bytes | None = None) -> Stored:
         raise UserError(path, "is an empty file", "Copy it again from its source")
     if kind is None:
         raise UserError(path, "is not a PNG, JPEG, TIFF or BMP image, whatever its name says", "Save it as PNG")
-    return _decode_tiff(path, data) if kind == "TIFF" else _decode_bitmap(path, data, kind)
-
-
-def _decode_bitmap(path: Path, data: bytes, kind: str) -> Stored:
-    bitmap = read_bitmap(path, data, kind)
-    pixels, orientation, notes = bitmap.pixels, bitmap.orientation, tuple(orientation_note(bitmap.orientation))
-    if bitmap.table is not None:
-        alpha = None
-        if len(bitmap.table_alpha):
-            alpha = np.full(256, 255, np.uint8)
-            alpha[: len(bitmap.table_alpha)] = bitmap.table_alpha
-            alpha = alpha[pixels]
-        colours, indices = _look_up(path, pixels, bitmap.table)
-        return Stored(colours, 3, False, alpha, indices, orientation=orientation, notes=notes)
-    pixels = np.atleast_3d(pixels)
-    channels = pixels.shape[2]
-    alpha = pixels[..., -1] if channels in (2, 4) else None
-    used = 3 if channels >= 3 else 1
-    about = {"dropped": channels - used, "bits": 8 * pixels.dtype.itemsize, "orientation": orientation, "notes": notes}
-    return Stored(pixels[..., :used], channels, kind == "JPEG", alpha, **about)
+    return _decode_tiff(path, data) if kind == "TIFF" else read_bitmap(path, data, kind)
 
 
 def _decode_tiff(path: Path, data: bytes) -> Stored:
     with contextlib.closing(TiffRows(path, io.BytesIO(data))) as rows:
         about = {"white_is_zero": rows.white_is_zero, "bits": rows.bits, "dropped": rows.channels - rows.colours}
         about |= {"orientation": rows.orientation, "notes": tuple(rows.notes)}
-        if rows.palette is not None:
-            numbers, alpha = rows.read_numbers()
-            colours, indices = _look_up(path, numbers[..., 0], rows.palette)
-            return Stored(colours, 3, False, alpha, indices, **about)
         pixels, alpha = rows.read_all()
+        if rows.palette is not None:
+            colours, indices = look_up(path, pixels[..., 0], rows.palette)
+            return Stored(colours, 3, False, alpha, indices, **about)
         if pixels.dtype.kind not in "iu":
             nan = ", some of them not a number (NaN)" if np.isnan(pixels).any() else ""
             remedy = "Scale an image to 0-255 and save it as 8-bit; threshold a mask and save 0 and 255"
             remedy += "; save labels as whole numbers"
             raise UserError(path, f"holds decimal numbers ({pixels.dtype.name}){nan}", remedy)
         return Stored(pixels, rows.channels, rows.is_lossy, alpha, **about)
-
-
-def _look_up(path: Path, numbers: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the colours of numbers by a table, and the numbers too, unless all colours that occur are grey."""
-    if numbers.max() >= len(table):
-        raise UserError(path, f"has colour {numbers.max()} of a table of {len(table)} colours", "Save it as RGB")
-    occurring = table[np.unique(numbers)]
-    if (occurring == occurring[:, :1]).all():
-        return table[numbers][..., :1], None
-    return table[numbers], numbers
 
 
 def scale_to_uint8(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -157,14 +103,15 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     alpha), become three equal ones; of more than three (alpha, further stains) the first three are used. The rules for
     all other properties of files are those of `data/README.md`.
 
-    An orientation tag is told on stderr, once per file.
+    What was done to the file (inverted, level 0 of a slide) or left undone (its orientation tag) is told on stderr,
+    once per file.
 
     Raises:
         UserError: the file cannot be opened, is empty, cut, damaged or no image, has several pages, holds floats, or
             has colours or a compression that cannot be converted right.
     """
     stored = decode(Path(path))
-    warn_of_orientation(path, stored.orientation)
+    tell_notes(path, stored.notes)
     return to_rgb(stored)[0]
 
 

@@ -7,7 +7,7 @@ file stands in `data/README.md`.
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,15 +15,28 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from ..base.files import UserError
+from ...base.files import UserError
 from . import jpeg
-from .orientation import orientation_note
-from .tiff_pages import BLACK_IS_ZERO, CMYK, COLOURS, PALETTE, WHITE_IS_ZERO, YCBCR, damaged, open_page, segment_size
+from .orientation import orientation_notes
+from .tiff_pages import (
+    BLACK_IS_ZERO,
+    CMYK,
+    COLOURS,
+    JPEG,
+    JPEG_2000,
+    PALETTE,
+    WEBP,
+    WHITE_IS_ZERO,
+    YCBCR,
+    damaged,
+    open_page,
+    segment_size,
+)
 
 COPY_AGAIN = "Copy it again from its source"
 PREMULTIPLIED = 1  # kind of an extra channel (tag ExtraSamples)
 CHUNK = 2**20  # pixels
-JPEG_2000, WEBP, CCITT = (33003, 33005, 34712), (34927, 50001), (2, 3, 4)  # compressions
+CCITT = (2, 3, 4)  # numbers of compressions
 
 
 class TiffRows:
@@ -63,15 +76,14 @@ class TiffRows:
         self.white_is_zero = self._photometric == WHITE_IS_ZERO
         self.orientation = page.tags.valueof(274, 1)
         self.palette = _palette(page) if self._photometric == PALETTE else None
-        colours = 3 if self._photometric == BLACK_IS_ZERO and self.channels >= 3 else COLOURS[self._photometric]
-        self.colours = colours
-        self._used = 3 if colours >= 3 or self.palette is not None else 1  # channels that `read` gives
+        is_rgb = self._photometric == BLACK_IS_ZERO and self.channels >= 3
+        self.colours = 3 if is_rgb else COLOURS[self._photometric]
         self.bits = page.bitspersample
         is_small = self.bits < 8 or page.dtype == np.uint8 or self.palette is not None
         self.dtype = np.dtype(np.uint8) if is_small else page.dtype
         self._segments = _Segments(self.path, page, source)
-        self.is_lossy = page.compression == 7 or self._segments.is_lossy()
-        self.notes = [*self._page.notes, *orientation_note(self.orientation)]
+        self.is_lossy = page.compression == JPEG or self._segments.is_lossy()
+        self.notes = [*self._page.notes, *orientation_notes(self.orientation)]
         self.notes += ["WhiteIsZero, inverted"] * self.white_is_zero
         self.notes += ["CMYK, converted to RGB"] * (self._photometric == CMYK)
         self.notes += self._segments.notes()
@@ -107,26 +119,22 @@ class TiffRows:
         return self._to_colours(self._segments.read(start, stop, range(self.colours)))
 
     def read_all(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Read all rows: `(H, W, 1 or 3)`, grey or RGB, and the transparency, `(H, W)` as stored, if there is one."""
-        return self._read_all(self._to_colours, self._used, self.dtype)
+        """Read all rows, and the transparency, `(H, W)` as stored, if there is one.
 
-    def read_numbers(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Read all rows of a file with a colour table: its numbers, `(H, W, 1)`, and the transparency."""
-        dtype = np.dtype(np.uint8) if self._page.tags.dtype == bool else self._page.tags.dtype
-        return self._read_all(lambda rows: rows, 1, dtype)
-
-    def _read_all(
-        self, convert: Callable[[np.ndarray], np.ndarray], used: int, dtype: np.dtype
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        channels, alpha = list(range(self.colours)), None
-        whole = _allocate(self.path, (*self.shape, used), dtype)
+        The rows are `(H, W, 1 or 3)`, grey or RGB; of a file with a colour table, its numbers, `(H, W, 1)`.
+        """
+        channels, alpha, stored = list(range(self.colours)), None, self._page.tags.dtype
+        is_numbered = self.palette is not None
+        used = 3 if self.colours >= 3 else 1
+        whole = _allocate(self.path, (*self.shape, used), stored if is_numbered and self.bits > 8 else self.dtype)
         clear = self._alpha_channel()
         if clear is not None:
             channels.append(clear)
-            alpha = _allocate(self.path, self.shape, self._page.tags.dtype)
+            alpha = _allocate(self.path, self.shape, stored)
         for start, stop in self._chunks():
             rows = self._segments.read(start, stop, channels)
-            whole[start:stop] = convert(rows[..., : self.colours])
+            colours = rows[..., : self.colours]
+            whole[start:stop] = colours if is_numbered else self._to_colours(colours)
             if alpha is not None:
                 alpha[start:stop] = rows[..., -1]
         return whole, alpha
@@ -190,7 +198,7 @@ class _Segments:
         self.size = segment_size(page)
         self.down, self.across = (-(-whole // part) for whole, part in zip(self.shape, self.size, strict=True))
         # The decoder of JPEG turns luminance and colours into RGB by itself, unless each has a plane of its own.
-        self.gives_rgb = page.compression == 7 and not self.in_planes
+        self.gives_rgb = page.compression == JPEG and not self.in_planes
         # Uncompressed rows, one after another, are mapped; the map closes after each read, to stay out of memory.
         self.mapped = Path(source) if page.is_final and isinstance(source, (str, os.PathLike)) else None
         if page.is_final and sum(page.databytecounts) < page.nbytes:
@@ -283,7 +291,7 @@ class _Segments:
 
 def _check_segment(page: tifffile.TiffPage, data: bytes, top: int) -> None:
     """Raise a ValueError for damage that decoders pass over."""
-    if page.compression == 7 and page.jpegheader is None:
+    if page.compression == JPEG and page.jpegheader is None:
         tables = page.jpegtables
         problem = jpeg.find_damage(tables[:-2] + data[2:] if tables else data)
         if problem:

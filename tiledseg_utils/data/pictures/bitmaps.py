@@ -3,33 +3,23 @@
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import imagecodecs
 import numpy as np
 
-from ..base.files import UserError
+from ...base.files import UserError
 from . import jpeg
-from .orientation import orientation_of_exif
+from .orientation import orientation_notes, orientation_of_exif
+from .stored import Stored, look_up
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 GREY_TABLE = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)  # each number is its own colour
 BMP_MASKS = (0xFF0000, 0xFF00, 0xFF)  # bits of red, green and blue
 
 
-@dataclass
-class Bitmap:
-    """Numbers of a file, (H, W) or (H, W, C) grey, grey and alpha, RGB or RGBA; or those of a colour table, (H, W)."""
-
-    pixels: np.ndarray
-    orientation: int = 1
-    table: np.ndarray | None = None  # (n, 3) uint8
-    table_alpha: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))  # of its first colours
-
-
-def read_bitmap(path: Path, data: bytes, kind: str) -> Bitmap:
+def read_bitmap(path: Path, data: bytes, kind: str) -> Stored:
     """Decode the content of a PNG, JPEG or BMP file.
 
     Raises:
@@ -41,23 +31,33 @@ def read_bitmap(path: Path, data: bytes, kind: str) -> Bitmap:
         if isinstance(error, UserError):
             raise
         if isinstance(error, jpeg.CutError):
-            raise UserError(
-                path, f"is a {kind} file that is cut short or damaged", "Copy it again from its source"
-            ) from error
+            problem = f"is a {kind} file that is cut short or damaged"
+            raise UserError(path, problem, "Copy it again from its source") from error
         reason = str(error) if isinstance(error, (ValueError, RuntimeError)) else "it cannot be decoded"
         problem = f"is cut short, damaged, or a rare kind of {kind} ({reason})"
         raise UserError(path, problem, "Copy it again, or save it as PNG") from error
 
 
+def _of_channels(pixels: np.ndarray, orientation: int = 1, is_jpeg: bool = False) -> Stored:
+    """What (H, W) or (H, W, C) pixels hold: grey, grey and alpha, RGB or RGBA."""
+    pixels = np.atleast_3d(pixels)
+    channels = pixels.shape[2]
+    used = 3 if channels >= 3 else 1
+    alpha = pixels[..., -1] if channels in (2, 4) else None
+    about = {"bits": 8 * pixels.dtype.itemsize, "dropped": channels - used}
+    about |= {"orientation": orientation, "notes": orientation_notes(orientation)}
+    return Stored(pixels[..., :used], channels, is_jpeg, alpha, **about)
+
+
 # ---------------------------------------------------------------- JPEG
 
 
-def _read_jpeg(path: Path, data: bytes) -> Bitmap:
-    list(jpeg.segments(data))  # raises CutError
+def _read_jpeg(path: Path, data: bytes) -> Stored:
+    orientation = jpeg.orientation(data)  # raises CutError
     damage = jpeg.find_damage(data)
     if damage:
         raise ValueError(damage)
-    return Bitmap(_decode(data), jpeg.orientation(data))
+    return _of_channels(_decode(data), orientation, is_jpeg=True)
 
 
 def _decode(data: bytes, flag: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
@@ -72,7 +72,7 @@ def _decode(data: bytes, flag: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
 # ---------------------------------------------------------------- PNG
 
 
-def _read_png(path: Path, data: bytes) -> Bitmap:
+def _read_png(path: Path, data: bytes) -> Stored:
     chunks = list(_chunks(data))
     found = dict(reversed(chunks))  # of several, the first
     if b"acTL" in found:
@@ -81,16 +81,20 @@ def _read_png(path: Path, data: bytes) -> Bitmap:
         raise UserError(path, problem, "Save the one that you want as a file of its own")
     header = found[b"IHDR"] if chunks[0][0] == b"IHDR" else b""
     width, height, bits, colours = struct.unpack_from(">IIBB", header)
-    tag = orientation_of_exif(found.get(b"eXIf", b""))
+    orientation = orientation_of_exif(found.get(b"eXIf", b""))
     if colours != 3:
-        return Bitmap(imagecodecs.png_decode(data), tag)
+        return _of_channels(imagecodecs.png_decode(data), orientation)
     # With a table in which each number is its own colour, the decoder gives the numbers.
     table = np.frombuffer(found[b"PLTE"], np.uint8).reshape(-1, 3)
     kept = [(name, content) for name, content in chunks if name in (b"IHDR", b"IDAT", b"IEND")]
     kept.insert(1, (b"PLTE", GREY_TABLE[: 2**bits].tobytes()))
     numbers = imagecodecs.png_decode(PNG_START + b"".join(_chunk(*chunk) for chunk in kept))
-    alpha = np.frombuffer(found.get(b"tRNS", b""), np.uint8)
-    return Bitmap(numbers.reshape(height, width, -1)[..., 0], tag, table, alpha)
+    numbers = numbers.reshape(height, width, -1)[..., 0]
+    pixels, indices = look_up(path, numbers, table)
+    alpha = None
+    if b"tRNS" in found:  # of the first colours; the others are opaque
+        alpha = np.frombuffer(found[b"tRNS"].ljust(256, b"\xff"), np.uint8)[numbers]
+    return Stored(pixels, 3, False, alpha, indices, orientation=orientation, notes=orientation_notes(orientation))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -118,7 +122,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 # ---------------------------------------------------------------- BMP
 
 
-def _read_bmp(path: Path, data: bytes) -> Bitmap:
+def _read_bmp(path: Path, data: bytes) -> Stored:
     size = struct.unpack_from("<I", data, 14)[0]
     is_old = size == 12  # of OS/2
     (bits,) = struct.unpack_from("<H", data, 24 if is_old else 28)
@@ -128,7 +132,7 @@ def _read_bmp(path: Path, data: bytes) -> Bitmap:
     if has_masks and struct.unpack_from("<III", data, 54) != BMP_MASKS:
         raise ValueError("its colours are in another order than usual")
     if bits > 8:
-        return Bitmap(_decode(data, cv2.IMREAD_COLOR if is_old else cv2.IMREAD_UNCHANGED))
+        return _of_channels(_decode(data, cv2.IMREAD_COLOR if is_old else cv2.IMREAD_UNCHANGED))
     per_colour, start = (3, 26) if is_old else (4, 14 + size)
     count = min(2**bits, (struct.unpack_from("<I", data, 10)[0] - start) // per_colour)
     if not is_old:
@@ -138,4 +142,5 @@ def _read_bmp(path: Path, data: bytes) -> Bitmap:
     numbered = np.zeros_like(table)
     numbered[:, :3] = GREY_TABLE[:count]  # so the decoder gives the numbers
     numbers = _decode(data[:start] + numbered.tobytes() + data[stop:])
-    return Bitmap(numbers if numbers.ndim == 2 else numbers[..., 0], 1, table[:, 2::-1])
+    pixels, indices = look_up(path, numbers if numbers.ndim == 2 else numbers[..., 0], table[:, 2::-1])
+    return Stored(pixels, 3, False, indices=indices)

@@ -68,9 +68,8 @@ def find_damage(data: bytes) -> str:
             return "zeros in place of pixels"
         _, _, colours, _ = simplejpeg.decode_jpeg_header(data)
         colours = "CMYK" if colours in ("CMYK", "YCCK") else "GRAY"
-        simplejpeg.decode_jpeg(
-            data, colours, min_height=1, min_width=1, min_factor=8
-        )  # an eighth: fewer pixels to make
+        # An eighth of the size: fewer pixels to make.
+        simplejpeg.decode_jpeg(data, colours, min_height=1, min_width=1, min_factor=8)
     except IndexError:
         return "a segment that is too short"
     except ValueError as error:
@@ -100,11 +99,7 @@ def _is_zeroed(data: bytes, start: int, stop: int, meanings: list[int]) -> bool:
 
 
 def orientation(data: bytes) -> int:
-    """The orientation tag of the EXIF data, 1 if there is none."""
-    try:
-        for marker, start, stop in segments(data):
-            if marker == APP1 and data.startswith(EXIF, start):
-                return orientation_of_exif(data[start + len(EXIF) : stop])
-    except ValueError:
-        pass
-    return 1
+    """The orientation tag of the EXIF data, 1 if there is none; raises as `segments`."""
+    contents = [data[start:stop] for marker, start, stop in segments(data) if marker == APP1]
+    found = [content.removeprefix(EXIF) for content in contents if content.startswith(EXIF)]
+    return orientation_of_exif(found[0]) if found else 1

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import tifffile
 
-from ..base.files import UserError
+from ...base.files import UserError
 
 AS_PNG = "Save it as PNG, or as an RGB or grey TIFF without compression"
 # Sets of files, whose other members tifffile would open, too.
@@ -29,28 +29,10 @@ SLIDES = {
     "avs": "Argos",
     "sis": "Olympus",
 }
-COMPRESSIONS = {
-    1: "none",
-    2: "CCITT RLE",
-    3: "CCITT Group 3",
-    4: "CCITT Group 4",
-    5: "LZW",
-    7: "JPEG",
-    8: "Deflate",
-    32946: "Deflate",
-    32773: "PackBits",
-    33003: "JPEG 2000",
-    33005: "JPEG 2000",
-    34712: "JPEG 2000",
-    34925: "LZMA",
-    34926: "Zstandard",
-    50000: "Zstandard",
-    34927: "WebP",
-    50001: "WebP",
-    50002: "JPEG XL",
-    52546: "JPEG XL",
-}
+# Numbers of compressions; what else a file may have is refused.
 LOSSLESS = (1, 2, 3, 4, 5, 8, 32946, 32773, 34925, 34926, 50000)
+JPEG, JPEG_2000, WEBP, JPEG_XL = 7, (33003, 33005, 34712), (34927, 50001), (50002, 52546)
+READ = (*LOSSLESS, JPEG, *JPEG_2000, *WEBP, *JPEG_XL)
 ABSURD_SIZE, ABSURD_RATIO = 2**26, 10**5  # bytes of a strip or tile, and how often they exceed what is stored
 MOST_TAGS = 4096  # of a page, as in tifffile
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
@@ -237,10 +219,10 @@ def _problems(page: tifffile.TiffPage, photometric: int) -> Iterator[str]:
     """Name the properties that nothing here converts right."""
     bits, colours, compression = page.bitspersample, COLOURS.get(photometric), _name(page.compression)
     unsigned = page.dtype is not None and page.dtype.kind in "bu"
-    is_lossless, is_jpeg, in_planes = page.compression in LOSSLESS, page.compression == 7, page.planarconfig == 2
+    is_lossless, is_jpeg, in_planes = page.compression in LOSSLESS, page.compression == JPEG, page.planarconfig == 2
     if page.axes not in ("YX", "YXS", "SYX"):
         yield f"a volume ({_size(page.shape)} {page.axes})"
-    if page.compression not in COMPRESSIONS:
+    if page.compression not in READ:
         yield f"the compression {compression}"
     if colours is None:
         yield f"the colours {_name(page.photometric)} (PhotometricInterpretation {photometric})"
@@ -289,5 +271,4 @@ def _is_plain_ycbcr(page: tifffile.TiffPage) -> bool:
 
 def _name(value: int) -> str:
     """The name of a compression or photometric interpretation."""
-    known = None if isinstance(value, tifffile.PHOTOMETRIC) else COMPRESSIONS.get(value)
-    return known or getattr(value, "name", f"number {value}")
+    return getattr(value, "name", f"number {value}")
