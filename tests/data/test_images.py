@@ -487,7 +487,7 @@ def test_at_most_ten_problems_are_spelt_out(tmp_path):
 
 def test_folders_of_another_layout(tmp_path):
     layout = "should be a folder with images and either masks or labels"
-    assert_user_error(lambda: find_pairs(tmp_path / "none"), tmp_path / "none", layout, "is no folder")
+    assert_user_error(lambda: find_pairs(tmp_path / "none"), tmp_path / "none", layout, "is not a folder")
     assert_user_error(lambda: find_pairs(tmp_path), tmp_path, layout, "holds none of them")
     (tmp_path / "images").mkdir()
     assert_user_error(lambda: find_pairs(tmp_path), tmp_path, layout, "holds images")
@@ -672,7 +672,7 @@ def test_check_goes_on_after_errors(tmp_path):
 
 def test_check_of_hopeless_folders(tmp_path):
     rows, problems = check_folder(tmp_path / "none")
-    assert rows == [] and len(problems) == 1 and "is no folder" in problems[0]
+    assert rows == [] and len(problems) == 1 and "is not a folder" in problems[0]
     rows, problems = check_folder(make_folder(tmp_path, "ab"))
     assert len(rows) == 2 and len(problems) == 1 and "at least three" in problems[0]
 
@@ -854,7 +854,7 @@ def test_the_same_picture_twice_is_told_where_no_split_is_given(tmp_path, capsys
     rows, problems = check_folder(folder)
     assert problems == [] and rows[2]["note"] == "same picture as a"
     assert len(images.require_sound(folder)) == 4
-    remedy = "Keep one of them, or give them the same split in split.csv, or the split that is drawn may part them."
+    remedy = "Keep one of them, or give them the same split in split.csv, or the split that is drawn may separate them."
     assert capsys.readouterr().out == f"warning: a, c are the same picture. {remedy}\n"
     (folder / "split.csv").write_text("stem,split\na,train\nb,valid\nc,train\nd,test\n")
     assert len(images.require_sound(folder)) == 4 and capsys.readouterr().out == ""

@@ -111,7 +111,7 @@ def test_jpeg_rule_holds_for_a_renamed_jpeg_and_inside_tiff(tmp_path):
 
 def test_jpeg_that_is_no_mask(tmp_path):
     photo = save(tmp_path / "photo.jpg", np.tile(np.uint8([60, 150, 220, 240]), (64, 16)))
-    assert_user_error(lambda: read_mask(photo), photo, "is no mask", "neither black nor white", "PNG")
+    assert_user_error(lambda: read_mask(photo), photo, "is not a mask", "neither black nor white", "PNG")
     for pixels in (LABELS, DISCS):
         path = save(tmp_path / "labels.jpg", pixels.astype(np.uint8))
         assert_user_error(

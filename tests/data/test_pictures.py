@@ -1,5 +1,6 @@
 """One picture in every kind of TIFF: read the same way whole, by rows and by `data check`, or refused by name."""
 
+import contextlib
 import itertools
 import struct
 
@@ -9,7 +10,11 @@ import pytest
 import tifffile
 from PIL import Image
 
+from tiledseg_utils.base.files import UserError
 from tiledseg_utils.data import pictures
+from tiledseg_utils.data.masks import read_mask
+from tiledseg_utils.data.pictures.stored import tell_notes
+from tiledseg_utils.data.streaming import open_source
 
 from .picture_files import (
     GREY,
@@ -28,6 +33,7 @@ from .picture_files import (
 )
 
 JPEG_LOSS = 14  # grey levels
+INVERTED = "WhiteIsZero, inverted"
 
 
 # What is stored for the picture by each PhotometricInterpretation, and what is shown.
@@ -107,7 +113,21 @@ def test_one_picture_in_every_kind_of_tiff(tmp_path, photometric, compression):
         image, notes = assert_read_alike(path)
         assert np.abs(image.astype(int) - shown).max() <= loss, (orientation, alpha, planar)
         assert any(f"orientation tag {orientation} is not applied" in note for note in notes) == (orientation > 1)
-        assert ("WhiteIsZero, inverted" in notes) == (photometric == 0)
+        assert (INVERTED in notes) == (photometric == 0)
+
+
+def test_what_was_done_to_a_file_is_told_once(tmp_path, caplog):
+    for name in ("image", "mask"):
+        write_tiff(tmp_path / f"{name}.tif", 0, "LZW", orientation=6)
+    tell_notes.cache_clear()
+    for _ in range(2):
+        pictures.read_image(tmp_path / "image.tif")
+        open_source(tmp_path / "image.tif").close()
+        with contextlib.suppress(UserError):  # greys are refused as a mask
+            read_mask(tmp_path / "mask.tif")
+    turned = "orientation tag 6 is not applied: viewers show it turned by 90 degrees clockwise"
+    expected = [f"{tmp_path / name}: {note}" for name in ("image.tif", "mask.tif") for note in (turned, INVERTED)]
+    assert caplog.messages == expected
 
 
 # ---------------------------------------------------------------- more of TIFF

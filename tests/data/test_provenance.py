@@ -84,7 +84,7 @@ CHANGES = [
     (lambda data: (data / "images" / "smear_0002.png").unlink(), "images/smear_0002.png is gone"),
     (lambda data: (data / "masks").rename(data / "labels"), "masks/smear_0004.png is gone, and 5 more"),
     (all_masks, "masks/smear_0003.png differs, masks/smear_0004.png differs"),
-    (shutil.rmtree, "the data of this run are not there any more"),
+    (shutil.rmtree, "the data of this run are gone"),
 ]
 NAMES = ["mask", "image", "exchanged", "no split", "more", "less", "no partner", "labels", "all masks", "no folder"]
 

@@ -320,3 +320,8 @@ def test_identity_tells_images_apart(tmp_path, monkeypatch):
     assert first == open_source(tmp_path / "a.npy").identity() != open_source("b.npy").identity()
     os.utime("a.npy", ns=(0, 1234))
     assert open_source("a.npy").identity() == first | {"mtime_ns": 1234}
+    np.save("b.npy", pixels + 1)  # the image has changed, its size and time have not
+    os.replace("b.npy", "a.npy")
+    os.utime("a.npy", ns=(0, 1234))
+    changed = open_source("a.npy").identity()
+    assert [key for key in first if changed[key] != (first | {"mtime_ns": 1234})[key]] == ["sha256_of_samples"]

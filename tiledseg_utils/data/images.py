@@ -1,7 +1,7 @@
-"""Data folders: which images and masks belong together, who learns from which, and every problem in plain words.
+"""Data folders: pairs of images and masks, their split, and every problem in plain words.
 
-A data set is a folder with `images/`, either `masks/` or `labels/`, and optionally a `split.csv`. Single files are read
-by `pictures` and `masks`.
+A data folder holds `images/`, either `masks/` or `labels/`, and optionally `split.csv`. `pictures` and `masks` read the
+single files.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ SPLITS = ("train", "valid", "test")
 COLUMNS = ("stem", "split", "height", "width", "dtype", "channels", "foreground_percent", "objects", "note")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 ONE_COLOUR = "image is of one colour"
-SMALLEST_SIDE = 32  # pixels; what is smaller shows no cell in its surroundings, and a network sees mostly reflection
-LONGEST_STEM = 200  # bytes; file systems take 255, and tiles and figures add their places to the name
+SMALLEST_SIDE = 32  # pixels; a smaller image shows no surroundings, and a network sees mostly its reflected border
+LONGEST_STEM = 200  # bytes; file systems take 255, and the names of tiles and figures are longer
 NEVER_IMAGES = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".ini", ".db"}
 
 
@@ -41,7 +41,7 @@ class Pair:
 
 
 def _list_files(folder: Path, problems: list[str], ending: str = "") -> dict[str, Path]:
-    """Return the image files in a folder by stem, less its `ending`; add to `problems`."""
+    """Return the image files in a folder by stem, without its `ending`; add to `problems`."""
     files: dict[str, Path] = {}
     try:
         paths = sorted(folder.iterdir())
@@ -58,9 +58,7 @@ def _list_files(folder: Path, problems: list[str], ending: str = "") -> dict[str
             problems.append(f"{folder.name}/{path.name} has a name that is not UTF-8, which no table can hold")
         elif len(stem.encode()) > LONGEST_STEM:
             length = f"{len(stem.encode())} bytes, over {LONGEST_STEM}"
-            problems.append(
-                f"{folder.name}/{path.name[:40]}... has a name of {length}, too long for those of its tiles"
-            )
+            problems.append(f"{folder.name}/{path.name[:40]}... has a name of {length}, too long to name its tiles")
         elif stem in files:
             problems.append(f"{files[stem].name} and {path.name} in {folder.name} differ only in their endings")
         else:
@@ -73,9 +71,10 @@ def _scan(folder: Path) -> tuple[dict[str, Path], dict[str, Path], list[str]]:
     problems: list[str] = []
     found = [name for name in ("images", "masks", "labels") if (folder / name).is_dir()]
     if found not in (["images", "masks"], ["images", "labels"]):
-        state = f"holds {' and '.join(found) or 'none of them'}" if folder.is_dir() else "is no folder"
+        state = f"holds {' and '.join(found) or 'none of them'}" if folder.is_dir() else "is not a folder"
         return {}, {}, [f"should be a folder with images and either masks or labels, but {state}"]
-    images, masks = (_list_files(folder / name, problems, "_label" * (name == "labels")) for name in found)
+    images = _list_files(folder / "images", problems)
+    masks = _list_files(folder / found[1], problems, "_label" if found[1] == "labels" else "")
     for stem in sorted(images.keys() ^ masks.keys()):
         alone, other = (images[stem], found[1]) if stem in images else (masks[stem], "images")
         problems.append(f"{alone.parent.name}/{alone.name} has no partner in {other}")
@@ -106,26 +105,19 @@ def find_pairs(folder: str | os.PathLike) -> list[Pair]:
 
 
 def check_sizes(pair: Pair, image: np.ndarray, mask: np.ndarray) -> None:
-    """Raise a UserError if a mask has not the height and width of its image."""
+    """Raise a UserError if a mask and its image differ in height or width."""
     if image.shape[:2] != mask.shape:
-        sizes = f"is {mask.shape[0]} x {mask.shape[1]} pixels (rows x columns), but its image {pair.image} is"
-        sizes = f"{sizes} {image.shape[0]} x {image.shape[1]}"
+        own, other = (f"{array.shape[0]} x {array.shape[1]}" for array in (mask, image))
+        sizes = f"is {own} pixels (rows x columns), but its image {pair.image} is {other}"
         remedy = "Export the mask again at the size of the image"
         for path in (pair.image, pair.mask):
-            if tag := _orientation(path):
-                sizes = f"{sizes}; the {tag} of {path.name} is not applied"
-                remedy = (
-                    f"Save {path.name} as viewers show it, without the tag, or export the mask for the stored pixels"
-                )
+            tag = 1
+            with contextlib.suppress(UserError):  # a file in an archive cannot be looked at again
+                tag = decode(path).orientation
+            if orientation_notes(tag):
+                sizes = f"{sizes}; the orientation tag {tag} of {path.name} is not applied"
+                remedy = f"Save {path.name} as viewers show it, without the tag, or export the mask for stored pixels"
         raise UserError(pair.mask, sizes, remedy)
-
-
-def _orientation(path: Path) -> str:
-    """Name the orientation tag of a file, if it turns or mirrors the picture."""
-    with contextlib.suppress(UserError):  # a file in an archive cannot be looked at again
-        tag = decode(path).orientation
-        return f"orientation tag {tag}" if orientation_notes(tag) else ""
-    return ""
 
 
 def read_pair(pair: Pair, labels: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +146,7 @@ def _read_split(path: Path) -> list[dict]:
     except UnicodeError as error:
         raise UserError(path, f"is not UTF-8 text (byte {error.start})", remedy) from error
     except (OSError, csv.Error) as error:
-        raise UserError(path, f"is no readable table ({error})", remedy) from error
+        raise UserError(path, f"is not a readable table ({error})", remedy) from error
     if not rows or not {"stem", "split"} <= rows[0].keys():
         raise UserError(path, "has no rows with the columns stem and split", remedy)
     return rows
@@ -191,8 +183,8 @@ def split_pairs(
 ) -> dict[str, list[Pair]]:
     """Divide pairs, whole images, into `train`, `valid` and `test`; each list is sorted by stem.
 
-    `folder/split.csv` (columns stem,split) decides if it exists. Otherwise the split is drawn by `seed` and does not
-    depend on the order of `pairs`; each part gets one image, and the others go where `fractions` lack most.
+    `folder/split.csv` (columns stem,split) decides if it exists. Otherwise the split is drawn from `seed`, whatever the
+    order of `pairs`: each part gets one image, and each further image goes to the part that lacks most of its fraction.
 
     Raises:
         UserError: split.csv has errors (all are listed), or there is none and fewer than three images.
@@ -231,7 +223,7 @@ def check_folder(folder: str | os.PathLike) -> tuple[list[dict], list[str]]:
 
 
 def _check(folder: Path) -> tuple[list[dict], list[str], list[str]]:
-    """As `check_folder`, and what is a problem only if a split is drawn: the same picture under two names."""
+    """As `check_folder`, and a third list: pictures under two names, a problem only if a split is drawn."""
     images, masks, found = _scan(folder)
     rows, splits, problems = [], {}, [f"{folder}: {problem}." for problem in found]
     with _collecting(problems):
@@ -270,7 +262,7 @@ def _hash_pixels(image: np.ndarray) -> str:
 
 
 def _find_same_pictures(groups: Collection[list[str]], splits: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Tell stems that show the same picture: those in two splits, and those that a drawn split could part."""
+    """Stems that show the same picture: those in two splits, and those that a drawn split could separate."""
     leaks, doubled = [], []
     for stems in groups:
         remedy = "are the same picture. Keep one of them, or give them the same split in split.csv"
@@ -292,7 +284,7 @@ def _check_picture(path: Path, image: np.ndarray, notes: list[str]) -> None:
 
 
 def _find_wrong_polarity(rows: Sequence[dict]) -> list[str]:
-    """Tell masks that seem inverted: all are rather empty or rather full, and the full ones mirror the empty ones."""
+    """Masks that seem inverted: all are nearly empty or nearly full, and the full ones mirror the empty ones."""
     shares = {row["stem"]: row["foreground_percent"] for row in rows if row["foreground_percent"] not in (None, 0, 100)}
     low = [share for share in shares.values() if share < 30]
     full = [stem for stem, share in shares.items() if share > 70]
@@ -306,7 +298,7 @@ def _find_wrong_polarity(rows: Sequence[dict]) -> list[str]:
 
 
 def _find_nothing_to_learn(rows: Sequence[dict]) -> list[str]:
-    """Tell images for training in which there is no foreground, no background, or nothing at all."""
+    """Training images without any foreground, without any background, or of one colour."""
     learnt = [row for row in rows if row["split"] in (None, "train")]
     shares = {row["foreground_percent"] for row in learnt}
     where = "for training " if any(row["split"] for row in rows) else ""
@@ -325,13 +317,13 @@ def _find_nothing_to_learn(rows: Sequence[dict]) -> list[str]:
 def require_sound(folder: str | os.PathLike) -> list[dict]:
     """Return the rows of `check_folder`, or raise one UserError that lists every problem.
 
-    Without split.csv, the same picture under two names is told in a line: a drawn split could put it on both sides.
+    Without split.csv, a line warns of the same picture under two names, because a drawn split could separate the two.
     """
     rows, problems, doubled = _check(Path(folder))
     if problems:
         raise all_in_one(Path(folder), problems, "Mend these files, then try again")
     for pictures in doubled:
-        print(f"warning: {printable(pictures)}, or the split that is drawn may part them.", flush=True)
+        print(f"warning: {printable(pictures)}, or the split that is drawn may separate them.", flush=True)
     return rows
 
 

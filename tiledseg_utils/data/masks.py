@@ -1,4 +1,4 @@
-"""Masks and instance labels: what a stored picture means as a mask, and a sentence for the user where it is none.
+"""Masks and instance labels: what a stored picture means as a mask, and a sentence for the user if it is not one.
 
 The other modules see one kind of mask, `(H, W)` bool, or `(H, W)` int32 instance labels with 0 as the background.
 
@@ -8,7 +8,7 @@ What counts as a mask is decided here, by `to_mask`, for every file alike:
 2. One value other than 0 makes a binary mask. The objects are its connected pieces (8 neighbours).
 3. Several values other than 0 are instance labels if they look like objects: nearly every value is one piece, and
    hardly any piece is a sliver beside another one or lies within a rim. Compression, blur and interpolation leave many
-   such pieces, classes lie in many places, and "do not count" (void) is a rim: each is refused by name.
+   such pieces, a class lies in many places, and "do not count" (void) is a rim: each is refused by name.
 4. A value in several pieces counts as several objects, whatever other values the file has.
 5. The stored numbers of a file with a colour table are its values, and 0 must be the background. Where the table is
    grey, the greys that it shows are.
@@ -26,7 +26,7 @@ import numpy as np
 from skimage.measure import label
 
 from ..base.files import UserError
-from .pictures import Stored, decode
+from .pictures import Stored, decode, tell_notes
 
 JPEG_GREY_LIMIT = 0.08  # share of 32-223. 24 real masks: 0; small cells at quality 30: 0.035; photographs: 0.1 and more
 
@@ -134,7 +134,9 @@ def to_mask(path: Path, stored: Stored) -> tuple[np.ndarray, list[str]]:
         UserError: as for `read_labels`.
     """
     pixels, notes = _grey_or_numbers(path, stored), list(stored.notes)
-    _check_range(path, pixels)
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > np.iinfo(np.int32).max:
+        raise UserError(path, f"holds labels from {low} to {high}", "Save background as 0, objects numbered from 1")
     if stored.is_jpeg:
         pixels = _threshold_jpeg(path, pixels)
         notes.append("JPEG mask, thresholded at 127")
@@ -165,9 +167,7 @@ def _grey_or_numbers(path: Path, stored: Stored) -> np.ndarray:
         _check_colour_table(path, stored.indices, pixels)
         return stored.indices
     if any((pixels[..., 0] != pixels[..., channel]).any() for channel in range(1, pixels.shape[2])):
-        remedy = (
-            "Save the number of each object instead of its colour, background 0; converted to grey, colours coincide"
-        )
+        remedy = "Save the number of each object instead of its colour, background 0: as grey, some colours coincide"
         raise UserError(path, "is a coloured picture, not a mask", remedy)
     return pixels[..., 0]
 
@@ -185,17 +185,11 @@ def _check_colour_table(path: Path, indices: np.ndarray, colours: np.ndarray) ->
         raise UserError(path, problem, "Save it without a colour table: background 0, objects 255 or numbered from 1")
 
 
-def _check_range(path: Path, pixels: np.ndarray) -> None:
-    low, high = int(pixels.min()), int(pixels.max())
-    if low < 0 or high > np.iinfo(np.int32).max:
-        raise UserError(path, f"holds labels from {low} to {high}", "Save background as 0, objects numbered from 1")
-
-
 def _threshold_jpeg(path: Path, pixels: np.ndarray) -> np.ndarray:
     grey = ((pixels > 31) & (pixels < 224)).mean()
     if grey > JPEG_GREY_LIMIT:
         remedy = "Check that it is not an image, and save the mask as PNG"
-        raise UserError(path, f"is no mask: {grey:.0%} of its pixels are neither black nor white", remedy)
+        raise UserError(path, f"is not a mask: {grey:.0%} of its pixels are neither black nor white", remedy)
     if 0 < pixels.max() <= 127:
         remedy = "JPEG ruins labels and 0/1 masks: save the mask from its source as PNG"
         raise UserError(path, f"is a JPEG mask whose brightest pixel is only {pixels.max()} of 255", remedy)
@@ -233,10 +227,10 @@ def _to_instances(path: Path, pixels: np.ndarray) -> tuple[np.ndarray, list[str]
 
 
 def _has_soft_edges(pieces: Pieces) -> bool:
-    """Tell shades by their slivers: by the share of those between two shades, or by any one among two or three values.
+    """Whether there are shades: many slivers between two shades, or a single one where there are two or three values.
 
-    What a crop left of objects at the edge of the picture is no sign, unless most pieces are such. Where one piece is
-    nearly the whole picture, and so the background, any sliver is a sign.
+    Slivers at the edge of the picture, which a crop leaves of objects, do not count unless most pieces lie there. Where
+    one piece is nearly the whole picture, and so the background, any sliver counts.
     """
     is_inside = ~pieces.is_cut | (pieces.is_cut[1:].mean() > 0.5) | pieces.is_thin[1:].all()
     if pieces.areas[1:].max() > 0.9 * pieces.numbers.size:
@@ -247,7 +241,7 @@ def _has_soft_edges(pieces: Pieces) -> bool:
 
 
 def _has_traces(pieces: Pieces) -> bool:
-    """Tell the last traces of compression: values near 0 and near the maximum only, of which one kind is no objects."""
+    """Whether compression left traces: values only near 0 and near the maximum, and one of the two are not objects."""
     ids, values, high = pieces.ids, pieces.values[1:], int(pieces.ids[-1])
     is_grey, is_low = 32 <= high <= 255 or high == 65535, values <= high / 10
     if not is_grey or not is_low.any() or ((ids > high / 10) & (ids < high * 9 / 10)).any():
@@ -302,9 +296,15 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
         UserError: as for `read_image`; a coloured picture, a colour table or transparency against the rules, no 0, a
             negative label or one above 2**31 - 1, shades, classes, or a void value.
     """
-    return to_labels(to_mask(Path(path), decode(Path(path)))[0])
+    return to_labels(_read(Path(path)))
 
 
 def read_mask(path: str | os.PathLike) -> np.ndarray:
     """Read a mask file as `(H, W)` bool, True = foreground, by the rules of this module."""
-    return to_mask(Path(path), decode(Path(path)))[0] != 0
+    return _read(Path(path)) != 0
+
+
+def _read(path: Path) -> np.ndarray:
+    stored = decode(path)
+    tell_notes(path, stored.notes)
+    return to_mask(path, stored)[0]

@@ -1,8 +1,8 @@
 """What a run is and what a model learnt from, told by hashes of the contents of files.
 
-Notebook 1 writes down once which data a run has (`begin_run`, `finish_run`); the notebooks behind it take the split
-from there (`run_splits`), which refuses data that are not the same any more. A tile set knows the images that it was
-cut from (`identify`), and a model those that it has seen (`seen_by`).
+Notebook 1 records the data of a run once (`begin_run`, `finish_run`). The later notebooks take the split from that
+record (`run_splits`), which refuses data that have changed since. A tile set knows the images that it was cut from
+(`identify`), and a model those that it has seen (`seen_by`).
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from .pictures import read_image
 RECORD = Path("results", "01_data.json")
 SOURCES = "sources.json"  # beside the manifest of a tile set
 TILES = Path("tiles", "manifest.csv")
+RUN_AGAIN = "Run notebook 01_data_and_tiling again"
 AGAIN = "start again from notebook 1 (report: with --overwrite, or another --run)"
 
 
@@ -50,7 +51,7 @@ def check_data(folder: Path, recorded: Mapping[str, str], now: Mapping[str, str]
         UserError: names up to five files that have changed, are gone or are new.
     """
     if not folder.is_dir():
-        raise UserError(folder, "the data of this run are not there any more", f"Put them back, or {AGAIN}")
+        raise UserError(folder, "the data of this run are gone", f"Put them back, or {AGAIN}")
     now = hash_files(folder) if now is None else now
     found = [f"{name} is gone" for name in sorted(recorded.keys() - now.keys())]
     found += [f"{name} is new" for name in sorted(now.keys() - recorded.keys())]
@@ -74,7 +75,7 @@ def recorded_files(path: Path, data: Mapping, remedy: str) -> dict[str, str]:
 
 
 def begin_run(run: Path, data: Path) -> dict[str, str]:
-    """Begin notebook 1: forget the data that an earlier notebook 1 wrote down, and return the hashes of these.
+    """Begin notebook 1: delete the record of an earlier notebook 1, and return the hashes of the data.
 
     Raises:
         UserError: the data are not those with which `report` began this run.
@@ -89,11 +90,11 @@ def begin_run(run: Path, data: Path) -> dict[str, str]:
 
 
 def finish_run(run: Path, data: Path, splits: Mapping[str, Sequence[Pair]], hashes: Mapping[str, str]) -> dict:
-    """End notebook 1: write down in `results/01_data.json` what the run is made of, for the notebooks behind it.
+    """End notebook 1: record in `results/01_data.json` what the run is made of, for the later notebooks.
 
     Args:
         run: run folder, with the tiles of these data.
-        data: data folder; one in the run folder is written down relative to it, and moves with it.
+        data: data folder; if it lies in the run folder, its path is recorded relative to that, and moves with it.
         splits: source images by split.
         hashes: of the files, before any of them was read.
 
@@ -126,10 +127,9 @@ def read_run(run: Path) -> dict:
     """
     path = run / RECORD
     if not path.exists():
-        problem = "notebook 01_data_and_tiling has not run to its end in this run folder"
-        raise UserError(path, problem, "Run it first")
+        raise UserError(path, "notebook 01_data_and_tiling has not run to its end in this run folder", "Run it first")
     example = {"path": "", "sha256": "", "images": {}, "split": {}, "files": {}, "manifest": ""}
-    record = read_record(path, example, "Run notebook 01_data_and_tiling again")
+    record = read_record(path, example, RUN_AGAIN)
     return record | {"path": str(run.resolve() / record["path"])}
 
 
@@ -143,19 +143,18 @@ def run_splits(run: Path) -> dict[str, list[Pair]]:
     data = Path(record["path"])
     check_data(data, record["files"])
     if not (run / TILES).exists() or hash_file(run / TILES) != record["manifest"]:
-        remedy = "Run notebook 01_data_and_tiling again"
-        raise UserError(run / TILES, "is not the list of tiles that notebook 1 wrote", remedy)
+        raise UserError(run / TILES, "is not the list of tiles that notebook 1 wrote", RUN_AGAIN)
     pairs, splits = {pair.stem: pair for pair in find_pairs(data)}, record["split"]
     wrong = [f"it has no split {name}" for name in SPLITS if not isinstance(splits.get(name), list)]
     if not wrong:
         wrong = [f"{stem} is not among its files" for name in SPLITS for stem in splits[name] if stem not in pairs]
     if wrong:
-        raise UserError(run / RECORD, f"is damaged ({wrong[0]})", "Run notebook 01_data_and_tiling again")
+        raise UserError(run / RECORD, f"is damaged ({wrong[0]})", RUN_AGAIN)
     return {name: [pairs[stem] for stem in splits[name]] for name in SPLITS}
 
 
 def check_run(run: Path) -> None:
-    """Refuse data or tiles that are not the ones of notebook 1 any more, once that has run; raises as `run_splits`."""
+    """Refuse data or tiles that have changed since notebook 1, if that has run; raises as `run_splits`."""
     if (run / RECORD).exists():
         run_splits(run)
 
@@ -170,37 +169,35 @@ def hash_array(array: np.ndarray) -> str:
 def identify(pair: Pair, image: np.ndarray, mask: np.ndarray) -> dict[str, str]:
     """Hashes by which a pair is recognised: of the `file` of the image, its `pixels` (H, W, 3), and the `mask` (H, W).
 
-    The pixels stay the same when the image is renamed or converted without loss; the file, when another version of this
-    package reads it in another way.
+    The pixels stay the same when the image is converted without loss; the file, when another version of this package
+    reads it differently.
     """
     return {"file": hash_file(pair.image), "pixels": hash_array(image), "mask": hash_array(mask)}
 
 
 def learnt_from(tiles: Path) -> dict[str, dict[str, list[str]]] | None:
-    """What a training on a tile set sees: by "train" and "valid", by stem, the hashes of the image's file and pixels.
+    """What training on a tile set sees: for "train" and "valid", by stem, the hashes of the image's file and pixels.
 
-    None if the tile set, as earlier versions wrote it, does not say what it was cut from.
+    None if the tile set does not say what it was cut from, as earlier versions wrote it.
     """
     path = tiles / SOURCES
     if not path.exists():
         return None
-    remedy = "Run notebook 01_data_and_tiling again"
-    sources = read_record(path, {}, remedy)
+    sources = read_record(path, {}, RUN_AGAIN)
     try:
-        train, added, valid = (sources.get(name, {}) for name in ("train", "added", "valid"))
-        named = {"train": train | added, "valid": valid}
-        return {
-            split: {stem: [hashes["file"], hashes["pixels"]] for stem, hashes in found.items()}
-            for split, found in named.items()
-        }
+        train, added, valid = (
+            {stem: [hashes["file"], hashes["pixels"]] for stem, hashes in sources.get(name, {}).items()}
+            for name in ("train", "added", "valid")
+        )
     except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(path, f"is damaged ({type(error).__name__}: {error})", remedy) from error
+        raise UserError(path, f"is damaged ({type(error).__name__}: {error})", RUN_AGAIN) from error
+    return {"train": train | added, "valid": valid}
 
 
 def seen_by(learnt: Mapping[str, Mapping[str, Sequence[str]]] | None, pairs: Sequence[Pair]) -> dict[str, str]:
-    """What a model has to do with images, by stem: "train", "valid", "no", or "unknown" if `learnt` is None.
+    """Whether a model has seen images, by stem: in "train" or "valid", "no", or "unknown" if `learnt` is None.
 
-    An image counts as seen whatever its name is, and whatever its mask has become.
+    A new name or another mask does not make an image unseen.
 
     Args:
         learnt: what the model says that it learnt from, see `learnt_from`.
@@ -210,8 +207,7 @@ def seen_by(learnt: Mapping[str, Mapping[str, Sequence[str]]] | None, pairs: Seq
         return {pair.stem: "unknown" for pair in pairs}
     # Training comes last, as it counts where an image was in both.
     known = {value: split for split in ("valid", "train") for each in learnt[split].values() for value in each}
-    seen = {}
-    for pair in pairs:
-        by_file = known.get(hash_file(pair.image))
-        seen[pair.stem] = by_file or known.get(hash_array(read_image(pair.image)), "no")
-    return seen
+    return {
+        pair.stem: known.get(hash_file(pair.image)) or known.get(hash_array(read_image(pair.image)), "no")
+        for pair in pairs
+    }

@@ -35,14 +35,14 @@ def percentile_of_counts(counts: np.ndarray, percent: float, first: int = 0) -> 
     return above - (above - below) * (1 - share) if share >= 0.5 else below + (above - below) * share
 
 
-class Source:
+class Source(contextlib.AbstractContextManager):
     """An image that is read by rows; made by `open_source`, and a context manager that closes the file.
 
     Attributes:
         name: path of the file, or "image" for an array.
         shape: (H, W), pixels.
         dtype: of the rows: float32 where decimal numbers are stored, else uint8.
-        identity: () -> dict for JSON; what tells this image from another, or from an older version of itself.
+        identity: () -> dict for JSON, which differs from that of other images and of older versions of this one.
     """
 
     def __init__(
@@ -61,9 +61,6 @@ class Source:
         self.name, self.shape, self.dtype = name, shape, np.dtype(np.float32 if stored.kind == "f" else np.uint8)
         self.identity, self._stored, self._read, self._limits = identity, stored, read, None
         self._closing = contextlib.ExitStack()
-
-    def __enter__(self) -> "Source":
-        return self
 
     def __exit__(self, *_) -> None:
         self.close()
@@ -118,14 +115,15 @@ def open_source(image: np.ndarray | str | os.PathLike) -> Source:
     """Open an image of any size for reading by rows.
 
     Args:
-        image: an array, also a memory map: (H, W) or (H, W, C) with 1 to 4 channels, bool, integers of up to 16 bits or
-            floats. Or a file with the like: .npy; TIFF, in strips or tiles, of which only those are decoded that the
-            rows touch; or anything else that `pictures.read_image` reads, which is decoded whole: PNG, JPEG and BMP.
+        image: an array or memory map, (H, W) or (H, W, C) with 1 to 4 channels: bool, integers of up to 16 bits or
+            floats. Or a file of such numbers: .npy; TIFF, of which only the strips or tiles are decoded that the rows
+            touch; or PNG, JPEG or BMP, which are decoded whole.
 
     Channels and values follow the rules of `pictures.read_image`, except that floats are allowed, and stay as they are.
+    What was done to the file is told on stderr, once per file.
 
     Raises:
-        UserError: the file cannot be opened, is cut, damaged, no image, or several pages, or holds something else.
+        UserError: the file cannot be opened, is cut, damaged or not an image, or has several pages or other numbers.
     """
     if not isinstance(image, (str, os.PathLike)):
         array = np.asarray(image)
@@ -163,7 +161,7 @@ def _describe_array(array: np.ndarray) -> dict:
 
 
 def _hash_samples(path: Path, size: int) -> str:
-    """SHA-256 of a file of up to 64 MiB, or of 1,024 blocks of a larger one: times and sizes can be kept on purpose."""
+    """SHA-256 of a file of up to 64 MiB, or of 1,024 blocks of a larger one: size and time may stay when it changes."""
     block, count = 2**16, 2**10
     digest, step = hashlib.sha256(), max(block, size // count)
     with path.open("rb") as file:

@@ -1,16 +1,16 @@
 """The ground of all images in one colour, so that a network need not learn every lamp and every film of plasma.
 
 A bright-field camera records the lamp times what the specimen lets through. Lamp, exposure and dried plasma belong to
-the slide, not to its cells, and show pure where there are none: on the ground. To divide by the colour of the ground
-takes them out, the von Kries adaptation of colour constancy with the ground as its white (Ebner, "Color Constancy",
-2007, chapter 6); histology does so before it takes stains apart (Macenko et al., ISBI 2009).
+the slide, not to its cells, and show alone where there are no cells: on the ground. Dividing by the colour of the
+ground removes them: the von Kries adaptation of colour constancy with the ground as its white (Ebner, "Color
+Constancy", 2007, chapter 6), as in histology before stains are separated (Macenko et al., ISBI 2009).
 
-Some microscopes also let light to the camera that never passed through a cell (glare). Such a veil lies on all pixels
-alike and pales most what is darkest, the nuclei. It is taken away first, as dark-object subtraction does with haze
-(Chavez, Remote Sensing of Environment 24, 1988): what is left in the darkest pixels beyond what nuclei let through.
+In some microscopes, light reaches the camera that never passed through a cell (glare). Such a veil lies on all pixels
+alike and pales the darkest ones most, the nuclei. It is subtracted first, as haze is in dark-object subtraction
+(Chavez, Remote Sensing of Environment 24, 1988): the light of the darkest pixels beyond what nuclei let through.
 
-Ground and veil are one for the whole image, found in one pass over its rows: what each tile found for itself would
-differ from tile to tile, and so would the predictions.
+Ground and veil are measured for the whole image, in one pass over its rows. Measured tile by tile, they would differ
+between tiles, and so would the predictions.
 """
 
 from collections.abc import Iterable
@@ -22,17 +22,17 @@ from skimage.filters import threshold_otsu
 
 from .streaming import Source, percentile_of_counts
 
-GROUND = 220  # grey level that the ground becomes; above it is room for noise and for what shines
-DARKEST, WIDEST = 170, 40  # of a ground's channels: less light, or further from grey, and there is none in the image
-NUCLEI = 20, 60  # green of the darkest nuclei, where the ground is `GROUND`; lighter ones are none
+GROUND = 220  # grey level that the ground becomes; above it, there is room for noise and bright spots
+DARKEST, WIDEST = 170, 40  # least value of a ground's channels, and their widest spread: else the image has no ground
+NUCLEI = 20, 60  # green of the darkest nuclei, where the ground is `GROUND`; what is lighter is not a nucleus
 
 
 class Light(NamedTuple):
-    """What reaches the camera of an image without having passed through a cell.
+    """The light of an image that did not pass through a cell.
 
     Attributes:
         ground: red, green and blue of the ground, 0-255.
-        veil: share of the ground's light that reaches every pixel; 0 where there is nothing dark to tell it by.
+        veil: share of the ground's light that reaches every pixel; 0 if nothing is dark enough to measure it.
     """
 
     ground: tuple[int, int, int]
@@ -40,13 +40,13 @@ class Light(NamedTuple):
 
 
 def measure_light(bands: Iterable[np.ndarray]) -> Light | None:
-    """Find the ground, the median, by channel, of the brighter of two classes, and the veil over the image.
+    """Find the ground, which is the median of each channel in the brighter of two classes, and the veil.
 
-    Otsu's threshold of the green channel, in which stains are darkest, parts ground and cells (IEEE Transactions on
-    Systems, Man, and Cybernetics 9, 1979). The darkest of 10,000 pixels there tells the veil.
+    Otsu's threshold of the green channel, in which stains are darkest, separates ground and cells (IEEE Transactions on
+    Systems, Man, and Cybernetics 9, 1979). The darkest of 10,000 pixels in that channel gives the veil.
 
     Args:
-        bands: (h, W, 3) uint8 RGB, in any partition of the image's rows.
+        bands: (h, W, 3) uint8 RGB, which together are the image, however its rows are divided.
 
     Returns:
         None where the brighter class is dark or coloured, as in an image full of cells.
@@ -67,7 +67,7 @@ def measure_light(bands: Iterable[np.ndarray]) -> Light | None:
 
 
 def apply_balance(pixels: np.ndarray, light: Light | None) -> np.ndarray:
-    """Take the veil from (h, W, 3) uint8 RGB and make its ground `GROUND`; without a ground, leave the pixels."""
+    """Remove the veil from (h, W, 3) uint8 RGB and turn its ground into `GROUND`; without a `light`, change nothing."""
     if light is None:
         return pixels
     passed = np.arange(256)[:, None] / np.array(light.ground)
@@ -76,10 +76,7 @@ def apply_balance(pixels: np.ndarray, light: Light | None) -> np.ndarray:
 
 
 def balance_white(image: np.ndarray) -> np.ndarray:
-    """Give the ground of an image, (H, W, 3) uint8 RGB, the grey of `GROUND`, and take its veil away, if it has one.
-
-    An image without a ground stays as it is.
-    """
+    """As `apply_balance`, with the ground and veil of the image itself, (H, W, 3) uint8 RGB."""
     return apply_balance(image, measure_light([image]))
 
 

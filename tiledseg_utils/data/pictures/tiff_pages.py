@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import tifffile
+from tifffile import PHOTOMETRIC
 
 from ...base.files import UserError
 
@@ -35,8 +36,8 @@ JPEG, JPEG_2000, WEBP, JPEG_XL = 7, (33003, 33005, 34712), (34927, 50001), (5000
 READ = (*LOSSLESS, JPEG, *JPEG_2000, *WEBP, *JPEG_XL)
 ABSURD_SIZE, ABSURD_RATIO = 2**26, 10**5  # bytes of a strip or tile, and how often they exceed what is stored
 MOST_TAGS = 4096  # of a page, as in tifffile
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
-COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}  # channels of each
+COLOURS = dict.fromkeys((PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.PALETTE), 1)  # channels of each
+COLOURS |= {PHOTOMETRIC.RGB: 3, PHOTOMETRIC.SEPARATED: 4, PHOTOMETRIC.YCBCR: 3}
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def _photometric(page: tifffile.TiffPage) -> int:
     """What the numbers mean; where the file does not say it, as libtiff takes it."""
     if 262 in page.tags:
         return int(page.photometric)
-    return RGB if page.samplesperpixel >= 3 else BLACK_IS_ZERO
+    return PHOTOMETRIC.RGB if page.samplesperpixel >= 3 else PHOTOMETRIC.MINISBLACK
 
 
 def _problems(page: tifffile.TiffPage, photometric: int) -> Iterator[str]:
@@ -238,17 +239,17 @@ def _problems(page: tifffile.TiffPage, photometric: int) -> Iterator[str]:
         yield f"{bits} bits in {compression}"
     if bits < 8 and bits not in (1, 2, 4):
         yield f"numbers of {bits} bits"
-    if photometric in (WHITE_IS_ZERO, PALETTE, CMYK, YCBCR) and not unsigned:
+    if photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB) and not unsigned:
         yield f"the colours {_name(page.photometric)} in numbers with sign or decimals"
-    if photometric in (CMYK, YCBCR) and bits != 8:
+    if photometric in (PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR) and bits != 8:
         yield f"the colours {_name(page.photometric)} in {bits} bits"
-    if photometric == PALETTE and (not is_lossless or bits > 16 or 320 not in page.tags):
+    if photometric == PHOTOMETRIC.PALETTE and (not is_lossless or bits > 16 or 320 not in page.tags):
         yield f"a colour table in {compression} or {bits} bits" if 320 in page.tags else "colours of a missing table"
-    if photometric == CMYK and not _is_plain_cmyk(page):
+    if photometric == PHOTOMETRIC.SEPARATED and not _is_plain_cmyk(page):
         yield "other inks than CMYK (by its tags InkSet, NumberOfInks or DotRange)"
-    if photometric == YCBCR and not (is_lossless or is_jpeg):
+    if photometric == PHOTOMETRIC.YCBCR and not (is_lossless or is_jpeg):
         yield f"the colours YCBCR in {compression}"
-    if photometric == YCBCR and not (is_jpeg and not in_planes) and not _is_plain_ycbcr(page):
+    if photometric == PHOTOMETRIC.YCBCR and not (is_jpeg and not in_planes) and not _is_plain_ycbcr(page):
         yield "the colours YCBCR in reduced resolution, or of another range than 0-255"
     if is_jpeg and not in_planes and page.samplesperpixel != colours:
         yield f"{page.samplesperpixel} channels in JPEG, where its colours need {colours}"

@@ -14,24 +14,12 @@ from typing import BinaryIO
 import imagecodecs
 import numpy as np
 import tifffile
+from tifffile import PHOTOMETRIC
 
 from ...base.files import UserError
 from . import jpeg
 from .orientation import orientation_notes
-from .tiff_pages import (
-    BLACK_IS_ZERO,
-    CMYK,
-    COLOURS,
-    JPEG,
-    JPEG_2000,
-    PALETTE,
-    WEBP,
-    WHITE_IS_ZERO,
-    YCBCR,
-    damaged,
-    open_page,
-    segment_size,
-)
+from .tiff_pages import COLOURS, JPEG, JPEG_2000, WEBP, damaged, open_page, segment_size
 
 COPY_AGAIN = "Copy it again from its source"
 PREMULTIPLIED = 1  # kind of an extra channel (tag ExtraSamples)
@@ -73,10 +61,10 @@ class TiffRows:
 
     def _start(self, page: tifffile.TiffPage, source: str | os.PathLike | BinaryIO) -> None:
         self.shape, self.channels = page.shaped[2:4], page.samplesperpixel
-        self.white_is_zero = self._photometric == WHITE_IS_ZERO
+        self.white_is_zero = self._photometric == PHOTOMETRIC.MINISWHITE
         self.orientation = page.tags.valueof(274, 1)
-        self.palette = _palette(page) if self._photometric == PALETTE else None
-        is_rgb = self._photometric == BLACK_IS_ZERO and self.channels >= 3
+        self.palette = _palette(page) if self._photometric == PHOTOMETRIC.PALETTE else None
+        is_rgb = self._photometric == PHOTOMETRIC.MINISBLACK and self.channels >= 3
         self.colours = 3 if is_rgb else COLOURS[self._photometric]
         self.bits = page.bitspersample
         is_small = self.bits < 8 or page.dtype == np.uint8 or self.palette is not None
@@ -85,7 +73,7 @@ class TiffRows:
         self.is_lossy = page.compression == JPEG or self._segments.is_lossy()
         self.notes = [*self._page.notes, *orientation_notes(self.orientation)]
         self.notes += ["WhiteIsZero, inverted"] * self.white_is_zero
-        self.notes += ["CMYK, converted to RGB"] * (self._photometric == CMYK)
+        self.notes += ["CMYK, converted to RGB"] * (self._photometric == PHOTOMETRIC.SEPARATED)
         self.notes += self._segments.notes()
         extra = tuple(page.extrasamples)
         if PREMULTIPLIED in extra:
@@ -149,9 +137,9 @@ class TiffRows:
     def _to_colours(self, rows: np.ndarray) -> np.ndarray:
         if self.palette is not None:
             return self.palette[rows[..., 0].astype(np.intp)]
-        if self._photometric == CMYK:
+        if self._photometric == PHOTOMETRIC.SEPARATED:
             return _cmyk_to_rgb(rows)
-        if self._photometric == YCBCR and not self._segments.gives_rgb:
+        if self._photometric == PHOTOMETRIC.YCBCR and not self._segments.gives_rgb:
             return _ycbcr_to_rgb(rows)
         if self.white_is_zero:
             rows = ~rows if rows.dtype == bool else (2**self.bits - 1) - rows
