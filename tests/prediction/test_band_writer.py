@@ -156,7 +156,7 @@ def test_rows_of_two_outputs_are_never_mixed(tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), RESULT)
 
 
-@pytest.mark.parametrize("damage", ["no rows", "fewer rows", "no state", "half a state"])
+@pytest.mark.parametrize("damage", ["no rows", "fewer rows", "other rows", "no state", "half a state"])
 def test_working_files_that_do_not_fit_are_not_trusted(tmp_path, damage):
     path = tmp_path / "a.npy"
     write(path, stop=600)
@@ -165,6 +165,8 @@ def test_working_files_that_do_not_fit_are_not_trusted(tmp_path, damage):
         rows.unlink()
     elif damage == "fewer rows":
         rows.write_bytes(rows.read_bytes()[:-1])
+    elif damage == "other rows":
+        rows.write_bytes(rows.read_bytes()[:-9] + b"\1garbage\1")
     elif damage == "no state":
         state.unlink()
     else:
