@@ -213,7 +213,7 @@ def test_pages_in_a_circle(tmp_path):
         (count,) = struct.unpack_from("<H", data, 8)
         data[10 + 12 * count : 14 + 12 * count] = struct.pack("<I", following)
         (tmp_path / "a.tif").write_bytes(data)
-        assert_refused(tmp_path / "a.tif", "its pages lead to no end")
+        assert_refused(tmp_path / "a.tif", "its chain of pages has no end")
 
 
 @pytest.mark.parametrize("code", [273, 279])
@@ -226,7 +226,7 @@ def test_places_of_pixels_must_be_whole_numbers(tmp_path, code, kind):
     data[entry + 2] = kind
     data[entry + 8 : entry + 12] = struct.pack("<i", -9) if kind == 9 else struct.pack("<f", 8.5)
     (tmp_path / "a.tif").write_bytes(data)
-    assert_refused(tmp_path / "a.tif", "no whole numbers from 0")
+    assert_refused(tmp_path / "a.tif", "not whole numbers from 0")
 
 
 def test_sizes_that_no_picture_has_are_told_at_once(tmp_path):

@@ -346,7 +346,7 @@ def test_no_archive_or_a_cut_one(tmp_path, archive):
     for content in (b"", b"no zip", archive.read_bytes()[:-30]):
         broken = tmp_path / "broken.zip"
         broken.write_bytes(content)
-        words = ["no zip archive", "cut short", "https://zenodo.org/records/10719375"]
+        words = ["not a zip archive", "cut short", "https://zenodo.org/records/10719375"]
         assert_user_error(lambda broken=broken: convert_archive(broken, tmp_path / "out"), broken, *words)
     assert not (tmp_path / "out").exists()
 

@@ -57,8 +57,8 @@ MANIFEST, JOURNAL = "manifest.csv", ".journal.jsonl"  # the images that are done
 def fetch_archive(folder: str | os.PathLike, yes: bool = False, record: str = RECORD) -> Path:
     """Return `folder/download/Training-labeled.zip`; download it, after asking, if it is not there yet.
 
-    It gets its name once its checksum is that of the Zenodo record. What has arrived before an interruption stays
-    in a file `.part`, which the next call completes.
+    The file gets its name once its checksum is that of the Zenodo record. What arrived before an interruption stays in
+    a file `.part`, which the next call completes.
 
     Args:
         folder: the data folder to be.
@@ -66,8 +66,8 @@ def fetch_archive(folder: str | os.PathLike, yes: bool = False, record: str = RE
         record: address of the record in Zenodo's interface.
 
     Raises:
-        UserError: nobody can be asked or the answer is no, the server cannot be reached, the disk is full, or the
-            checksum is wrong, in which case the file is removed.
+        UserError: there is no consent, the server cannot be reached, the disk is full, or the checksum is wrong, in
+            which case the file is removed.
     """
     import pooch  # Imported here, as requests below, since only a download needs them.
     import requests
@@ -173,7 +173,7 @@ def _open(archive: Path) -> zipfile.ZipFile:
     except OSError as error:
         raise UserError(archive, f"cannot be opened ({error.strerror})", "Check its name and permissions") from error
     except zipfile.BadZipFile as error:
-        raise UserError(archive, f"is no zip archive, or one that is cut short ({error})", BY_HAND) from error
+        raise UserError(archive, f"is not a zip archive, or is cut short ({error})", BY_HAND) from error
 
 
 def _check_safe(archive: Path, members: list[zipfile.ZipInfo]) -> None:
@@ -195,7 +195,7 @@ def _check_safe(archive: Path, members: list[zipfile.ZipInfo]) -> None:
 
 
 def _find_members(archive: Path, zipped: zipfile.ZipFile) -> tuple[dict, dict]:
-    """Return images and labels by stem, in whatever folder `images/` and `labels/` lie."""
+    """Return images and labels by stem, whatever folders `images/` and `labels/` lie in."""
     members = [member for member in zipped.infolist() if not member.filename.startswith("__MACOSX/")]
     _check_safe(archive, members)
     found, problems = {"images": {}, "labels": {}}, []
@@ -276,7 +276,7 @@ def _choose_stems(select: str, known: set[str], archive: Path) -> list[str]:
 
 
 def _check_target(folder: Path) -> None:
-    """Refuse a folder that holds anything that this module has not written."""
+    """Refuse a folder that holds anything but what this module writes."""
     remedy = "Choose a folder that is empty or not there yet"
     if folder.exists() and not folder.is_dir():
         raise UserError(folder, "is a file", remedy)
@@ -291,8 +291,7 @@ def convert_archive(
 ) -> list[dict]:
     """Write images and labels of the challenge's archive as a data folder.
 
-    `images/<stem>.png` is what `pictures.read_image` makes of the image: 8-bit values as they are, wider integers
-    scaled so that their 0.1 and 99.9 percentiles become 0 and 255. `labels/<stem>_label.tiff` holds the labels as
+    `images/<stem>.png` is what `pictures.read_image` makes of the image, `labels/<stem>_label.tiff` holds the labels as
     stored. `source.json` names the archive, its MD5 and licence; `selection.csv` says why a rule took or left each
     image. `manifest.csv` comes last, so a folder that has one is complete; after an interruption, call it again.
 
@@ -308,8 +307,8 @@ def convert_archive(
         `masks.read_labels` counts them, and the SHA-256 of the image as stored.
 
     Raises:
-        UserError: an archive that is none, is unsafe or lacks partners; an unreadable member; unknown stems; a folder
-            that holds something else, or that cannot be written to.
+        UserError: the archive is not one, is unsafe or lacks partners; a member cannot be read; a stem is unknown; the
+            folder holds something else or cannot be written to.
     """
     import pooch
 

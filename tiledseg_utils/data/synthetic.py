@@ -6,8 +6,10 @@ So a smear is drawn as four maps of concentration, cell by cell, and photographe
 model that Ruifrok & Johnston, "Quantification of histochemical staining by color deconvolution" (Anal. Quant. Cytol.
 Histol. 23, 2001), invert to take stains apart.
 
-The label of a white cell covers the whole cell, nucleus and cytoplasm. Everything else is background, also what looks
-like a nucleus at first sight: platelets, stain precipitate, burst cells, dust.
+The label of a white cell covers the whole cell, nucleus and cytoplasm. Everything else is background, including what
+looks like a nucleus at first sight: platelets, stain precipitate, burst cells, dust.
+
+`smears` holds the parts of the drawing: `slide`, `shapes`, `cells` and `artefacts`.
 """
 
 import math
@@ -174,7 +176,7 @@ def write_dataset(
 
 
 def training_pairs(folder: str | Path, seed: int, count: int, size: int | None = None) -> list[Pair]:
-    """Draw varied smears that learn along with real images, marked as `added_...`; `count` may be 0.
+    """Draw varied smears to train on along with real images; their stems are `added_...`, and `count` may be 0.
 
     They come from a series of their own, so that none of them is also a test image of a generated data set.
     """

@@ -1,4 +1,4 @@
-"""PNG, JPEG and BMP files: numbers as stored, and a sentence for the user where they are damaged."""
+"""PNG, JPEG and BMP files: their numbers as stored, and a sentence for the user if they are damaged."""
 
 import struct
 import zlib

@@ -1,7 +1,7 @@
-"""JPEG: damage that decoders pass over, and the orientation that a camera has noted.
+"""JPEG: damage that decoders pass over, and the orientation that a camera recorded.
 
-Decoders fill what they cannot make sense of with grey or with shifted colours, and only warn. Here a warning is an
-error. Damage that makes sense as another picture cannot be found: JPEG has no checksum.
+Decoders fill what they cannot interpret with grey or shifted colours, and only warn. Here, a warning is an error.
+Damage that can be decoded as another picture is not found, because JPEG has no checksum.
 """
 
 import re
@@ -60,7 +60,7 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 def find_damage(data: bytes) -> str:
     """Return what is wrong with a JPEG, or an empty string.
 
-    Found are a missing end, whatever libjpeg warns of (pixels that end too soon, or go on after the last one, codes
+    This finds a missing end, whatever libjpeg warns of (pixels that end too soon or go on after the last one, codes
     without a meaning, a wrong restart marker), and zeros in place of pixels.
     """
     try:

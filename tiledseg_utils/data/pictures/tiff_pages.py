@@ -1,8 +1,8 @@
-"""TIFF files: which page of a file is the picture, and a sentence for the user where none is.
+"""TIFF files: which page of a file is the picture, and a sentence for the user if there is none.
 
 tifffile reads the tags and imagecodecs unpacks the pixels; no other decoder takes part. A file is one picture if it has
-one page, or one page in full resolution beside smaller copies of it, as slides have. Only pages of this very file
-count, whatever its metadata say of other files of a set.
+one page, or one page in full resolution and smaller copies of it, as slides have. Only pages of this file count,
+whatever its metadata say about other files of a set.
 """
 
 import contextlib
@@ -83,7 +83,7 @@ def open_page(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> 
 
 
 def _open(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> tifffile.TiffFile:
-    """Open a TIFF by its content, but for NDPI, which looks like TIFF and has longer offsets."""
+    """Open a TIFF by its content, but NDPI by its name: it looks like TIFF, with longer offsets."""
     if str(path).lower().endswith(".ndpi"):
         file = tifffile.TiffFile(source, is_ndpi=True, **OF_ONE_FILE)
         if file.series:
@@ -97,7 +97,7 @@ def _open(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> tiff
 
 
 def _check_chain(file: tifffile.TiffFile) -> None:
-    """Raise a ValueError unless each page leads to another one, and the last to none; tifffile may go in circles."""
+    """Raise a ValueError unless the chain of pages ends; in one that does not, tifffile may go in circles."""
     tiff, handle = file.tiff, file.filehandle
     order = "little" if file.byteorder == "<" else "big"
     position, seen = file.pages.first.offset, set()
@@ -105,14 +105,14 @@ def _check_chain(file: tifffile.TiffFile) -> None:
         handle.seek(position)
         count = int.from_bytes(handle.read(tiff.tagnosize), order)
         if position in seen or not 0 < count <= MOST_TAGS:
-            raise ValueError("its pages lead to no end")
+            raise ValueError("its chain of pages has no end")
         seen.add(position)
         handle.seek(position + tiff.tagnosize + count * tiff.tagsize)
         position = int.from_bytes(handle.read(tiff.offsetsize), order)
 
 
 def _choose(file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[str], str]:
-    """Return the page in full resolution, notes on the choice, and what speaks against it, if anything."""
+    """Return the page in full resolution, notes on the choice, and the reason to refuse it, if there is one."""
     first, series = file.pages.first, file.series
     if series[0].kind in SLIDES:
         return _choose_of_slide(series)
@@ -150,7 +150,7 @@ def _choose_of_slide(series: Sequence[tifffile.TiffPageSeries]) -> tuple[tifffil
 
 
 def _is_slide(pages: Sequence[tifffile.TiffPage]) -> bool:
-    """Tell a slide without flags: tiles, smaller copies of the same proportions, perhaps a label and overviews."""
+    """Whether pages are a slide without flags: tiled, with smaller copies, perhaps with a label and overviews."""
     first, others = pages[0], pages[1:]
     levels = [page for page in others if page.is_tiled and _is_copy(page, first)]
     rest = [page for page in others if page not in levels]
@@ -170,7 +170,7 @@ def _size(shape: Sequence[int]) -> str:
 
 
 def _check_that_all_is_there(file: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
-    """Raise an error if tags or pixels are missing, which tifffile would guess or fill."""
+    """Raise a ValueError if tags or pixels are missing, which tifffile would guess or fill in."""
     file.filehandle.seek(page.offset)
     tag_count = file.filehandle.read(file.tiff.tagnosize)
     if int.from_bytes(tag_count, "little" if file.byteorder == "<" else "big") != len(page.tags):
@@ -179,7 +179,7 @@ def _check_that_all_is_there(file: tifffile.TiffFile, page: tifffile.TiffPage) -
         raise ValueError("no pixels")
     offsets, sizes = page.dataoffsets, page.databytecounts
     if not all(isinstance(number, int) and number >= 0 for number in (*offsets, *sizes)):
-        raise ValueError("places of its pixels that are no whole numbers from 0")
+        raise ValueError("offsets of its pixels that are not whole numbers from 0")
     ends = [start + size for start, size in zip(offsets, sizes, strict=True)]
     if not ends or max(ends) > file.filehandle.size:
         raise ValueError("pixels are missing")
@@ -192,7 +192,7 @@ def _check_that_all_is_there(file: tifffile.TiffFile, page: tifffile.TiffPage) -
 
 
 def _is_absurd(page: tifffile.TiffPage, stored: int) -> bool:
-    """Whether a strip or tile would have to unpack to sizes that no picture has: its tags are damaged."""
+    """Whether a strip or tile would unpack to a size that no picture has, so that its tags must be damaged."""
     rows, columns = segment_size(page)
     unpacked = min(rows, page.imagelength) * columns * page.shaped[4] * (page.dtype.itemsize if page.dtype else 1)
     return unpacked > ABSURD_SIZE and unpacked > ABSURD_RATIO * stored > 0
@@ -210,14 +210,14 @@ def count_segments(page: tifffile.TiffPage) -> int:
 
 
 def _photometric(page: tifffile.TiffPage) -> int:
-    """What the numbers mean; where the file does not say it, as libtiff takes it."""
+    """What the numbers mean; if the file does not say, what libtiff assumes."""
     if 262 in page.tags:
         return int(page.photometric)
     return PHOTOMETRIC.RGB if page.samplesperpixel >= 3 else PHOTOMETRIC.MINISBLACK
 
 
 def _problems(page: tifffile.TiffPage, photometric: int) -> Iterator[str]:
-    """Name the properties that nothing here converts right."""
+    """Name the properties that are not converted correctly here."""
     bits, colours, compression = page.bitspersample, COLOURS.get(photometric), _name(page.compression)
     unsigned = page.dtype is not None and page.dtype.kind in "bu"
     is_lossless, is_jpeg, in_planes = page.compression in LOSSLESS, page.compression == JPEG, page.planarconfig == 2

@@ -1,7 +1,7 @@
-"""Rows of a TIFF: its strips and tiles are decoded where they are wanted, and their numbers become grey or RGB.
+"""Rows of a TIFF: the strips and tiles that they touch are decoded, and the numbers become grey or RGB.
 
-Whole images and rows go through the same steps here, so that they cannot differ. What each step does to which kind of
-file stands in `data/README.md`.
+Whole images and rows go through the same steps here, so that they cannot differ. `data/README.md` lists what is done to
+each kind of file.
 """
 
 import itertools
@@ -80,7 +80,7 @@ class TiffRows:
             self._refuse_premultiplied(self.channels - len(extra) + extra.index(PREMULTIPLIED))
 
     def _refuse_premultiplied(self, channel: int) -> None:
-        """Raise a UserError where colours are scaled by a transparency, and so are no longer what they were."""
+        """Raise a UserError where the colours are scaled by a transparency, which cannot be undone."""
         opaque = 2**self.bits - 1
         for start, stop in self._chunks():
             clear = self._segments.read(start, stop, [channel])[..., 0] != opaque
@@ -155,7 +155,7 @@ def _palette(page: tifffile.TiffPage) -> np.ndarray:
 
 
 def _cmyk_to_rgb(inks: np.ndarray) -> np.ndarray:
-    """Convert (H, W, 4) uint8, 255 = full ink, to (H, W, 3) RGB, as if each ink kept back one colour."""
+    """Convert (H, W, 4) uint8, 255 = full ink, to (H, W, 3) RGB, as if each ink absorbed one colour."""
     light = 255 - inks.astype(np.uint16)
     return ((light[..., :3] * light[..., 3:] + 127) // 255).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""What lies on a smear beside its red and white cells, and is not labelled."""
+"""What a smear shows besides red and white cells, none of it labelled: platelets, dried stain, dust, scratches."""
 
 import math
 
@@ -10,7 +10,7 @@ from .slide import BLUE, CHROMATIN, HAEMOGLOBIN, OPAQUE, Slide
 
 
 def draw_artefacts(rng, planes: np.ndarray, slide: Slide, noise, white: list, labels: np.ndarray) -> None:
-    """Draw them over the concentrations (4, H, W) of a smear with these white cells and labels (H, W)."""
+    """Add all of it to the concentrations, (4, H, W), of a smear with these white cells and labels, (H, W)."""
     _smudges(rng, planes, noise)
     draw_platelets(rng, planes, slide, noise, white)
     for _ in range(rng.poisson(1.5)):

@@ -1,4 +1,4 @@
-"""What all cells of a drawn smear have in common: lamp, stains, sizes, layout and lens."""
+"""Slides: the lamp, stains, sizes, layout and lens of a drawn smear."""
 
 from dataclasses import dataclass, replace
 
