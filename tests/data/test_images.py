@@ -588,7 +588,7 @@ def test_split_csv_of_a_spreadsheet(tmp_path, text):
         ("\ufeffstem;split\r\na;train\r\n", ["semicolons between its columns", "comma-separated"]),
         ("stem\tsplit\na\ttrain\n", ["tabs between its columns", "comma-separated"]),
         ("Stem,Split\na,train\n", ["columns stem and split", "stem,split"]),
-        ('stem,split\n"a,train\n' + "x" * 200_000, ["no readable table (field larger than", "comma-separated"]),
+        ('stem,split\n"a,train\n' + "x" * 200_000, ["not a readable table (field larger than", "comma-separated"]),
         ("stem,split\n", ["no rows"]),
         ("", ["no rows"]),
     ],
