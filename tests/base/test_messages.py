@@ -60,7 +60,7 @@ CALLS = [
     ("data synthetic {0}/file --size 256", "cannot be written"),
     ("data neurips {0}/new --archive {0}/pipe", "{0}/pipe: is a pipe, a device or a socket, not a file"),
     ("data neurips {0}/new --archive /dev/zero", "/dev/zero: is a pipe, a device or a socket, not a file"),
-    ("data neurips {0}/new --archive {0}/file", "{0}/file: is no zip archive"),
+    ("data neurips {0}/new --archive {0}/file", "{0}/file: is not a zip archive"),
     ("data neurips {0}/other --archive {0}/file", "{0}/other"),
     ("predict {0}/none.keras {0}/image.png --out {0}/new", "{0}/none.keras: there is no model"),
     ("predict {0}/model.keras {0}/image.png --out {0}/new", "{0}/model.keras"),
