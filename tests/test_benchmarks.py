@@ -117,7 +117,7 @@ def test_memory_benchmark(monkeypatch, tmp_path, capsys):
             assert file.is_bigtiff and file.pages[0].is_tiled and file.pages[0].compression == 1
             seen.append(file.asarray())
         out.touch()
-        return {"model_mb": 300.0, "added_mb": 100.0 + len(seen), "seconds": 2.0}
+        return {"model_mib": 300.0, "added_mib": 100.0 + len(seen), "seconds": 2.0}
 
     monkeypatch.setattr(memory, "stream", stream)
     monkeypatch.setattr(memory, "MODEL", ("unet", {"base_filters": 1, "levels": 2}))
@@ -147,7 +147,7 @@ def test_streaming_is_measured_on_top_of_the_model(tmp_path):
     models.build_model("unet", {"base_filters": 4, "levels": 2}).save(tmp_path / "model.keras")
     memory.write_texture(tmp_path / "image.tif", 70, 600)
     results = memory.stream(tmp_path / "model.keras", tmp_path / "image.tif", tmp_path / "mask.tif")
-    assert results["model_mb"] > 50 and results["added_mb"] >= 0 and results["seconds"] > 0
+    assert results["model_mib"] > 50 and results["added_mib"] >= 0 and results["seconds"] > 0
     assert tifffile.imread(tmp_path / "mask.tif").shape == (70, 600)
     json.dumps(results)
 
@@ -231,4 +231,4 @@ def test_matching_benchmark(tmp_path, capsys):
     whole, competition = json.loads(out.read_text())["results"]
     assert whole["fp"] == 0 and 70 < whole["tp"] < 80 < whole["tp"] + whole["fn"] < 90  # Some are at the border.
     assert (competition["way"], competition["tp"], competition["fp"]) == ("competition", whole["tp"], 1)
-    assert whole["seconds"] > 0 and whole["peak_mb"] > whole["added_mb"] and "added_mb" in capsys.readouterr().out
+    assert whole["seconds"] > 0 and whole["peak_mib"] > whole["added_mib"] and "added_mib" in capsys.readouterr().out

@@ -64,7 +64,7 @@ def structure_of(page: str) -> Structure:
 
 def notebook_page(folder, name: str) -> str:
     """A notebook as HTML that shows a name in every way that the course has."""
-    picture = plots.Album(folder).show(
+    picture = plots.FigureFolder(folder).show(
         "a", f"{name}: a caption.", plots.picture_grid({name: np.zeros((4, 4, 3), np.uint8)})
     )
     data, metadata = picture._repr_mimebundle_()
@@ -111,7 +111,7 @@ def report_page(folder, name: str) -> str:
         "peak_rss_mb": 1,
         "environment": {"cpu": name},
     }
-    plots.Album(folder).show("a", name, plots.picture_grid({name: np.zeros((4, 4, 3), np.uint8)}))
+    plots.FigureFolder(folder).show("a", name, plots.picture_grid({name: np.zeros((4, 4, 3), np.uint8)}))
     write_json(folder / "results" / "07_architectures.json", [{"model": name, "Dice": 0.5}])
     page = report.write_page(folder, metrics, {"description": name, "data_dir": name, "models": [name]}, {})
     return page.read_text(encoding="utf-8")
@@ -156,5 +156,5 @@ def test_a_name_is_no_formula_and_comes_back_from_a_table(tmp_path, name):
 
 
 def test_a_caption_is_kept_as_it_is_shown(tmp_path):
-    plots.Album(tmp_path).show("a", "one\x1b", plots.picture_grid({"$": np.zeros((4, 4, 3), np.uint8)}))
+    plots.FigureFolder(tmp_path).show("a", "one\x1b", plots.picture_grid({"$": np.zeros((4, 4, 3), np.uint8)}))
     assert json.loads((tmp_path / "figures" / "a.json").read_text()) == {"caption": "one\\x1b"}

@@ -158,7 +158,7 @@ import hashlib, sys
 import numpy as np
 from tiledseg_utils.course import plots
 picture = np.zeros((40, 60, 3), np.uint8)
-plots.Album(sys.argv[1]).grid("a", "A caption.", {"one": picture, "two": picture})
+plots.FigureFolder(sys.argv[1]).grid("a", "A caption.", {"one": picture, "two": picture})
 print(hashlib.sha256(open(sys.argv[1] + "/figures/a.png", "rb").read()).hexdigest())
 """
 

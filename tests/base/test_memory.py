@@ -32,7 +32,7 @@ def test_released_memory_is_not_counted_as_used():
     before = psutil.Process().memory_info().rss
     with Meter() as meter:
         kept = np.ones(2**24)  # 128 MiB
-    assert meter.added_mb == pytest.approx(kept.nbytes / 2**20, rel=0.2)
+    assert meter.added_mib == pytest.approx(kept.nbytes / 2**20, rel=0.2)
     del kept
     memory.release_freed_memory()
     assert psutil.Process().memory_info().rss - before < 20 * 2**20

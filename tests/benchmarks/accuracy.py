@@ -31,7 +31,7 @@ def train(run: Path, data: Path, parameters: Mapping, seed: int) -> list[dict]:
     """Train below `run`, or go on there, and keep `<run>/snapshots/<epoch>.keras`; returns a row per epoch."""
     splits = images.split_pairs(images.find_pairs(data), data, parameters["seed"])
     if not (run / "tiles" / tiling.MANIFEST).exists():
-        added = synthetic.training_pairs(
+        added = synthetic.added_pairs(
             run / "added", parameters["seed"], parameters["added_images"], parameters["image_size"] or None
         )
         tiling.write_tile_set(
@@ -52,7 +52,7 @@ def train(run: Path, data: Path, parameters: Mapping, seed: int) -> list[dict]:
 def score(path: Path, pairs: list[images.Pair], parameters: Mapping) -> dict[str, pixels.Counts]:
     """Pixel counts of whole test images, by stem."""
     predict = functools.partial(inference.predict_tiled, inference.load_model(path), **parameters["prediction"])
-    predict = inference.at_scales(predict, parameters["scales"])
+    predict = inference.multi_scale(predict, parameters["scales"])
     kept = {name: parameters[name] for name in ("threshold", "min_area", "min_confidence")}
     return pixels.score_images(predict, pairs, **kept)[1]
 

@@ -53,7 +53,7 @@ def measure(model: keras.Model, image: np.ndarray) -> dict:
         whole = predict_whole(model, part)
         for tile in TILES:
             try:
-                plan = plan_prediction(model, part.shape, tile_size=tile, memory_mb=MEMORY_MB)
+                plan = plan_prediction(model, part.shape, tile_size=tile, memory_mib=MEMORY_MB)
             except UserError:  # The tile is all halo.
                 continue
             note("exact", part, plan, whole)

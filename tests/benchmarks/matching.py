@@ -42,7 +42,7 @@ def benchmark(size: int, count: int, out: Path) -> None:
         with Meter() as meter:
             matches = match_sweep(*labels, **rules)[0]
         row = {"way": way, "tp": matches.tp, "fp": matches.fp, "fn": matches.fn, "F1": matches.f1}
-        rows.append(row | {"seconds": meter.seconds, "peak_mb": meter.peak_mb, "added_mb": meter.added_mb})
+        rows.append(row | {"seconds": meter.seconds, "peak_mib": meter.peak_mib, "added_mib": meter.added_mib})
     print_table(rows)
     write_json(out, {"size": size, "count": count, "results": rows, "versions": versions("scipy")})
     print(out)

@@ -49,7 +49,12 @@ def stream(model_path: Path, image: Path, out: Path) -> dict:
     inference.predict_tiled(model, np.zeros((64, 64, 3), np.uint8))
     with Meter() as meter:
         results = inference.predict_file(model, image, out, threshold=0.5)
-    return {"model_mb": meter.before_mb, "added_mb": meter.added_mb, "seconds": meter.seconds, "prediction": results}
+    return {
+        "model_mib": meter.before_mib,
+        "added_mib": meter.added_mib,
+        "seconds": meter.seconds,
+        "prediction": results,
+    }
 
 
 def measure(model_path: Path, folder: Path, rows: int, columns: int) -> dict:
@@ -78,8 +83,8 @@ def table_row(result: dict) -> dict:
         "Mpx": f"{result['megapixels']:.0f}",
         "seconds": f"{result['seconds']:.1f}",
         "Mpx/s": f"{result['megapixels_per_second']:.2f}",
-        "model MB": f"{result['model_mb']:.0f}",
-        "added MB": f"{result['added_mb']:.0f}",
+        "model MB": f"{result['model_mib']:.0f}",
+        "added MiB": f"{result['added_mib']:.0f}",
     }
 
 
@@ -105,7 +110,7 @@ def benchmark(shapes: Sequence[tuple[int, int]], further: Sequence[tuple[int, in
         model_path = folder / "model.keras"
         build_model(*MODEL).save(model_path)
         results = [measure(model_path, folder, *shape) for shape in [*shapes, *further]]
-    spread = spread_percent([result["added_mb"] for result in results[: len(shapes)]])
+    spread = spread_percent([result["added_mib"] for result in results[: len(shapes)]])
     print_table([table_row(result) for result in results])
     print(f"Added memory differs by {spread:.1f} % between {len(shapes)} heights")
     write_json(out, {"model": MODEL, "results": results, "spread_percent": spread, "versions": versions()})

@@ -23,7 +23,7 @@ from tiledseg_utils.commands.options import prediction_defaults, prediction_sett
 from tiledseg_utils.data import pictures
 from tiledseg_utils.data.masks import read_mask
 from tiledseg_utils.data.pictures import read_image, write_image
-from tiledseg_utils.prediction.inference import at_scales, load_model, predict_tiled
+from tiledseg_utils.prediction.inference import load_model, multi_scale, predict_tiled
 from tiledseg_utils.scoring.foreground import find_foreground
 from tiledseg_utils.settings.parameters import PredictionSetting
 
@@ -124,7 +124,7 @@ def test_predict_takes_scales_and_drops_small_and_doubtful_pieces(model_path, tm
     image = rng.integers(0, 256, (90, 130, 3)).astype(np.uint8)
     write_image(tmp_path / "a.png", image)
     once = partial(predict_tiled, load_model(model_path), tile_size=64)
-    probability = at_scales(once, [0.8, 1])(image)
+    probability = multi_scale(once, [0.8, 1])(image)
     threshold = float(np.quantile(probability, 0.8))
     confidence = float(np.quantile(probability, 0.93))
     options = ("--tile-size", 64, "--threshold", threshold, "--scales", 0.8, 1)
@@ -138,8 +138,8 @@ def test_predict_takes_scales_and_drops_small_and_doubtful_pieces(model_path, tm
 def test_predict_as_a_run_of_a_preset_does(model_path, tmp_path, rng):
     image = rng.integers(0, 256, (90, 130, 3)).astype(np.uint8)
     write_image(tmp_path / "a.png", image)
-    tiles = {"mode": "blend", "tile_size": 64, "overlap": 16, "symmetries": True, "batch_size": 2}
-    probability = at_scales(partial(predict_tiled, load_model(model_path), **tiles), [0.8, 1])(image)
+    tiles = {"mode": "blend", "tile_size": 64, "overlap": 16, "test_time_augmentation": True, "batch_size": 2}
+    probability = multi_scale(partial(predict_tiled, load_model(model_path), **tiles), [0.8, 1])(image)
     threshold, lower = (float(np.quantile(probability, share)) for share in (0.8, 0.6))
     preset = tmp_path / "mine.yaml"
     parameters = {"description": "mine", "prediction": tiles, "scales": [0.8, 1], "threshold": threshold, "min_area": 6}

@@ -35,7 +35,7 @@ def test_tiles_of_reduced_images_are_those_of_training_alone(run, splits):
 
 
 def test_generated_images_that_learn_along_are_reduced_too(run, splits):
-    synthetic.training_pairs(run / "added", seed=1, count=1, size=280)
+    synthetic.added_pairs(run / "added", seed=1, count=1, size=280)
     manifest = tiling.read_manifest(baselines.reduced_tiles(splits["train"], 128, run))
     added = [row for row in manifest if row["split"] == tiling.ADDED]
     assert len(added) == 9 and all(row["source"].startswith("added_") for row in added)
@@ -87,7 +87,7 @@ def test_a_verdict_says_what_the_interval_says(row, words):
 def test_the_strongest_is_found_and_a_table_made():
     rows = [rival(0.7, 0, 1), rival(0.8, None, None), rival(0.8, 0, 1)]
     assert baselines.strongest(rows) is rows[1]
-    full = [row | {"steps": 1, "seconds": 2.0, "added_mb": 3} for row in rows]
+    full = [row | {"steps": 1, "seconds": 2.0, "added_mib": 3} for row in rows]
     assert [row["95 % interval"] for row in baselines.table_rows(full)] == ["+0.000 to +1.000", "", "+0.000 to +1.000"]
 
 

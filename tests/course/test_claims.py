@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from tiledseg_utils.course.claims import Claim, architecture_claims, interval_text, ladder_claims
+from tiledseg_utils.course.claims import Claim, architecture_claims, interval_text, method_claims
 
 
 def test_a_claim_says_whether_it_holds():
@@ -11,7 +11,7 @@ def test_a_claim_says_whether_it_holds():
     assert "✘ Not so in this run" in Claim("Water is dry.", False)._repr_markdown_()
 
 
-def ladder_row(way, dice, difference=0.0, seam=1.0, seconds=1.0):
+def method_row(way, dice, difference=0.0, seam=1.0, seconds=1.0):
     return {"way": way, "dice": dice, "largest_difference": difference, "seam_score": seam, "seconds": seconds}
 
 
@@ -21,23 +21,23 @@ def ladder_row(way, dice, difference=0.0, seam=1.0, seconds=1.0):
 )
 def test_claims_about_ways_to_tile_follow_the_measurements(exact, odd, seam, turned, expected):
     rows = [
-        ladder_row("whole image", 0.9),
-        ladder_row("exact", 0.9, exact),
-        ladder_row("one pixel more", 0.9, odd),
-        ladder_row("side by side", 0.9, seam=seam),
-        ladder_row("blended", 0.9),
-        ladder_row("8 symmetries", turned, seconds=8.0),
+        method_row("whole image", 0.9),
+        method_row("exact", 0.9, exact),
+        method_row("one pixel more", 0.9, odd),
+        method_row("side by side", 0.9, seam=seam),
+        method_row("blended", 0.9),
+        method_row("8 views", turned, seconds=8.0),
     ]
-    claims = ladder_claims(rows)
+    claims = method_claims(rows)
     assert [claim.holds for claim in claims] == expected
     assert "8.0 times" in claims[-1].sentence
     small_tiles = [row for row in rows if row["way"] not in ("exact", "one pixel more")]
-    assert [claim.holds for claim in ladder_claims(small_tiles)] == expected[2:]
+    assert [claim.holds for claim in method_claims(small_tiles)] == expected[2:]
 
 
 def test_without_seams_there_is_nothing_to_claim():
-    ways = ("whole image", "side by side", "blended", "8 symmetries")
-    claims = ladder_claims([ladder_row(way, 0.9, seam=math.nan) for way in ways])
+    ways = ("whole image", "side by side", "blended", "8 views")
+    claims = method_claims([method_row(way, 0.9, seam=math.nan) for way in ways])
     assert claims[0].holds is None and "no seams" in claims[0].sentence
 
 

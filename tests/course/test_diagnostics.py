@@ -50,7 +50,7 @@ def test_ways_are_measured_against_the_first(network, rng):
     ways = diagnostics.ways_to_predict(network, plans, reduced_size=64)
     rows, maps = diagnostics.measure_ways(ways, plans, pictures, threshold=0.5)
     found = {row["way"]: row for row in rows}
-    assert list(found) == list(maps) == ["whole image", "reduced", *plans, "8 symmetries"]
+    assert list(found) == list(maps) == ["whole image", "reduced", *plans, "8 views"]
     assert found["whole image"]["largest_difference"] == 0 and found["exact"]["largest_difference"] <= 1e-5
     assert found["one pixel more"]["largest_difference"] > 1e-3 < found["side by side"]["largest_difference"]
     assert found["exact"]["dice"] == pytest.approx(found["whole image"]["dice"], abs=1e-4)
@@ -59,7 +59,7 @@ def test_ways_are_measured_against_the_first(network, rng):
     second = inference.predict_whole(network, pictures[1][0]) >= 0.5
     second = 2 * (second & pictures[1][1]).sum() / (second.sum() + pictures[1][1].sum())
     assert found["whole image"]["dice"] == pytest.approx((first + second) / 2)
-    assert min(found[way]["largest_difference"] for way in ("reduced", "8 symmetries")) > 1e-3
+    assert min(found[way]["largest_difference"] for way in ("reduced", "8 views")) > 1e-3
     assert all(row["seconds"] >= 0 and row["seam_score"] > 0 for row in rows)
 
 

@@ -60,8 +60,10 @@ def test_pixelated_keeps_the_size_but_not_the_detail(rng):
     assert len(np.unique(blocks.reshape(-1, 3), axis=0)) <= 64
 
 
-def test_album_writes_and_shows_the_figure_with_its_caption(tmp_path):
-    picture = plots.Album(tmp_path).grid("01_a", "Two pictures.", {"image": IMAGE, "mask": MASK * 0.5}, errors=True)
+def test_a_figure_folder_writes_and_shows_the_figure_with_its_caption(tmp_path):
+    picture = plots.FigureFolder(tmp_path).grid(
+        "01_a", "Two pictures.", {"image": IMAGE, "mask": MASK * 0.5}, errors=True
+    )
     assert read_json(tmp_path / "figures" / "01_a.json") == {"caption": "Two pictures."}
     data, metadata = picture._repr_mimebundle_()
     assert base64.b64decode(data["image/png"]) == (tmp_path / "figures" / "01_a.png").read_bytes()
@@ -146,7 +148,7 @@ def test_plan_chart_marks_junctions_and_what_of_a_tile_is_used():
     plan = make_plan((60, 80), tile=32, overlap=16, dropped=8)
     figure = plots.plan_chart(IMAGE, {"with halo": plan, "beside": make_plan((60, 80), 32, 0, 0)})
     ax = figure.axes[0]
-    assert len(ax.lines) == len(plan.rows.edges) + len(plan.columns.edges)
+    assert len(ax.lines) == len(plan.rows.seams) + len(plan.columns.seams)
     tile, used = ax.patches
     assert (tile.get_x(), tile.get_y()) == (32, 16) and tile.get_width() == 32
     assert (used.get_x(), used.get_y(), used.get_width(), used.get_height()) == (40, 24, 16, 12)

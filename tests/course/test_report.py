@@ -169,7 +169,7 @@ def test_an_executed_notebook_is_kept_and_not_repeated(course, capfd):
     path, run = course
     write_notebook(path, "print('hello from', run_dir)")
     cost = report.execute(path, run, {"run_dir": "here", "other": 1})
-    assert cost["seconds"] > 0 and cost["peak_mb"] > 10
+    assert cost["seconds"] > 0 and cost["peak_mib"] > 10
     assert "hello from here" in capfd.readouterr().out
     assert report.execute(path, run, {}) == cost
     assert "already done" in capfd.readouterr().out

@@ -122,7 +122,7 @@ def test_a_notebook_whose_output_is_damaged_runs_again(course, capsys, name, how
 
 
 LISTS = ["", "{", "[]", "null", "-1", "{}", '{"cost": {}, "outputs": {}}', '{"cost": 5, "outputs": []}']
-COST = '{"cost": {"seconds": 1, "peak_mb": 1}, "outputs": '
+COST = '{"cost": {"seconds": 1, "peak_mib": 1}, "outputs": '
 LISTS += [COST + entries for entries in ("{}}", '{"a": 5}}', '{"a": [1]}}', '{"a": ["x", "y"]}}', '{"a": null}}')]
 
 

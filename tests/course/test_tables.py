@@ -18,7 +18,7 @@ def test_what_is_missing_is_not_measurable():
 
 
 def test_keys_of_records_become_titles_and_other_names_stay():
-    html = Table([{"dice_non_tiled": 1, "f1_at_075": 1, "added_mb": 1, "a_b <c>": 1}])._repr_html_()
+    html = Table([{"dice_non_tiled": 1, "f1_at_075": 1, "added_mib": 1, "a_b <c>": 1}])._repr_html_()
     assert all(f"<th>{name}</th>" in html for name in ("Dice non-tiled", "F1 at 0.75", "added MiB", "a_b &lt;c&gt;"))
 
 

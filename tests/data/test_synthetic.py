@@ -15,7 +15,7 @@ from tiledseg_utils.data.images import read_image
 from tiledseg_utils.data.smears import artefacts, cells
 from tiledseg_utils.data.smears.shapes import noise_source
 from tiledseg_utils.data.smears.slide import BLUE, CHROMATIN, HAEMOGLOBIN, KINDS, draw_slide, vary_slide
-from tiledseg_utils.data.synthetic import draw_smear, training_pairs, write_dataset
+from tiledseg_utils.data.synthetic import added_pairs, draw_smear, write_dataset
 
 SIZE = 512
 
@@ -189,11 +189,11 @@ def test_the_order_of_the_splits_is_that_of_the_course_not_of_the_mapping(tmp_pa
 
 def test_smears_that_learn_along_with_others_are_none_of_those_that_are_tested_on(tmp_path):
     write_dataset(tmp_path / "data", 3, {"train": 1, "test": 1}, size=256)
-    pairs = training_pairs(tmp_path / "added", 3, 2, size=256)
+    pairs = added_pairs(tmp_path / "added", 3, 2, size=256)
     assert [pair.stem for pair in pairs] == ["added_smear_0000", "added_smear_0001"]  # or tiles would share their names
     tested = [read_image(path) for path in (tmp_path / "data" / "images").iterdir()]
     assert not any(np.array_equal(read_image(pair.image), image) for pair in pairs for image in tested)
-    assert training_pairs(tmp_path / "none", 3, 0) == []
+    assert added_pairs(tmp_path / "none", 3, 0) == []
 
 
 def test_varied_slides_differ_more_from_each_other():

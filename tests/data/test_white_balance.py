@@ -9,7 +9,7 @@ from tiledseg_utils import models
 from tiledseg_utils.data import images, pictures
 from tiledseg_utils.data.streaming import open_source
 from tiledseg_utils.data.synthetic import draw_smear
-from tiledseg_utils.data.white_balance import GROUND, BalancedSource, balance_white, measure_light
+from tiledseg_utils.data.white_balance import BACKGROUND, BalancedSource, balance_white, measure_light
 from tiledseg_utils.prediction import inference
 from tiledseg_utils.tiles import tiling
 from tiledseg_utils.training import fit as training
@@ -33,8 +33,8 @@ def test_the_ground_is_the_median_of_what_is_bright():
     image[50] += np.arange(50, dtype=np.uint8)[:, None] // 10  # some shines
     assert measure_light([image]) == (LAVENDER, 0)
     balanced = balance_white(image)
-    assert (balanced[25, 25] == GROUND).all() and (balanced[50, -1] > GROUND).all()
-    assert (balanced[10, 0] == np.rint(np.array((150, 90, 130)) * GROUND / np.array(LAVENDER))).all()
+    assert (balanced[25, 25] == BACKGROUND).all() and (balanced[50, -1] > BACKGROUND).all()
+    assert (balanced[10, 0] == np.rint(np.array((150, 90, 130)) * BACKGROUND / np.array(LAVENDER))).all()
 
 
 def test_two_lamps_leave_no_difference(smear):
@@ -42,26 +42,26 @@ def test_two_lamps_leave_no_difference(smear):
     assert np.abs(plain - other).max() <= 3 < np.abs(smear.astype(int) - tinted(smear)).max()
 
 
-def under_veil(share, nuclei):
-    """Red cells, nuclei of that colour on some of them, and a veil over all; (H, W, 3) uint8 RGB."""
-    image = np.full((60, 50, 3), GROUND, np.float32)
+def under_stray_light(share, nuclei):
+    """Red cells, nuclei of that colour on some of them, and stray light over all; (H, W, 3) uint8 RGB."""
+    image = np.full((60, 50, 3), BACKGROUND, np.float32)
     image[10:30] = (190, 140, 160)
     image[15:25, :20] = nuclei
-    return np.rint(image * (1 - share) + GROUND * share).astype(np.uint8)
+    return np.rint(image * (1 - share) + BACKGROUND * share).astype(np.uint8)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.15])
-def test_a_veil_is_taken_away(share):
-    clear, veiled = (under_veil(part, (30, 20, 110)) for part in (0, share))
-    light = measure_light([veiled])
-    assert light.veil == pytest.approx(share, abs=0.02)
-    assert np.abs(balance_white(veiled).astype(int) - clear).max() <= 1 < np.abs(veiled.astype(int) - clear).max()
+def test_stray_light_is_taken_away(share):
+    clear, hazed = (under_stray_light(part, (30, 20, 110)) for part in (0, share))
+    light = measure_light([hazed])
+    assert light.stray_light == pytest.approx(share, abs=0.02)
+    assert np.abs(balance_white(hazed).astype(int) - clear).max() <= 1 < np.abs(hazed.astype(int) - clear).max()
 
 
 @pytest.mark.parametrize("nuclei", [(10, 4, 70), (130, 70, 150), (190, 140, 160)])
-def test_where_nothing_is_as_dark_as_the_palest_nuclei_or_all_as_dark_as_usual_there_is_no_veil(nuclei):
-    image = under_veil(0, nuclei)
-    assert measure_light([image]) == ((GROUND,) * 3, 0)
+def test_where_nothing_is_as_dark_as_the_palest_nuclei_or_all_as_dark_as_usual_there_is_no_stray_light(nuclei):
+    image = under_stray_light(0, nuclei)
+    assert measure_light([image]) == ((BACKGROUND,) * 3, 0)
     assert np.array_equal(balance_white(image), image)
 
 
@@ -81,7 +81,7 @@ def test_an_image_without_a_ground_stays_as_it_is(color):
 
 
 def test_empty_glass_is_all_ground():
-    assert (balance_white(np.full((20, 20, 3), LAVENDER, np.uint8)) == GROUND).all()
+    assert (balance_white(np.full((20, 20, 3), LAVENDER, np.uint8)) == BACKGROUND).all()
 
 
 @pytest.mark.parametrize("kind", ["array", "tif", "16 bit"])

@@ -70,6 +70,6 @@ def test_the_solutions_are_what_the_networks_say():
         name: receptive_field(build_model(name, small.get(name, {}))) for name in MODELS if name in lesson_07.NAMES
     }
     assert fields.keys() == lesson_07.NAMES
-    assert {name for name, field in fields.items() if field.obstacles} == lesson_07.check_not_exact.solution
+    assert {name for name, field in fields.items() if field.non_local_layers} == lesson_07.check_not_exact.solution
     halos = {n: receptive_field(build_model("unet", {"base_filters": 2, "levels": n})).halo for n in range(2, 7)}
     assert min(n for n, halo in halos.items() if halo >= 64) == lesson_07.check_levels.solution

@@ -107,7 +107,7 @@ def probe_halo(model: keras.Model) -> int:
         raise UserError(
             f"model {model.name}",
             f"sees changes {margin - block} pixels away",
-            "A layer probably mixes the whole tile; see receptive_field(model).obstacles",
+            "A layer probably mixes the whole tile; see receptive_field(model).non_local_layers",
         )
 
     with keras.device("cpu"):  # Fast convolutions of a GPU mix neighbours and cancel them again, up to rounding.

@@ -59,20 +59,20 @@ def test_all_have_a_small_size_here():
 
 
 def test_attention_unet_has_the_parameters_of_the_published_experiments_code():
-    settings = {"base_filters": 16, "levels": 6, "gate": "channels", "dropout": 0.1, "stem": 1}
+    settings = {"base_filters": 16, "levels": 6, "gate": "channels", "dropout": 0.1, "patch_size": 1}
     model = models.build_model("attention_unet", settings)
     assert model.count_params() + biases_left_out(model) == 8_229_073
 
 
 def test_multires_unet_has_the_parameters_of_its_authors_code():
-    model = models.build_model("multires_unet", {"base_filters": 32, "levels": 5, "stem": 1})
+    model = models.build_model("multires_unet", {"base_filters": 32, "levels": 5, "patch_size": 1})
     scales = biases_left_out(model)  # A normalisation that follows a convolution has a scale here, and none there.
     head = 3 - 1  # There, the last convolution has no bias but a normalisation of three numbers.
     assert model.count_params() - scales + head == 7_262_750
 
 
 def test_unet3_plus_has_the_parameters_of_the_paper():
-    model = models.build_model("unet3_plus", {"base_filters": 64, "levels": 5, "stem": 1})
+    model = models.build_model("unet3_plus", {"base_filters": 64, "levels": 5, "patch_size": 1})
     assert round((model.count_params() + biases_left_out(model)) / 1e6, 2) == 26.98
 
 
@@ -313,7 +313,7 @@ def test_shifted_windows_connect_neighbours_but_not_opposite_borders(rng):
         ("attention_unet", {"gate": "soft"}, "gate: 'soft' is not known. Give one of grid, channels"),
         ("attention_unet", {"dropout": 1.0}, "dropout: 1.0 is out of range. Give a number from 0 to 0.99"),
         ("multires_unet", {"base_filters": 2}, "base_filters: 2 is out of range. Give a whole number from 4"),
-        ("unet3_plus", {"stem": 0}, "stem: 0 is out of range. Give a whole number from 1 to 8"),
+        ("unet3_plus", {"patch_size": 0}, "patch_size: 0 is out of range. Give a whole number from 1 to 8"),
         ("efficient_unet", {"version": "B8"}, "version: 'B8' is not known. Give one of B0, B1"),
         ("efficient_unet", {"base_filters": 0}, "base_filters: 0 is out of range. Give a whole number from 1"),
         ("efficient_unet", {"weights": "coco"}, "weights: 'coco' is not known. Give one of none, imagenet"),

@@ -116,7 +116,7 @@ def test_blocks_are_folded_into_channels_and_back(rng):
 
 
 def test_with_a_stem_the_first_level_works_at_a_lower_resolution(rng):
-    model = models.build_model("unet", {**SMALL, "stem": 2})
+    model = models.build_model("unet", {**SMALL, "patch_size": 2})
     image = rng.integers(0, 256, (1, 16, 24, 3)).astype(np.uint8)
     assert model(image).shape == (1, 16, 24, 1)
     assert model.get_layer("probability").output.shape[-1] == 4
@@ -172,7 +172,7 @@ def test_a_saved_model_opens_in_a_fresh_process_with_its_colours(tmp_path, rng):
         ("unet", {"levelz": 3}, "model_settings.unet.levelz: is not known. Did you mean levels?"),
         ("unet", {"levels": "3"}, "levels: '3' is text. Give a whole number from 2 to 10"),
         ("unet", {"levels": 1}, "levels: 1 is out of range. Give a whole number from 2 to 10"),
-        ("unet", {"stem": 0}, "stem: 0 is out of range. Give a whole number from 1 to 8"),
+        ("unet", {"patch_size": 0}, "patch_size: 0 is out of range. Give a whole number from 1 to 8"),
         ("unet", {"first_kernel": 4}, "first_kernel: 4 is not known. Give one of 1, 3, 5"),
         ("unet", {"dropout": 0.3}, "dropout: 0.3 in 5 levels drops everything in the deepest. Give less than 0.25"),
         ("unet", {"normalization": "group"}, "normalization: 'group' is not known. Give one of none, batch"),

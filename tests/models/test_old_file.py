@@ -2,7 +2,7 @@
 
 It was made there, with the backend JAX, by
 
-    model = models.build_model("unet", {"base_filters": 2, "levels": 2, "stem": 2, "seed": 31})
+    model = models.build_model("unet", {"base_filters": 2, "levels": 2, "patch_size": 2, "seed": 31})
     model.save("unet_f816b64.keras")
 
 and its archive then was compressed, from 72 to 7 kB.

@@ -116,14 +116,14 @@ ZOO = {
 def test_the_u_net_has_the_published_halo_and_radius(levels, halo, radius):
     """The values follow from the formulas for kernels of 3, and agree with CSBDeep's and NIST's."""
     field = receptive_field.receptive_field(models.build_model("unet", {"base_filters": 2, "levels": levels}))
-    assert (field.alignment, field.halo, field.radius, field.obstacles) == (2 ** (levels - 1), halo, radius, ())
+    assert (field.alignment, field.halo, field.radius, field.non_local_layers) == (2 ** (levels - 1), halo, radius, ())
 
 
-@pytest.mark.parametrize("stem", [2, 3])
-def test_a_stem_multiplies_halo_and_alignment(stem):
-    model = models.build_model("unet", {"base_filters": 1, "levels": 3, "stem": stem})
+@pytest.mark.parametrize("patch_size", [2, 3])
+def test_a_patch_size_multiplies_halo_and_alignment(patch_size):
+    model = models.build_model("unet", {"base_filters": 1, "levels": 3, "patch_size": patch_size})
     field = receptive_field.receptive_field(model)
-    assert (field.alignment, field.halo, field.obstacles) == (4 * stem, 24 * stem, ())
+    assert (field.alignment, field.halo, field.non_local_layers) == (4 * patch_size, 24 * patch_size, ())
     assert probe_halo(model) == required_halo(model)
 
 
@@ -286,7 +286,7 @@ OBSTACLES = {
 @pytest.mark.parametrize("kind", OBSTACLES)
 def test_obstacles_are_named(kind):
     model = OBSTACLES[kind]("the_culprit")
-    (sentence,) = receptive_field.receptive_field(model).obstacles
+    (sentence,) = receptive_field.receptive_field(model).non_local_layers
     assert sentence.startswith(f"the_culprit ({kind}) ")
     with pytest.raises(UserError, match=r"the_culprit .*Blend"):
         required_halo(model)
@@ -300,7 +300,7 @@ def test_attention_is_an_obstacle_whatever_its_kind():
 def test_an_obstacle_leaves_the_rest_and_is_named_once_for_a_layer_used_twice():
     norm = layers.GroupNormalization(1)
     field = receptive_field.receptive_field(chain(layers.MaxPooling2D(2), norm, conv(), norm, UpConvolution(2)))
-    assert (field.alignment, field.halo, field.radius, len(field.obstacles)) == (2, 2, 3, 1)
+    assert (field.alignment, field.halo, field.radius, len(field.non_local_layers)) == (2, 2, 3, 1)
 
 
 @pytest.mark.parametrize("layer", ["GroupNormalization", "GlobalAveragePooling2D"])

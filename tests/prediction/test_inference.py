@@ -77,7 +77,7 @@ def predict_with(model, image, tile: int, overlap: int, dropped: int, alignment:
 
 @pytest.mark.parametrize("shape", [(200, 300), (30, 40), (64, 64), (1, 90), (97, 1)])
 @pytest.mark.parametrize(
-    "way", [{"mode": "exact"}, {"mode": "blend", "overlap": 0}, {"mode": "blend", "overlap": 17}, {"memory_mb": 1}]
+    "way", [{"mode": "exact"}, {"mode": "blend", "overlap": 0}, {"mode": "blend", "overlap": 17}, {"memory_mib": 1}]
 )
 def test_tiling_a_network_without_context_changes_nothing(pointwise, rng, shape, way):
     image = noise(rng, *shape)
@@ -102,10 +102,10 @@ def test_tiling_a_network_without_context_changes_nothing(pointwise, rng, shape,
 def test_exact_tiles_equal_the_whole_image(rng, levels, normalization, shape, tile):
     settings = {"base_filters": 3, "levels": levels, "normalization": normalization, "seed": 3}
     model, image = models.build_model("unet", settings), noise(rng, *shape)
-    tiled = inference.predict_tiled(model, image, tile_size=tile, memory_mb=4)
+    tiled = inference.predict_tiled(model, image, tile_size=tile, memory_mib=4)
     np.testing.assert_allclose(tiled, inference.predict_whole(model, image), atol=1e-5)
     if tile == 0:
-        assert inference.plan_prediction(model, shape, memory_mb=4).count > 1
+        assert inference.plan_prediction(model, shape, memory_mib=4).count > 1
 
 
 @pytest.mark.parametrize("levels", [2, 3, 4])
@@ -134,13 +134,13 @@ def test_more_halo_does_not_mend_a_misaligned_origin(network, rng):
 
 def test_symmetries_are_undone(network, rng):
     image = noise(rng, 90, 130)
-    once = inference.predict_tiled(network, image, tile_size=80, symmetries=True)
-    np.testing.assert_allclose(once, inference.predict_whole(network, image, symmetries=True), atol=1e-5)
+    once = inference.predict_tiled(network, image, tile_size=80, test_time_augmentation=True)
+    np.testing.assert_allclose(once, inference.predict_whole(network, image, test_time_augmentation=True), atol=1e-5)
     plain = inference.predict_tiled(network, image, tile_size=80)
     assert np.abs(plain - once).max() > 1e-3
     square = image[:88, :88]  # turned and mirrored input gives turned and mirrored output
-    tiled = partial(inference.predict_tiled, network, tile_size=80, symmetries=True)
-    reduced = partial(inference.predict_reduced, network, size=44, symmetries=True)
+    tiled = partial(inference.predict_tiled, network, tile_size=80, test_time_augmentation=True)
+    reduced = partial(inference.predict_reduced, network, size=44, test_time_augmentation=True)
     for predict in (tiled, reduced):
         for turned in (np.rot90, np.fliplr, np.flipud, np.transpose):
             view = np.stack([turned(square[..., channel]) for channel in range(3)], axis=-1)
@@ -156,19 +156,19 @@ def test_predictions_at_other_scales_come_back_in_place():
         seen.append(view.shape)
         return view[..., 0].astype(np.float32) / 255
 
-    np.testing.assert_array_equal(inference.at_scales(brightness, [1])(image), brightness(image))
-    probability = inference.at_scales(brightness, [0.5, 1, 1.5])(image)
+    np.testing.assert_array_equal(inference.multi_scale(brightness, [1])(image), brightness(image))
+    probability = inference.multi_scale(brightness, [0.5, 1, 1.5])(image)
     assert seen[-3:] == [(30, 45, 3), (60, 90, 3), (90, 135, 3)]
     assert probability.dtype == np.float32 and probability.shape == image.shape[:2]
     np.testing.assert_array_equal(probability > 100 / 255, image[..., 0] > 0)
-    shares = {scale: inference.at_scales(brightness, [scale])(image) for scale in (0.5, 1, 1.5)}
+    shares = {scale: inference.multi_scale(brightness, [scale])(image) for scale in (0.5, 1, 1.5)}
     np.testing.assert_allclose(probability, sum(shares.values()) / 3, atol=1e-6)
 
 
 @pytest.mark.parametrize("scales", [[], [0], [1, 5], [-1], [float("nan")]])
 def test_scales_out_of_range_are_refused(scales):
     with pytest.raises(UserError, match=r"scales.* Give a list, each a number from 0\.1 to 4"):
-        inference.at_scales(lambda image: image, scales)
+        inference.multi_scale(lambda image: image, scales)
 
 
 def test_one_shape_is_predicted_whatever_the_number_of_tiles(rng):
@@ -247,7 +247,7 @@ def test_several_devices_give_what_one_gives(tmp_path, network, rng):
 
 
 def edgeless(rng, *shape: int) -> np.ndarray:
-    """An image with two objects far apart on a smooth ground, of which most tiles are empty."""
+    """An image with two objects far apart on a smooth background, of which most tiles are empty."""
     image = np.full((*shape, 3), 230, np.uint8)
     image[20:40, 30:60] = (120, 40, 160)
     image[-30:-10, -50:-20] = (120, 40, 160)
@@ -436,13 +436,15 @@ def constant(value: float) -> keras.Model:
         (float("inf"), r"model odd: predicts values from inf to inf, which are no prob"),
     ],
 )
-@pytest.mark.parametrize("way", [*WAYS, "predict_whole", "predict_reduced", "symmetries"])
+@pytest.mark.parametrize("way", [*WAYS, "predict_whole", "predict_reduced", "test_time_augmentation"])
 def test_predictions_that_are_no_probabilities_are_refused(value, message, way, tmp_path):
     image, model = np.full((70, 66, 3), 200, np.uint8), constant(value)
     ways = WAYS | {
         "predict_whole": lambda model, image, out: inference.predict_whole(model, image),
         "predict_reduced": lambda model, image, out: inference.predict_reduced(model, image, 32),
-        "symmetries": lambda model, image, out: inference.predict_tiled(model, image, symmetries=True),
+        "test_time_augmentation": lambda model, image, out: inference.predict_tiled(
+            model, image, test_time_augmentation=True
+        ),
     }
     with pytest.raises(UserError, match=message):
         ways[way](model, image, tmp_path / "out.npy")
@@ -512,14 +514,14 @@ def test_vectors_are_turned_with_their_view():
 
     image = np.zeros((1, 20, 31, 3), np.uint8)
     image[0, 4, 23] = 255
-    once, eightfold = pointing(image), forward.with_symmetries(pointing)(image)
+    once, eightfold = pointing(image), forward.with_test_time_augmentation(pointing)(image)
     np.testing.assert_allclose(eightfold, once, atol=1e-6)
 
 
 def test_symmetries_of_an_instance_network_turn_with_the_image(rng):
     """Equivariance: the prediction of a turned image is the turned prediction, its vectors turned too."""
     network = models.instance_unet(base_filters=4, levels=3, seed=3)
-    predict = partial(inference.predict_tiled, network, symmetries=True)
+    predict = partial(inference.predict_tiled, network, test_time_augmentation=True)
     image = noise(rng, 40, 40)
     maps = predict(image)
     assert np.abs(maps[..., instances.FLOW]).max() > 1e-3
@@ -538,7 +540,7 @@ def test_symmetries_of_an_instance_network_turn_with_the_image(rng):
         ({"tile_size": -64}, "tile_size: -64 is out of range"),
         ({"tile_size": 90}, "tile size 90: does not fit the poolings.*multiple of 4"),
         ({"tile_size": 48}, "tile size 48: is all halo.*Use at least 52 pixels"),
-        ({"memory_mb": 0}, "memory_mb: 0 is out of range. Give a whole number from 1"),
+        ({"memory_mib": 0}, "memory_mib: 0 is out of range. Give a whole number from 1"),
         ({"mode": "blend", "tile_size": 64, "overlap": 40}, "overlap 40: does not fit tiles of 64 px"),
     ],
 )
@@ -548,8 +550,13 @@ def test_tiles_that_do_not_suit_the_network(network, how, message):
 
 
 def test_a_setting_and_single_values_say_the_same(network, rng, tmp_path):
-    image, setting = noise(rng, 90, 130), PredictionSetting(mode="blend", tile_size=64, overlap=8, symmetries=True)
-    expected = inference.predict_tiled(network, image, mode="blend", tile_size=64, overlap=16, symmetries=True)
+    image, setting = (
+        noise(rng, 90, 130),
+        PredictionSetting(mode="blend", tile_size=64, overlap=8, test_time_augmentation=True),
+    )
+    expected = inference.predict_tiled(
+        network, image, mode="blend", tile_size=64, overlap=16, test_time_augmentation=True
+    )
     changed = {"tile_size": np.int64(64), "overlap": 16}
     np.testing.assert_array_equal(inference.predict_tiled(network, image, setting, **changed), expected)
     inference.predict_file(network, image, tmp_path / "map.npy", setting, **changed)

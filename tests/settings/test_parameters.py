@@ -17,7 +17,7 @@ from tiledseg_utils.base.files import UserError
 from tiledseg_utils.course import report
 from tiledseg_utils.models import losses
 from tiledseg_utils.models.receptive_field import receptive_field
-from tiledseg_utils.prediction.inference import at_scales, plan_prediction
+from tiledseg_utils.prediction.inference import multi_scale, plan_prediction
 from tiledseg_utils.prediction.instances import label_file, label_image
 from tiledseg_utils.scoring.foreground import find_foreground
 from tiledseg_utils.settings import page as parameter_page
@@ -107,7 +107,7 @@ def test_there_are_rows_for_every_key():
             "image_size: 7 is out of range. Give 0 or a whole number from 256 to 8192 (side of generated",
         ),
         ("image_size", 100, "image_size: 100 is out of range"),
-        ("ladder_side", -5, "ladder_side: -5 is out of range. Give a whole number from 16"),
+        ("methods_side", -5, "methods_side: -5 is out of range. Give a whole number from 16"),
         ("part_side", 1, "part_side: 1 is out of range. Give a whole number from"),
         ("training.patience", -3, "training.patience: -3 is out of range. Give a whole number from 0"),
         ("training.reduce_factor", 5, "training.reduce_factor: 5 is out of range. Give a number from 0.001 to 0.999"),
@@ -300,10 +300,10 @@ def test_settings_of_architectures_are_the_arguments_of_their_functions(name):
     ("name", "settings"),
     [
         ("unet", {"base_filters": 2, "levels": 3}),
-        ("unet", {"base_filters": 2, "levels": 2, "stem": 4}),
-        ("attention_unet", {"base_filters": 2, "levels": 3, "stem": 1}),
-        ("multires_unet", {"base_filters": 4, "levels": 3, "stem": 2}),
-        ("unet3_plus", {"base_filters": 2, "levels": 2, "stem": 8}),
+        ("unet", {"base_filters": 2, "levels": 2, "patch_size": 4}),
+        ("attention_unet", {"base_filters": 2, "levels": 3, "patch_size": 1}),
+        ("multires_unet", {"base_filters": 4, "levels": 3, "patch_size": 2}),
+        ("unet3_plus", {"base_filters": 2, "levels": 2, "patch_size": 8}),
         ("efficient_unet", {"base_filters": 1}),
         ("deeplab_v3_plus", {"encoder": "MobileNetV2", "filters": 4}),
         ("swin_unet", {"base_filters": 4, "levels": 2, "window": 3}),
@@ -468,7 +468,7 @@ def test_a_notebook_checks_its_parameters_before_it_does_anything(tmp_path, monk
 # The command line
 
 
-PREDICTION = ["--preset", "--mode", "--tile-size", "--overlap", "--scales", "--memory-mb", "--threshold"]
+PREDICTION = ["--preset", "--mode", "--tile-size", "--overlap", "--scales", "--memory-mib", "--threshold"]
 OPTIONS = [
     *[
         (command, option, value)
@@ -499,8 +499,8 @@ OPTIONS = [
             ("--tile-size", "big"),
             ("--overlap", "-1"),
             ("--overlap", "1000000"),
-            ("--memory-mb", "0"),
-            ("--memory-mb", "9999999"),
+            ("--memory-mib", "0"),
+            ("--memory-mib", "9999999"),
             ("--mode", "exakt"),
         ]
     ],
@@ -566,8 +566,8 @@ def test_functions_refuse_thresholds_out_of_range(tmp_path, threshold):
     [
         ({"overlap": -1}, "overlap: -1 is out of range"),
         ({"batch_size": 0}, "batch_size: 0 is out of range"),
-        ({"memory_mb": 0}, "memory_mb: 0 is out of range"),
-        ({"memory_mb": math.nan}, "memory_mb: nan is not a finite number"),
+        ({"memory_mib": 0}, "memory_mib: 0 is out of range"),
+        ({"memory_mib": math.nan}, "memory_mib: nan is not a finite number"),
     ],
 )
 def test_functions_refuse_predictions_out_of_range(wrong, message):
@@ -578,7 +578,7 @@ def test_functions_refuse_predictions_out_of_range(wrong, message):
 
 def test_functions_refuse_scales_out_of_range():
     with pytest.raises(UserError, match="scales: 9 is out of range"):
-        at_scales(np.asarray, (1, 9))
+        multi_scale(np.asarray, (1, 9))
 
 
 def test_own_architectures_are_checked_by_their_names():

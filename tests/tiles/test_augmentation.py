@@ -14,7 +14,7 @@ from tiledseg_utils.settings.presets import read_preset
 from tiledseg_utils.tiles import augmentation
 from tiledseg_utils.tiles.augmentation import TRANSFORMS, Augmentation, augment, sampling_grid
 
-PHOTOMETRIC = ("stain", "color", "brightening", "blur", "sharpening", "noise", "veil")
+PHOTOMETRIC = ("stain", "color", "brightening", "blur", "sharpening", "noise", "stray_light")
 GEOMETRIC = tuple(name for name in TRANSFORMS if name not in PHOTOMETRIC)
 MAPPED = GEOMETRIC[3:]  # all but flips and quarter turns
 SIZE = 96
@@ -296,8 +296,10 @@ def test_brightening_saturates(alpha, beta):
 
 
 @pytest.mark.parametrize("share", [0, 0.2, 1])
-def test_a_veil_pales_what_is_dark_and_leaves_the_ground(share):
-    hazy, _ = augment(ramp(), np.zeros((4, 256), bool), always("veil", veil_share=(share, share)), 0, 0, 0)
+def test_stray_light_pales_what_is_dark_and_leaves_the_background(share):
+    hazy, _ = augment(
+        ramp(), np.zeros((4, 256), bool), always("stray_light", stray_light_share=(share, share)), 0, 0, 0
+    )
     assert np.abs(hazy[0, [0, 220], 0] - [220.0 * share, 220]).max() <= 0.5
     assert np.abs(np.ptp(hazy) - 255 * (1 - share)) <= 1
     assert (np.diff(hazy[0, :, 0].astype(int)) >= 0).all()

@@ -45,7 +45,7 @@ def test_tiles_are_aligned_inside_the_image_and_never_use_what_is_dropped(argume
 def test_without_a_ramp_every_pixel_belongs_to_one_tile():
     axis = make_axis(2096, 512, 192, 96, 16)
     assert axis.origins == (0, 320, 640, 960, 1280, 1584)
-    assert axis.edges == (416, 736, 1056, 1376, 1680)
+    assert axis.seams == (416, 736, 1056, 1376, 1680)
     assert set(np.unique(axis.weights)) == {0, 1}
     assert [axis.used(i) for i in (0, 1, 5)] == [slice(0, 416), slice(96, 416), slice(96, 512)]
 
@@ -55,7 +55,7 @@ def test_a_ramp_is_half_a_hann_window():
     rise = axis.weights[1, :20]
     np.testing.assert_allclose(rise, np.sin(np.pi / 2 * (np.arange(20) + 0.5) / 20) ** 2, atol=1e-6)
     np.testing.assert_allclose(axis.weights[0, 40:], rise[::-1], atol=1e-6)
-    assert axis.edges == (50,) and rise[9] < 0.5 < rise[10]
+    assert axis.seams == (50,) and rise[9] < 0.5 < rise[10]
 
 
 @pytest.mark.parametrize("arguments", [(0, 4, 0, 0), (9, 4, 4, 0), (9, 4, 2, 2), (9, 0, 0, 0), (9, 4, 2, -1)])
@@ -76,7 +76,7 @@ def test_exact_tiles_have_a_halo_but_at_the_border():
 
 def test_an_image_smaller_than_a_tile_is_one_tile_however_large_the_halo():
     plan = exact_plan((100, 180), alignment=16, halo=96, tile_size=192)
-    assert plan.tile == (112, 192) and plan.count == 1 and plan.rows.edges == ()
+    assert plan.tile == (112, 192) and plan.count == 1 and plan.rows.seams == ()
 
 
 @pytest.mark.parametrize("max_pixels", [150_000, 400_000, 1_000_000, 3_000_000])
@@ -111,7 +111,7 @@ def test_blending_drops_the_outer_pixels_and_keeps_a_ramp():
             "tile size 500: does not fit the poolings.*multiple of 16 pixels",
         ),
         (lambda: exact_plan((900, 900), 16, 96, 192), "tile size 192: is all halo.*at least 208 pixels, or mode blend"),
-        (lambda: exact_plan((900, 900), 16, 96, max_pixels=40_000), "memory_mb: is too little.*43264 is the least"),
+        (lambda: exact_plan((900, 900), 16, 96, max_pixels=40_000), "memory_mib: is too little.*43264 is the least"),
         (lambda: blended_plan((900, 900), 16, 96, 40, 512), "overlap 40: takes tiles off the grid.*multiple of 16"),
         (lambda: blended_plan((900, 900), 16, 96, 272, 512), "overlap 272: does not fit tiles of 512 px"),
     ],

@@ -102,8 +102,8 @@ def test_the_network_gives_probabilities_and_needs_the_halo_of_its_body(network,
     assert maps[..., 0].min() >= 0 and maps[..., 0].max() <= 1
     assert required_halo(network) == required_halo(models.build_model("unet", {"levels": 3})) == 24
     np.testing.assert_allclose(predict_tiled(network, image, tile_size=64), maps, atol=1e-5)
-    halves = models.instance_unet(stem=2, base_filters=4, levels=2)
-    assert required_halo(halves) == required_halo(models.build_model("unet", {"stem": 2, "levels": 2}))
+    halves = models.instance_unet(patch_size=2, base_filters=4, levels=2)
+    assert required_halo(halves) == required_halo(models.build_model("unet", {"patch_size": 2, "levels": 2}))
     np.testing.assert_allclose(predict_tiled(halves, image, tile_size=64), predict_whole(halves, image), atol=1e-5)
 
 

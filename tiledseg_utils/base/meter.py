@@ -11,7 +11,7 @@ from .memory import release_freed_memory
 class Meter(threading.Thread):
     """Measures a `with` block: `seconds`, and the memory of this process, sampled 50 times a second.
 
-    `peak_mb` is the largest resident memory in MiB, `added_mb` what of it the block added to what was there before.
+    `peak_mib` is the largest resident memory in MiB, `added_mib` what of it the block added to what was there before.
 
     Args:
         children: add the memory of child processes, and sample only 5 times a second: finding them takes so long that
@@ -21,7 +21,7 @@ class Meter(threading.Thread):
     def __init__(self, children: bool = False):
         super().__init__(daemon=True)
         self.children = children
-        self.seconds, self.peak_mb, self._stopped_event = 0.0, 0.0, threading.Event()
+        self.seconds, self.peak_mib, self._stopped_event = 0.0, 0.0, threading.Event()
 
     def _sample(self) -> float:
         process, total = psutil.Process(), 0
@@ -30,7 +30,7 @@ class Meter(threading.Thread):
                 total += member.memory_info().rss
             except psutil.NoSuchProcess:
                 continue  # It ended since the processes were listed.
-        self.peak_mb = max(self.peak_mb, total / 2**20)
+        self.peak_mib = max(self.peak_mib, total / 2**20)
         return total / 2**20
 
     def run(self):
@@ -39,7 +39,7 @@ class Meter(threading.Thread):
 
     def __enter__(self):
         release_freed_memory()  # Otherwise the block would reuse what is left over, and seem to need nothing.
-        self.before_mb = self._sample()
+        self.before_mib = self._sample()
         self.start()
         self._started_at = time.perf_counter()
         return self
@@ -51,5 +51,5 @@ class Meter(threading.Thread):
         self._sample()
 
     @property
-    def added_mb(self) -> float:
-        return self.peak_mb - self.before_mb
+    def added_mib(self) -> float:
+        return self.peak_mib - self.before_mib

@@ -60,6 +60,6 @@ def foreground(arguments) -> dict:
 
 def predictor(model, arguments):
     """What predicts a whole image in tiles, and at several scales, as the options say."""
-    from ..prediction.inference import at_scales, predict_tiled
+    from ..prediction.inference import multi_scale, predict_tiled
 
-    return at_scales(functools.partial(predict_tiled, model, setting=prediction_setting(arguments)), arguments.scales)
+    return multi_scale(functools.partial(predict_tiled, model, setting=prediction_setting(arguments)), arguments.scales)

@@ -26,7 +26,7 @@ from ..training.batches import TrainingBatches, read_training_tiles
 from ..training.callbacks import StopOnNaN
 from ..training.fit import make_optimizer
 
-COSTS = {"seconds": "seconds", "added MB": "added_mb"}
+COSTS = {"seconds": "seconds", "added MiB": "added_mib"}
 """The costs of a way in a table: title, and key in a row of `measure`."""
 
 
@@ -139,7 +139,7 @@ def measure(
 
     Returns:
         `way`, `dice` and `iou` as in `pixels.summarize`, `difference` (`dice_mean` and `ci95` of tiled less this
-        way), `seconds`, `megapixels_per_second` and `added_mb`, as in `comparison.compare`;
+        way), `seconds`, `megapixels_per_second` and `added_mib`, as in `comparison.compare`;
         masks (H, W) bool by stem.
     """
     if warm_up:
@@ -159,7 +159,7 @@ def measure(
     row |= {"difference": {"dice_mean": difference["mean"], "ci95": difference["ci95"]}}
     row |= {"seconds": round(seconds, 3)}
     row |= {"megapixels_per_second": round(sum(mask.size for mask in masks.values()) / 1e6 / seconds, 3)}
-    row |= {"added_mb": round(max(meter.added_mb for meter in meters))}
+    row |= {"added_mib": round(max(meter.added_mib for meter in meters))}
     return row, masks
 
 
@@ -198,6 +198,6 @@ def megabytes_in_one_piece(network: keras.Model, pixels: int, scales: Sequence[f
     Args:
         network: of one input.
         pixels: of the image, height times width.
-        scales: see `inference.at_scales`.
+        scales: see `inference.multi_scale`.
     """
     return receptive_field(network).bytes_per_pixel * pixels * max(scales) ** 2 / 2**20

@@ -23,7 +23,7 @@ def interval_text(interval: Sequence[float | None], digits: str = ".3f") -> str:
     return "" if low is None else f", 95 % interval {low:{digits}} to {high:{digits}}"
 
 
-def ladder_claims(rows: Sequence[Mapping]) -> list[Claim]:
+def method_claims(rows: Sequence[Mapping]) -> list[Claim]:
     """Claims about the ways to predict in `diagnostics.measure_ways`."""
     found, claims = {row["way"]: row for row in rows}, []
     if "exact" in found:
@@ -35,10 +35,10 @@ def ladder_claims(rows: Sequence[Mapping]) -> list[Claim]:
         claims.append(Claim("Each image is one tile, so there are no seams.", None))
     else:
         claims.append(Claim(f"Seam score side by side {beside:.2f}, blended {blended:.2f}.", beside > blended))
-    plain, turned = found["whole image"], found["8 symmetries"]
+    plain, turned = found["whole image"], found["8 views"]
     gain, cost = turned["dice"] - plain["dice"], turned["seconds"] / plain["seconds"]
-    symmetries = f"The eight symmetries change the mean Dice by {gain:+.4f}, for {cost:.1f} times the seconds."
-    return [*claims, Claim(symmetries, gain > 0)]
+    views = f"The eight symmetries change the mean Dice by {gain:+.4f}, for {cost:.1f} times the seconds."
+    return [*claims, Claim(views, gain > 0)]
 
 
 def architecture_claims(rows: Sequence[Mapping]) -> list[Claim]:

@@ -34,7 +34,7 @@ def compare(
 
     Returns:
         results by way: `dice` and `iou` as in `summarize`, `seconds` of predicting, `megapixels_per_second`, and
-        `added_mb`, the largest memory that predicting one image took on top of what was there; and under "difference"
+        `added_mib`, the largest memory that predicting one image took on top of what was there; and under "difference"
         the first way's Dice less the second's as `paired_difference` gives it (`dice_mean`, `ci95`);
         masks by way and stem, (H, W) bool.
     """
@@ -57,7 +57,7 @@ def compare(
             "iou": summary["iou"],
             "seconds": round(seconds, 3),
             "megapixels_per_second": round(pixels / 1e6 / seconds, 3),
-            "added_mb": round(max(meter.added_mb for meter in meters)),
+            "added_mib": round(max(meter.added_mib for meter in meters)),
         }
     difference = paired_difference(*(results[way]["dice"]["per_image"] for way in ways), seed)
     results["difference"] = {"dice_mean": difference["mean"], "ci95": difference["ci95"]}
@@ -66,7 +66,7 @@ def compare(
 
 def result_rows(results: Mapping) -> list[dict]:
     """What `compare` returns as records, one for each way."""
-    costs = ("seconds", "megapixels_per_second", "added_mb")
+    costs = ("seconds", "megapixels_per_second", "added_mib")
     return [
         {"way": way, "mean_dice": result["dice"]["mean"], "pooled_dice": result["dice"]["pooled"]}
         | {"mean_iou": result["iou"]["mean"]}
@@ -129,7 +129,7 @@ def measure(
 
     Returns:
         a record for each: `parameters`, `seconds_per_step` of training (the median epoch, with its validation),
-        `tiles_per_second`, `added_mb` of memory for one image, `dice_tiled` and `dice_non_tiled` (means), `grid` and
+        `tiles_per_second`, `added_mib` of memory for one image, `dice_tiled` and `dice_non_tiled` (means), `grid` and
         `halo` in pixels, `exact` ("yes", or the kind of layer that makes it impossible), and the `largest_difference`
         of tiles from the whole;
         masks (H, W) bool by architecture and stem.
@@ -145,7 +145,7 @@ def measure(
         }
         scores, found = compare(ways, test, threshold, warm_up=part)
         masks[name] = found["tiled"]
-        size = max(2 * side, 2 * (field.halo + field.alignment) * (not field.obstacles))
+        size = max(2 * side, 2 * (field.halo + field.alignment) * (not field.non_local_layers))
         in_tiles = inference.predict_tiled(model, part, mode="auto", tile_size=size)
         steps = result["steps"] / len(epochs)
         rows.append(
@@ -154,12 +154,12 @@ def measure(
                 "parameters": model.count_params(),
                 "seconds_per_step": float(np.median([row["seconds"] for row in epochs])) / steps,
                 "tiles_per_second": tiles_per_second(model, tiles),
-                "added_mb": scores["tiled"]["added_mb"],
+                "added_mib": scores["tiled"]["added_mib"],
                 "dice_tiled": scores["tiled"]["dice"]["mean"],
                 "dice_non_tiled": scores["non_tiled"]["dice"]["mean"],
                 "grid": field.alignment,
                 "halo": field.halo,
-                "exact": field.obstacles[0].split()[1].strip("()") if field.obstacles else "yes",
+                "exact": field.non_local_layers[0].split()[1].strip("()") if field.non_local_layers else "yes",
                 "largest_difference": float(np.abs(in_tiles - inference.predict_whole(model, part)).max()),
             }
         )

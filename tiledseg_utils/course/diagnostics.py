@@ -40,30 +40,30 @@ def ways_to_tile(model: keras.Model, tile_size: int) -> dict[str, Callable[[Sequ
 
 def ways_to_predict(model: keras.Model, plans: Mapping[str, Callable], reduced_size: int) -> dict[str, Predict]:
     """Eight ways at most: the "whole image", which the others should equal; "reduced" to `reduced_size` pixels; tiles
-    after each of `plans` (`ways_to_tile`); and the mean over "8 symmetries" of the whole image.
+    after each of `plans` (`ways_to_tile`); and the mean over "8 views" of the whole image.
     """
     tiled = {name: functools.partial(predict_plan, model, plan=plan) for name, plan in plans.items()}
     return {
         "whole image": functools.partial(predict_whole, model),
         "reduced": functools.partial(predict_reduced, model, size=reduced_size),
         **tiled,
-        "8 symmetries": functools.partial(predict_whole, model, symmetries=True),
+        "8 views": functools.partial(predict_whole, model, test_time_augmentation=True),
     }
 
 
-def seam_score(probability: np.ndarray, row_edges: Sequence[int], column_edges: Sequence[int]) -> float:
+def seam_score(probability: np.ndarray, row_seams: Sequence[int], column_seams: Sequence[int]) -> float:
     """How much more a prediction changes across the junctions of tiles than between other neighbouring pixels.
 
     Args:
         probability: (H, W), any numbers.
-        row_edges, column_edges: first row or column behind each junction, as in `planning.Axis.edges`.
+        row_seams, column_seams: first row or column behind each junction, as in `planning.Axis.seams`.
 
     Returns:
         mean absolute difference across the junctions over that elsewhere: about 1 without seams. NaN where there are no
         junctions or nothing changes elsewhere. It needs no reference, and no other prediction.
     """
     at, elsewhere = [], []
-    for axis, edges in enumerate((row_edges, column_edges)):
+    for axis, edges in enumerate((row_seams, column_seams)):
         jumps = np.abs(np.diff(probability.astype(np.float64), axis=axis))
         behind = np.asarray([edge - 1 for edge in edges if edge < probability.shape[axis]], int)
         at.append(np.take(jumps, behind, axis=axis).ravel())
@@ -88,7 +88,7 @@ def measure_ways(
 
     Returns:
         a record for each way: `dice` (mean over the images), `seam_score` (mean over those with junctions, NaN without
-        any), `largest_difference` of any pixel from the first way, `seconds` of predicting all, `added_mb` at most;
+        any), `largest_difference` of any pixel from the first way, `seconds` of predicting all, `added_mib` at most;
         and the probabilities of the first image by way.
     """
     check_value(Parameters, "threshold", threshold)
@@ -104,8 +104,8 @@ def measure_ways(
             expected = probability if expected is None else expected
             dice = count_pixels(probability >= threshold, reference).dice
             plan = plans.get(way, next(iter(plans.values())))
-            seam = seam_score(probability, *plan(image.shape).edges)
-            found[way].append((dice, seam, np.abs(probability - expected).max(), meter.seconds, meter.added_mb))
+            seam = seam_score(probability, *plan(image.shape).seams)
+            found[way].append((dice, seam, np.abs(probability - expected).max(), meter.seconds, meter.added_mib))
     rows = []
     for way, values in found.items():
         dice, seam, difference, seconds, added = np.array(values, float).T
@@ -117,7 +117,7 @@ def measure_ways(
                 "seam_score": float(seams.mean()) if seams.size else math.nan,
                 "largest_difference": float(difference.max()),
                 "seconds": round(float(seconds.sum()), 2),
-                "added_mb": round(float(added.max())),
+                "added_mib": round(float(added.max())),
             }
         )
     return rows, first_maps

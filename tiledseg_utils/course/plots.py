@@ -158,9 +158,9 @@ def plan_chart(image: np.ndarray, plans: Mapping[str, Plan]) -> Figure:
     figure = Figure(figsize=(4.2 * len(plans), 4.6), layout="constrained")
     for ax, (name, plan) in zip(figure.subplots(1, len(plans), squeeze=False)[0], plans.items(), strict=True):
         ax.imshow(image)
-        for row in plan.rows.edges:
+        for row in plan.rows.seams:
             ax.axhline(row, color="white", linewidth=1)
-        for column in plan.columns.edges:
+        for column in plan.columns.seams:
             ax.axvline(column, color="white", linewidth=1)
         i, j = (len(axis.origins) // 2 for axis in (plan.rows, plan.columns))
         row, column, used = plan.rows.origins[i], plan.columns.origins[j], (plan.rows.used(i), plan.columns.used(j))
@@ -258,7 +258,7 @@ def cost_chart(rows: Sequence[Mapping]) -> Figure:
 
 
 def cost_intervals(rows: Sequence[Mapping]) -> Figure:
-    """What mistakes cost, with 95 % intervals, as `gallery.Gallery.rows` lists them: those of a kind of unit together.
+    """What mistakes cost, with 95 % intervals, as `mistakes.MistakeCosts.rows` lists them; units of a kind together.
 
     The kind is the first word of the unit. A mistake whose interval reaches below zero is shown as an empty circle.
     """
@@ -316,7 +316,7 @@ class Picture:
         return {"image/png": png, "text/plain": self.caption}, {"image/png": {"alt": self.caption}}
 
 
-class Album:
+class FigureFolder:
     """The figures of a run: written with their captions to `<run>/figures/`, where the report finds them, and shown."""
 
     def __init__(self, run: str | Path):

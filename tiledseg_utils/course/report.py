@@ -168,7 +168,7 @@ def execute(notebook: Path, run: Path, parameters: Mapping) -> dict:
     """Execute one notebook into `<run>/notebooks/`, unless it is there already with all that it wrote.
 
     Returns:
-        {"seconds", "peak_mb"}, of this process and the kernel together.
+        {"seconds", "peak_mib"}, of this process and the kernel together.
 
     Raises:
         UserError: the notebook failed; its own message, when it is one for people, else where to look. Or it could not
@@ -214,7 +214,7 @@ def execute(notebook: Path, run: Path, parameters: Mapping) -> dict:
     except OSError as error:  # Papermill writes the notebook after each cell.
         raise _cannot_write(partial, error) from error
     check_run(run)  # It looked at the data when it began; what has changed since, it may have read.
-    cost = {"seconds": round(meter.seconds, 1), "peak_mb": round(meter.peak_mb)}
+    cost = {"seconds": round(meter.seconds, 1), "peak_mib": round(meter.peak_mib)}
     result.metadata["tiledseg"] = cost
     with atomic_path(executed) as temporary:
         nbformat.write(result, temporary)
@@ -394,7 +394,7 @@ def run_notebooks(run: Path, preset: str, seed: int, parameters: Mapping) -> Pat
     course = [path for path in notebooks() if path.stem not in ON_REQUEST]
     on_top = [path for path in notebooks() if parameters.get(ON_REQUEST.get(path.stem))]
     executed = {path.stem: execute(path, run, parameters) for path in course}
-    metrics = collect_metrics(run, preset, seed, max(cost["peak_mb"] for cost in executed.values()))
+    metrics = collect_metrics(run, preset, seed, max(cost["peak_mib"] for cost in executed.values()))
     page = write_page(run, metrics, parameters, executed)
     for path in on_top:
         print(f"{path.stem} comes on top; what was before is there already: {page}", flush=True)

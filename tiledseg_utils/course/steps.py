@@ -50,7 +50,7 @@ def read_list(run: Path, notebook: str) -> dict:
         UserError: there is none, or it is damaged.
     """
     record = read_record(list_path(run, notebook), {"cost": {}, "outputs": {}}, "Run the notebook again")
-    numbers = [record["cost"].get("seconds"), record["cost"].get("peak_mb")]
+    numbers = [record["cost"].get("seconds"), record["cost"].get("peak_mib")]
     entries = list(record["outputs"].values())
     is_whole = all(type(number) in (int, float) for number in numbers) and len(entries) > 0
     if not is_whole or not all(isinstance(entry, list) and [*map(type, entry)] == [int, str] for entry in entries):
@@ -59,7 +59,7 @@ def read_list(run: Path, notebook: str) -> dict:
 
 
 def cost_if_done(run: Path, notebook: str) -> dict | None:
-    """What a notebook cost, {"seconds", "peak_mb"}, if it has run and all its outputs are as it left them, else None.
+    """What a notebook cost, {"seconds", "peak_mib"}, if it has run and all its outputs are as it left them, else None.
 
     Says in a line why a notebook that has run is not done.
 

@@ -175,7 +175,7 @@ def write_dataset(
     return stems
 
 
-def training_pairs(folder: str | Path, seed: int, count: int, size: int | None = None) -> list[Pair]:
+def added_pairs(folder: str | Path, seed: int, count: int, size: int | None = None) -> list[Pair]:
     """Draw varied smears to train on along with real images; their stems are `added_...`, and `count` may be 0.
 
     They come from a series of their own, so that none of them is also a test image of a generated data set.

@@ -36,12 +36,17 @@ def enlarged(x):
 
 
 def attention_unet(
-    base_filters: int = 16, levels: int = 4, gate: str = "grid", dropout: float = 0.0, stem: int = 2, seed: int = 0
+    base_filters: int = 16,
+    levels: int = 4,
+    gate: str = "grid",
+    dropout: float = 0.0,
+    patch_size: int = 2,
+    seed: int = 0,
 ) -> keras.Model:
     """Build an Attention U-Net: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability out.
 
-    H and W may be any multiples of stem * 2^(levels-1). A U-Net whose skip connections pass through gates: the coarser
-    level, which sees more of the image, decides which places of the finer one count.
+    H and W may be any multiples of patch_size * 2^(levels-1). A U-Net whose skip connections pass through gates: the
+    coarser level, which sees more of the image, decides which places of the finer one count.
 
     Args:
         base_filters: filters of the first level; they double with each level.
@@ -49,22 +54,22 @@ def attention_unet(
         gate: "grid", the paper's: attention on the coarse grid; or "channels", the published experiment's, at the
             resolution of the skip, for each channel.
         dropout: rate in [0, 1) between the convolutions of a block.
-        stem: see `unet`.
+        patch_size: see `unet`.
         seed: of the initial weights and of dropout.
 
     Raises:
         ValueError: a setting is outside its range.
 
     Departs from the paper: two dimensions instead of three, one output, no deep supervision; convolutions before batch
-    normalisation have no bias. The paper's size in two dimensions is base_filters=64, levels=5, stem=1.
+    normalisation have no bias. The paper's size in two dimensions is base_filters=64, levels=5, patch_size=1.
     """
-    if levels < 2 or min(base_filters, stem) < 1:
-        raise ValueError("levels must be at least 2, base_filters and stem at least 1.")
+    if levels < 2 or min(base_filters, patch_size) < 1:
+        raise ValueError("levels must be at least 2, base_filters and patch_size at least 1.")
     if gate not in ("grid", "channels"):
         raise ValueError(f"gate is {gate!r}; it must be 'grid' or 'channels'.")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout {dropout} is not in [0, 1).")
-    inputs, x = image_input(stem)
+    inputs, x = image_input(patch_size)
     skips = []
     for level in range(levels - 1):
         x = convolution_block(x, base_filters * 2**level, 3, (seed, 0, level), dropout=dropout)
@@ -75,4 +80,4 @@ def attention_unet(
         gated = attention_gate(skips[level], x, (seed, 2, level), gate)
         x = layers.Concatenate()([enlarged(x), gated])
         x = convolution_block(x, base_filters * 2**level, 3, (seed, 1, level), dropout=dropout)
-    return probability_model("attention_unet", inputs, x, (seed, 3), stem)
+    return probability_model("attention_unet", inputs, x, (seed, 3), patch_size)

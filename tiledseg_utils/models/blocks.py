@@ -14,18 +14,18 @@ most of a short training on unlearning it (Lin et al., ICCV 2017, arXiv:1708.020
 PRIOR_BIAS = keras.initializers.Constant(math.log(PRIOR / (1 - PRIOR)))
 
 
-def image_input(stem: int = 1, color_space: str = "rgb"):
-    """The uint8 RGB input of a model, and its first features, float in [0, 1] in blocks of `stem` x `stem` pixels."""
+def image_input(patch_size: int = 1, color_space: str = "rgb"):
+    """The uint8 RGB input of a model, and its first features, float in [0, 1], in patches of `patch_size` pixels."""
     inputs = keras.Input((None, None, 3), dtype="uint8", name="image")
     x = ColorInput(color_space)(inputs)
-    return inputs, SpaceToDepth(stem)(x) if stem > 1 else x
+    return inputs, SpaceToDepth(patch_size)(x) if patch_size > 1 else x
 
 
-def probability_model(name: str, inputs, x, key: tuple, stem: int = 1, kernel: int = 1) -> keras.Model:
-    """Close a model with a convolution to one probability per pixel, unfolding the blocks of `stem`."""
+def probability_model(name: str, inputs, x, key: tuple, patch_size: int = 1, kernel: int = 1) -> keras.Model:
+    """Close a model with a convolution to one probability per pixel, unfolding the blocks of `patch_size`."""
     # Probabilities stay float32 under mixed precision: bfloat16 has no room between 0.996 and 1.
     x = layers.Conv2D(
-        stem**2,
+        patch_size**2,
         kernel,
         padding="same",
         kernel_initializer=GlorotUniform(layer_seed(*key)),
@@ -34,7 +34,7 @@ def probability_model(name: str, inputs, x, key: tuple, stem: int = 1, kernel: i
         dtype="float32",
         name="probability",
     )(x)
-    return keras.Model(inputs, DepthToSpace(stem, dtype="float32")(x) if stem > 1 else x, name=name)
+    return keras.Model(inputs, DepthToSpace(patch_size, dtype="float32")(x) if patch_size > 1 else x, name=name)
 
 
 def convolution(x, filters: int, kernel: int, key: tuple, dilation=1, normalization="batch", activation=True):

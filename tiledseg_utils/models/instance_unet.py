@@ -26,7 +26,7 @@ class Heads(layers.Layer):
         return ops.concatenate([foreground, classes, inputs[..., 4:]], axis=-1)
 
 
-def instance_unet(seed: int = 0, stem: int = 1, **settings) -> keras.Model:
+def instance_unet(seed: int = 0, patch_size: int = 1, **settings) -> keras.Model:
     """Build a U-Net with three heads: (N, H, W, 3) uint8 RGB in, (N, H, W, 6) float32 out.
 
     Channels of the output:
@@ -41,15 +41,15 @@ def instance_unet(seed: int = 0, stem: int = 1, **settings) -> keras.Model:
 
     Args:
         seed: of the initial weights and of dropout.
-        stem, settings: see `unet`.
+        patch_size, settings: see `unet`.
 
     Raises:
         ValueError: a setting is outside its range.
     """
-    body = unet(seed=seed, stem=stem, **settings)
+    body = unet(seed=seed, patch_size=patch_size, **settings)
     features = body.get_layer("probability").input
     # Float32 as in `blocks.probability_model`.
     initializer = GlorotUniform(layer_seed(seed, 4))
-    x = layers.Conv2D(6 * stem**2, 1, kernel_initializer=initializer, dtype="float32", name="maps")(features)
-    x = DepthToSpace(stem, dtype="float32")(x) if stem > 1 else x
+    x = layers.Conv2D(6 * patch_size**2, 1, kernel_initializer=initializer, dtype="float32", name="maps")(features)
+    x = DepthToSpace(patch_size, dtype="float32")(x) if patch_size > 1 else x
     return keras.Model(body.input, Heads(dtype="float32")(x), name="instance_unet")

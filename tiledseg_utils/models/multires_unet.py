@@ -36,26 +36,26 @@ def residual_path(x, filters: int, length: int, key: tuple):
     return x
 
 
-def multires_unet(base_filters: int = 16, levels: int = 4, stem: int = 2, seed: int = 0) -> keras.Model:
+def multires_unet(base_filters: int = 16, levels: int = 4, patch_size: int = 2, seed: int = 0) -> keras.Model:
     """Build a MultiResUNet: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability out.
 
-    H and W may be any multiples of stem * 2^(levels-1).
+    H and W may be any multiples of patch_size * 2^(levels-1).
 
     Args:
         base_filters: of the U-Net whose size it is to have; they double with each level. At least 4.
         levels: resolutions, at least 2.
-        stem: see `unet`.
+        patch_size: see `unet`.
         seed: of the initial weights.
 
     Raises:
         ValueError: a setting is outside its range.
 
     Departs from the paper: no batch normalisation before the sigmoid; the authors' code has no scale in the
-    normalisations that follow a convolution. The paper's size is base_filters=32, levels=5, stem=1.
+    normalisations that follow a convolution. The paper's size is base_filters=32, levels=5, patch_size=1.
     """
-    if levels < 2 or base_filters < 4 or stem < 1:
-        raise ValueError("levels must be at least 2, base_filters at least 4, stem at least 1.")
-    inputs, x = image_input(stem)
+    if levels < 2 or base_filters < 4 or patch_size < 1:
+        raise ValueError("levels must be at least 2, base_filters at least 4, patch_size at least 1.")
+    inputs, x = image_input(patch_size)
     skips = []
     for level in range(levels - 1):
         filters = base_filters * 2**level
@@ -67,4 +67,4 @@ def multires_unet(base_filters: int = 16, levels: int = 4, stem: int = 2, seed: 
         initializer = GlorotUniform(layer_seed(seed, 4, level))
         x = UpConvolution(base_filters * 2**level, kernel_initializer=initializer)(x)
         x = multires_block(layers.Concatenate()([x, skips[level]]), base_filters * 2**level, (seed, 1, level))
-    return probability_model("multires_unet", inputs, x, (seed, 3), stem)
+    return probability_model("multires_unet", inputs, x, (seed, 3), patch_size)

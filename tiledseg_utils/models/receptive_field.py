@@ -82,7 +82,7 @@ def reach(layer) -> tuple[Window, Window] | str:
             return Window(3, padding="same"), Window(3, padding="same")
 
     Returns:
-        a Window for rows and one for columns (or, for each, several in a row); or, for an obstacle, the end of a
+        a Window for rows and one for columns (or, for each, several in a row); or, for an non-local layer, the end of a
         sentence that starts with its name.
 
     Raises:
@@ -203,14 +203,14 @@ class ReceptiveField:
             pixels, for the core to be predicted as in the whole image. At the border of the image, tiles end there.
         radius: how far an output pixel looks to one side at most, wherever it lies in its block.
         bytes_per_pixel: memory of the tensors alive at the worst moment of a forward pass, per pixel of input.
-        obstacles: one sentence per layer that no halo makes exact; the other fields treat these layers as point-wise.
+        non_local_layers: one sentence per layer that no halo makes exact; the other fields treat these as point-wise.
     """
 
     alignment: int
     halo: int
     radius: int
     bytes_per_pixel: int
-    obstacles: tuple[str, ...]
+    non_local_layers: tuple[str, ...]
 
 
 # What a layer does in a forward pass, and the numbers of the tensors that it reads and makes. The image is tensor 0.
@@ -235,7 +235,7 @@ class _Graph:
             raise UserError(where, "does not take one batch of images", "Give a model with one (N, H, W, C) input")
         self.steps: list[_Step] = []
         self.tensors = [model.inputs[0]]
-        self.obstacles: dict[str, None] = {}  # In order, and once for a layer that is used twice.
+        self.non_local_layers: dict[str, None] = {}  # In order, and once for a layer that is used twice.
         self.outputs = self._run(model, [0])
 
     def _run(self, model: keras.Model, inputs: list[int]) -> list[int]:
@@ -257,7 +257,7 @@ class _Graph:
             raise UserError(layer.name, "has its channels first", "Build the model with data_format channels_last")
         rule = reach(layer)
         if isinstance(rule, str):
-            self.obstacles[f"{layer.name} ({type(layer).__name__}) {rule}"] = None
+            self.non_local_layers[f"{layer.name} ({type(layer).__name__}) {rule}"] = None
             rule = POINTWISE
         chains = [windows if isinstance(windows, tuple) else (windows,) for windows in rule]
         for windows in zip(*chains, strict=True):
@@ -340,7 +340,7 @@ def _derive(model: keras.Model) -> ReceptiveField:
             radius = max(radius, pixel - low, high - pixel)
     areas = [rows * columns for rows, columns in zip(*scales, strict=True)]
     halo = block * math.ceil(halo / block)
-    return ReceptiveField(block, halo, radius, graph.peak_bytes(areas), tuple(graph.obstacles))
+    return ReceptiveField(block, halo, radius, graph.peak_bytes(areas), tuple(graph.non_local_layers))
 
 
 def required_halo(model: keras.Model) -> int:
@@ -350,8 +350,8 @@ def required_halo(model: keras.Model) -> int:
         UserError: no halo does, because of the layers that it names; and as `receptive_field`.
     """
     field = receptive_field(model)
-    if field.obstacles:
-        problem = f"no tiling can equal the prediction of the whole image: {'; '.join(field.obstacles)}"
+    if field.non_local_layers:
+        problem = f"no tiling can equal the prediction of the whole image: {'; '.join(field.non_local_layers)}"
         remedy = "Blend overlapping tiles instead, or build the model without these layers"
         raise UserError(f"model {model.name}", problem, remedy)
     return field.halo

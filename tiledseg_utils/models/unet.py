@@ -13,12 +13,12 @@ def unet(
     dilation: int = 1,
     normalization: str = "none",
     color_space: str = "rgb",
-    stem: int = 1,
+    patch_size: int = 1,
     seed: int = 0,
 ) -> keras.Model:
     """Build a U-Net: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability in [0, 1] out.
 
-    H and W may be any multiples of stem * 2^(levels-1). Level i has `base_filters * 2^i` filters, kernels of
+    H and W may be any multiples of patch_size * 2^(levels-1). Level i has `base_filters * 2^i` filters, kernels of
     max(3, first_kernel - 2i) pixels, dilation max(1, dilation - i) and dropout `dropout * i`: dropout grows with depth,
     and large kernels are used where pixels are small.
 
@@ -30,8 +30,9 @@ def unet(
         dilation: dilation rate at full resolution.
         normalization: "none" or "batch".
         color_space: "rgb" or "hsv"; converted inside the model.
-        stem: side of the blocks of pixels that are folded into channels before the first level, and unfolded behind the
-            last (sub-pixel convolution). With 2, the first level works at half the resolution: a quarter of the work.
+        patch_size: side of the patches of pixels that are folded into channels before the first level, and unfolded
+            behind the last (sub-pixel convolution). With 2, the first level works at half the resolution, which is a
+            quarter of the work.
         seed: of the initial weights and of dropout.
 
     Raises:
@@ -41,8 +42,8 @@ def unet(
     level. With base_filters=16, levels=8, first_kernel=7, dropout=0.05, color_space="hsv" it is the network of the
     published experiment, with its 124,557,041 parameters.
     """
-    if levels < 2 or min(base_filters, dilation, stem) < 1:
-        raise ValueError("levels must be at least 2, base_filters, dilation and stem at least 1.")
+    if levels < 2 or min(base_filters, dilation, patch_size) < 1:
+        raise ValueError("levels must be at least 2, base_filters, dilation and patch_size at least 1.")
     if first_kernel < 1 or first_kernel % 2 == 0:
         raise ValueError(f"first_kernel is {first_kernel}; it must be odd and positive.")
     if not 0 <= dropout * (levels - 1) < 1:
@@ -61,7 +62,7 @@ def unet(
             key=(seed, part, level),
         )
 
-    inputs, x = image_input(stem, color_space)
+    inputs, x = image_input(patch_size, color_space)
     skips = []
     for level in range(levels - 1):
         x = block(x, level, part=0)
@@ -73,4 +74,4 @@ def unet(
         x = UpConvolution(base_filters * 2**level, kernel_initializer=initializer)(x)
         x = layers.Concatenate()([x, skips[level]])
         x = block(x, level, part=1)
-    return probability_model("unet", inputs, x, (seed, 3), stem)
+    return probability_model("unet", inputs, x, (seed, 3), patch_size)

@@ -10,30 +10,30 @@ def _enlarged(x, factor: int):
 
 
 def unet3_plus(
-    base_filters: int = 8, levels: int = 4, deep_supervision: bool = False, stem: int = 2, seed: int = 0
+    base_filters: int = 8, levels: int = 4, deep_supervision: bool = False, patch_size: int = 2, seed: int = 0
 ) -> keras.Model:
     """Build a UNet 3+: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability out.
 
-    H and W may be any multiples of stem * 2^(levels-1). Each node of the decoder sees every scale: the encoder's finer
-    levels, pooled; its own level; and all coarser nodes, enlarged; each through a convolution to `base_filters`.
+    H and W may be any multiples of patch_size * 2^(levels-1). Each node of the decoder sees every scale: the encoder's
+    finer levels, pooled; its own level; and all coarser nodes, enlarged; each through a convolution to `base_filters`.
 
     Args:
         base_filters: filters of the first level, which double with each level, and of each connection.
         levels: resolutions, at least 2.
         deep_supervision: also give the probabilities of the coarser nodes, enlarged, finest first: a list of `levels`
             outputs. Each learns from the same mask; `compile` it with a loss for each.
-        stem: see `unet`.
+        patch_size: see `unet`.
         seed: of the initial weights.
 
     Raises:
         ValueError: a setting is outside its range.
 
     Departs from the paper: no classification-guided module, which is for images without the organ sought; convolutions
-    before batch normalisation have no bias. The paper's size is base_filters=64, levels=5, stem=1.
+    before batch normalisation have no bias. The paper's size is base_filters=64, levels=5, patch_size=1.
     """
-    if levels < 2 or min(base_filters, stem) < 1:
-        raise ValueError("levels must be at least 2, base_filters and stem at least 1.")
-    inputs, x = image_input(stem)
+    if levels < 2 or min(base_filters, patch_size) < 1:
+        raise ValueError("levels must be at least 2, base_filters and patch_size at least 1.")
+    inputs, x = image_input(patch_size)
     encoder = []
     for level in range(levels):
         x = convolution_block(x if level == 0 else MaxPooling()(x), base_filters * 2**level, 3, (seed, 0, level))
@@ -49,13 +49,13 @@ def unet3_plus(
                 view = _enlarged(view, 2 ** (source - level))
             views.append(convolution(view, base_filters, 3, (seed, 1, level, source)))
         nodes[level] = convolution(layers.Concatenate()(views), levels * base_filters, 3, (seed, 2, level))
-    model = probability_model("unet3_plus", inputs, nodes[0], (seed, 3), stem, kernel=3)
+    model = probability_model("unet3_plus", inputs, nodes[0], (seed, 3), patch_size, kernel=3)
     if not deep_supervision:
         return model
     outputs = [model.output]
     for level in range(1, levels):
         weights = {"kernel_initializer": GlorotUniform(layer_seed(seed, 4, level)), "bias_initializer": PRIOR_BIAS}
         coarse = layers.Conv2D(1, 3, padding="same", **weights, dtype="float32")(nodes[level])
-        enlarged = _enlarged(coarse, stem * 2**level)
+        enlarged = _enlarged(coarse, patch_size * 2**level)
         outputs.append(layers.Activation("sigmoid", dtype="float32", name=f"probability_{level}")(enlarged))
     return keras.Model(inputs, outputs, name="unet3_plus")

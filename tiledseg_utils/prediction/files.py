@@ -67,8 +67,15 @@ def predict_file(
         identity = {
             "image": source.identity(),
             "model": fingerprint(model),
-            "plan": [[axis.length, axis.tile, axis.origins, axis.edges] for axis in (plan.rows, plan.columns)],
-            "settings": [setting.mode, setting.overlap, setting.symmetries, shares, threshold, skip_contrast],
+            "plan": [[axis.length, axis.tile, axis.origins, axis.seams] for axis in (plan.rows, plan.columns)],
+            "settings": [
+                setting.mode,
+                setting.overlap,
+                setting.test_time_augmentation,
+                shares,
+                threshold,
+                skip_contrast,
+            ],
         }
         finished = None if overwrite else find_finished(Path(out), identity)
         if finished is not None:

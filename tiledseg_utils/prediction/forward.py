@@ -29,12 +29,12 @@ def device_count() -> int:
     return len(keras.distribution.list_devices())
 
 
-def forward_pass(model: keras.Model, symmetries: bool = False) -> Forward:
+def forward_pass(model: keras.Model, test_time_augmentation: bool = False) -> Forward:
     """The model as a function of a batch. JAX shares the batch among all local devices when there are several.
 
     Args:
         model: (N, h, w, 3) to (N, h, w, C).
-        symmetries: average over the eight symmetries of the square, as `with_symmetries` does.
+        test_time_augmentation: average over the eight symmetries of the square, as `with_test_time_augmentation` does.
 
     Raises, when it is called:
         UserError: the batch does not fit the model or the memory, or the model does not predict probabilities.
@@ -51,12 +51,12 @@ def forward_pass(model: keras.Model, symmetries: bool = False) -> Forward:
                 raise
             count, height, width = batch.shape[:3]
             problem = f"needs more memory than there is for {count} tile(s) of {height} x {width} pixels at once"
-            remedy = "Predict in smaller tiles: lower --memory-mb, --tile-size or --batch-size"
+            remedy = "Predict in smaller tiles: lower --memory-mib, --tile-size or --batch-size"
             raise UserError(name_of(model), problem, remedy) from error
         check_maps(maps, name_of(model))
         return maps
 
-    return with_symmetries(forward) if symmetries else forward
+    return with_test_time_augmentation(forward) if test_time_augmentation else forward
 
 
 def _check_size(model: keras.Model, batch: np.ndarray) -> None:
@@ -100,7 +100,7 @@ def _shared_pass(model: keras.Model) -> Forward:
     return lambda batch: compiled(*state, jax.device_put(batch, shared))
 
 
-def with_symmetries(forward: Forward) -> Forward:
+def with_test_time_augmentation(forward: Forward) -> Forward:
     """The mean of the eight predictions of a batch turned by 0, 90, 180 and 270 degrees, mirrored and not.
 
     Each prediction is turned back before the mean is taken, and so are the vectors of `models.instance_unet`: a vector

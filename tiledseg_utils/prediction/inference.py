@@ -44,13 +44,13 @@ def predict_tiled(
             mode: "exact", "blend" or "auto".
             tile_size: side of a tile, pixels; a multiple of the network's alignment, 2^(levels-1) for a U-Net. 0
                 chooses tiles for this image, not always square, with which the network has least to do within
-                `memory_mb`. A fixed size compiles one program for all images.
+                `memory_mib`. A fixed size compiles one program for all images.
             overlap: pixels that neighbouring tiles share in mode "blend", a multiple of the alignment, at most half of
                 a tile.
-            symmetries: average over the eight symmetries of the square (`forward.with_symmetries`), in eight times the
-                time.
+            test_time_augmentation: average over the eight symmetries of the square, in eight times the time
+                (`forward.with_test_time_augmentation`).
             batch_size: tiles per batch and device.
-            memory_mb: what the activations of a batch may take, MiB, when tile_size is 0; the rows in memory and the
+            memory_mib: what the activations of a batch may take, MiB, when tile_size is 0; the rows in memory and the
                 compiled program come on top.
 
     Returns:
@@ -75,7 +75,8 @@ def predict_plan(
 ) -> np.ndarray:
     """Predict an image with a plan of your own, or a function from its shape to one; returns as `predict_tiled`.
 
-    Of the setting, `symmetries` and `batch_size` count. A source that is given stays open; a file is closed again.
+    Of the setting, `test_time_augmentation` and `batch_size` count. A source that is given stays open; a file is
+    closed again.
     """
     if not isinstance(image, Source):
         with open_source(image) as source:
@@ -89,7 +90,7 @@ def predict_plan(
     return result
 
 
-def predict_whole(model: keras.Model, image: np.ndarray, symmetries: bool = False) -> np.ndarray:
+def predict_whole(model: keras.Model, image: np.ndarray, test_time_augmentation: bool = False) -> np.ndarray:
     """Predict the whole image at native size in one piece: what tiled prediction is measured against.
 
     The image is extended by its reflection to the next multiple of the network's alignment, as in `predict_tiled`.
@@ -98,17 +99,19 @@ def predict_whole(model: keras.Model, image: np.ndarray, symmetries: bool = Fals
     Args:
         model: (N, H, W, 3) to (N, H, W, 1).
         image: (H, W, 3) uint8 RGB.
-        symmetries: average over the eight symmetries of the square (`forward.with_symmetries`).
+        test_time_augmentation: average over the eight symmetries of the square (`forward.with_test_time_augmentation`).
 
     Returns:
         (H, W) float32 probability.
     """
     alignment = receptive_field(model).alignment
     padded = pad_to(as_trained(model, image), *(-(-length // alignment) * alignment for length in image.shape[:2]))
-    return _predict_one(model, padded, symmetries)[: image.shape[0], : image.shape[1]]
+    return _predict_one(model, padded, test_time_augmentation)[: image.shape[0], : image.shape[1]]
 
 
-def predict_reduced(model: keras.Model, image: np.ndarray, size: int, symmetries: bool = False) -> np.ndarray:
+def predict_reduced(
+    model: keras.Model, image: np.ndarray, size: int, test_time_augmentation: bool = False
+) -> np.ndarray:
     """Non-tiled prediction: reduce the image to the size the network was trained at, predict, enlarge the result.
 
     This is how the published experiment predicts without tiles, but with the training colours, which the model file
@@ -117,12 +120,12 @@ def predict_reduced(model: keras.Model, image: np.ndarray, size: int, symmetries
     Args:
         image: (H, W, 3) uint8 RGB.
         size: side of the square that the network sees, pixels.
-        symmetries: average over the eight symmetries of the square (`forward.with_symmetries`).
+        test_time_augmentation: average over the eight symmetries of the square (`forward.with_test_time_augmentation`).
 
     Returns:
         (H, W) float32 probability.
     """
-    probability = _predict_one(model, reduce_image(as_trained(model, image), size), symmetries)
+    probability = _predict_one(model, reduce_image(as_trained(model, image), size), test_time_augmentation)
     return cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
@@ -131,12 +134,12 @@ def as_trained(model: keras.Model, image: np.ndarray) -> np.ndarray:
     return balance_white(image) if image.dtype == np.uint8 and expects_white_balance(model) else image
 
 
-def _predict_one(model: keras.Model, image: np.ndarray, symmetries: bool) -> np.ndarray:
+def _predict_one(model: keras.Model, image: np.ndarray, test_time_augmentation: bool) -> np.ndarray:
     """What a model predicts for one image of a size that it takes."""
-    return as_maps(forward_pass(model, symmetries)(image[None]))[0]
+    return as_maps(forward_pass(model, test_time_augmentation)(image[None]))[0]
 
 
-def at_scales(predict: Callable[[np.ndarray], np.ndarray], scales: Sequence[float]) -> Callable:
+def multi_scale(predict: Callable[[np.ndarray], np.ndarray], scales: Sequence[float]) -> Callable:
     """The mean of the predictions for an image in several sizes, each brought back to the image's own size.
 
     A network only sees as far as its layers let it. Reduced, a cell shows more of its surroundings and looks like a

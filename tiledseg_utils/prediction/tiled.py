@@ -46,12 +46,12 @@ def plan_prediction(
             raise UserError(name_of(model), f"takes images of {fixed[0]} x {fixed[1]} pixels only", remedy)
         tile_size = fixed[0]
     if mode == "auto":
-        mode = "blend" if field.obstacles or 0 < tile_size <= 2 * field.halo else "exact"
+        mode = "blend" if field.non_local_layers or 0 < tile_size <= 2 * field.halo else "exact"
         overlap = -(-overlap // field.alignment) * field.alignment
         if tile_size:
             overlap = min(overlap, tile_size // 2 // field.alignment * field.alignment)
     bytes_per_pixel = field.bytes_per_pixel * setting.batch_size * device_count()
-    max_pixels = max(1, setting.memory_mb * 2**20 // bytes_per_pixel)
+    max_pixels = max(1, setting.memory_mib * 2**20 // bytes_per_pixel)
     if mode == "exact":
         halo = required_halo(model)  # Refuses models that no halo makes exact.
         return exact_plan(shape, field.alignment, halo, tile_size, max_pixels)
@@ -76,7 +76,9 @@ def predict_maps(
         raise UserError(source.name, problem, "Scale it to 0-255 as the training images were, and convert it to uint8")
     source = BalancedSource(source) if expects_white_balance(model) else source
     tiles = _read_tiles(source, plan, first_row, is_background)
-    yield from predict_batches(forward_pass(model, setting.symmetries), tiles, setting.batch_size * device_count())
+    yield from predict_batches(
+        forward_pass(model, setting.test_time_augmentation), tiles, setting.batch_size * device_count()
+    )
 
 
 def _mirrored(pixels: np.ndarray, length: int) -> np.ndarray:

@@ -19,7 +19,7 @@ WIDEST = 2048
 that this course is for."""
 
 FILTERS, LEVELS = "filters of the first level; they double with each level", "resolutions, the deepest included"
-STEM = "side of the blocks of pixels that are folded into channels before the first level"
+PATCH_SIZE = "side of the blocks of pixels that are folded into channels before the first level"
 
 
 def _check_width(settings) -> None:
@@ -36,7 +36,7 @@ class _Pyramid:
     @property
     def alignment(self) -> int:
         """Of what number of pixels the sides of tiles must be multiples."""
-        return self.stem * 2 ** (self.levels - 1)
+        return self.patch_size * 2 ** (self.levels - 1)
 
     @model_validator(mode="after")
     def _is_no_giant(self):
@@ -55,7 +55,7 @@ class Unet(_Pyramid):
     dilation: whole(1, 64) = field(1, "distance of a kernel's points at full resolution", "pixels")
     normalization: Literal["none", "batch"] = field("none", "of the layers")
     color_space: Literal["rgb", "hsv"] = field("rgb", "into which the model converts its input")
-    stem: whole(1, 8) = field(1, STEM, "pixels")
+    patch_size: whole(1, 8) = field(1, PATCH_SIZE, "pixels")
 
     @model_validator(mode="after")
     def _keeps_something(self):
@@ -74,7 +74,7 @@ class AttentionUnet(_Pyramid):
     levels: whole(2, 10) = field(4, LEVELS)
     gate: Literal["grid", "channels"] = field("grid", "where attention works; the paper's is grid")
     dropout: decimal(0, 0.99) = field(0.0, "rate between the convolutions of a block")
-    stem: whole(1, 8) = field(2, STEM, "pixels")
+    patch_size: whole(1, 8) = field(2, PATCH_SIZE, "pixels")
 
 
 @setting
@@ -83,7 +83,7 @@ class MultiresUnet(_Pyramid):
 
     base_filters: whole(4, 512) = field(16, FILTERS)
     levels: whole(2, 10) = field(4, LEVELS)
-    stem: whole(1, 8) = field(2, STEM, "pixels")
+    patch_size: whole(1, 8) = field(2, PATCH_SIZE, "pixels")
 
 
 @setting
@@ -92,7 +92,7 @@ class Unet3Plus(_Pyramid):
 
     base_filters: whole(1, 512) = field(8, FILTERS)
     levels: whole(2, 10) = field(4, LEVELS)
-    stem: whole(1, 8) = field(2, STEM, "pixels")
+    patch_size: whole(1, 8) = field(2, PATCH_SIZE, "pixels")
 
 
 @setting

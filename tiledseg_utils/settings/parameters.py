@@ -116,9 +116,11 @@ class Augmentation:
     sharpening_k: decimal(0, 10) = field(1.0, "the factor k", "factor")
     noise: decimal(0, 1) = _chance("Gaussian noise, independent in each pixel and channel")
     noise_sigma: span(0, 128) = field((2.0, 8.0), "its standard deviation", "grey levels")
-    veil: decimal(0, 1) = _chance("stray light, which pales most what is darkest; mix with the grey of empty ground")
-    veil_share: span(0, 1) = field((0.0, 0.3), "share of the stray light", "share")
-    veil_grey: decimal(0, 255) = field(220.0, "grey level of empty ground; it stays as it is", "grey level")
+    stray_light: decimal(0, 1) = _chance(
+        "stray light, which pales most what is darkest; mix with the grey of empty background"
+    )
+    stray_light_share: span(0, 1) = field((0.0, 0.3), "share of the stray light", "share")
+    stray_light_grey: decimal(0, 255) = field(220.0, "grey level of empty background; it stays as it is", "grey level")
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "Augmentation":
@@ -183,9 +185,9 @@ class PredictionSetting:
         0, "side of a tile; a multiple of the network's alignment, 2^(levels-1) for a U-Net; 0 chooses it", "pixels"
     )
     overlap: whole(0, 8192) = field(64, "pixels that tiles share in mode blend", "pixels")
-    symmetries: Truth = field(False, "whether the mean of 8 turned and mirrored predictions is taken")
+    test_time_augmentation: Truth = field(False, "whether the mean of 8 turned and mirrored predictions is taken")
     batch_size: whole(1, 256) = field(1, "tiles per batch and device", "tiles")
-    memory_mb: whole(1, 2**20) = field(700, "memory for the activations of a batch; where tile_size is 0", "MiB")
+    memory_mib: whole(1, 2**20) = field(700, "memory for the activations of a batch; where tile_size is 0", "MiB")
 
 
 @setting
@@ -249,7 +251,7 @@ class Parameters:
     baseline_epochs: whole(1, 10_000) = field(
         2, "epochs that a network goes on learning from reduced images, in notebook 5", "epochs"
     )
-    ladder_side: whole(16, 16_384) = field(960, "side of the parts in which ways of tiling are compared", "pixels")
+    methods_side: whole(16, 16_384) = field(960, "side of the parts in which ways of tiling are compared", "pixels")
     models: some_of(architectures.Name) = field(list, "architectures to compare; notebook 7 runs if there are any")
     comparison: TrainingSetting = field(TrainingSetting, "how each of these is trained")
     counting_images: CountingImages = field(_usual_counting_images, "generated images to count nuclei in")
@@ -326,14 +328,14 @@ def _model_fits_lessons(parameters: Parameters) -> None:
     elif LESSON_SIDE % settings.alignment:
         problem = f"tiles must be multiples of {settings.alignment} pixels, and notebook 6 lays tiles of {LESSON_SIDE}"
         where = f"model_settings.{parameters.model}"
-        raise UserError(where, problem, "Use fewer levels, or a smaller window or stem")
+        raise UserError(where, problem, "Use fewer levels, or a smaller window or patch_size")
 
 
 def _counting_model_fits_tiles(parameters: Parameters) -> None:
     side = counting_tile_size(parameters.counting_size)
     if side % parameters.counting_model.alignment:
         problem = f"tiles must be multiples of {parameters.counting_model.alignment} pixels, and notebook 8 cuts {side}"
-        raise UserError("counting_model.levels", problem, "Use fewer levels, or a smaller stem")
+        raise UserError("counting_model.levels", problem, "Use fewer levels, or a smaller patch_size")
 
 
 def counting_tile_size(counting_size: int) -> int:

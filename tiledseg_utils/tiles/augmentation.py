@@ -168,9 +168,9 @@ def _recolor(image, settings, drawn):
     """Apply the colour transforms in their natural order (specimen, light, lens, camera), saturating at 0 and 255."""
     if "stain" in drawn:
         image = _restain(image, settings, drawn["stain"])
-    if "veil" in drawn:
-        share = drawn["veil"].uniform(*settings.veil_share)
-        image = cv2.LUT(image, _to_grey(np.arange(256) + share * (settings.veil_grey - np.arange(256))))
+    if "stray_light" in drawn:
+        share = drawn["stray_light"].uniform(*settings.stray_light_share)
+        image = cv2.LUT(image, _to_grey(np.arange(256) + share * (settings.stray_light_grey - np.arange(256))))
     if "color" in drawn:
         image = _jitter_hsv(image, settings, drawn["color"])
     if "brightening" in drawn:

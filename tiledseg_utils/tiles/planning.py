@@ -24,14 +24,14 @@ class Axis:
         length: pixels of the image, rounded up to the alignment.
         tile: side of a tile, pixels.
         origins: first pixel of each tile.
-        edges: junctions of neighbouring tiles: the first pixel at which the later one counts most.
+        seams: junctions of neighbouring tiles: the first pixel at which the later one counts most.
         weights: (n, tile) float32 in [0, 1]; over all tiles they sum to one at each pixel of the axis.
     """
 
     length: int
     tile: int
     origins: tuple[int, ...]
-    edges: tuple[int, ...]
+    seams: tuple[int, ...]
     weights: np.ndarray
 
     def used(self, index: int) -> slice:
@@ -53,9 +53,9 @@ class Plan:
         return self.rows.tile, self.columns.tile
 
     @property
-    def edges(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def seams(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """First rows and columns behind the junctions of tiles."""
-        return self.rows.edges, self.columns.edges
+        return self.rows.seams, self.columns.seams
 
     @property
     def count(self) -> int:
@@ -94,8 +94,8 @@ def make_axis(length: int, tile: int, overlap: int, dropped: int, alignment: int
     weights[1:] = _rise(np.arange(tile) - dropped, ramp)
     for i, distance in enumerate(np.diff(origins)):
         weights[i] -= _rise(np.arange(tile) - distance - dropped, ramp)
-    edges = [origin + dropped + ramp // 2 for origin in origins[1:]]
-    return Axis(length, tile, tuple(origins), tuple(edges), weights.astype(np.float32))
+    seams = [origin + dropped + ramp // 2 for origin in origins[1:]]
+    return Axis(length, tile, tuple(origins), tuple(seams), weights.astype(np.float32))
 
 
 def _rise(position: np.ndarray, ramp: int) -> np.ndarray:
@@ -214,5 +214,5 @@ def _cheapest_tile(shape: Sequence[int], alignment: int, overlap: int, max_pixel
     if not plans:
         smallest = (overlap + alignment) ** 2
         problem = f"is too little memory: a tile may hold {max_pixels} pixels, and {smallest} is the least that works"
-        raise UserError("memory_mb", problem, f"Give {math.ceil(smallest / max_pixels * 1.1)} times as much")
+        raise UserError("memory_mib", problem, f"Give {math.ceil(smallest / max_pixels * 1.1)} times as much")
     return min(plans)[2:]

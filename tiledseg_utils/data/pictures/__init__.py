@@ -73,7 +73,7 @@ def percentile_limits(pixels: np.ndarray) -> tuple[float, float]:
     """The values of integers that `read_image` scales to 0 and 255: the 0.1 and 99.9 percentiles of all channels."""
     safe = pixels.astype(np.float64) if pixels.dtype.kind == "i" else pixels  # NumPy's differences may overflow
     low, high = np.percentile(safe, PERCENTILES).tolist()
-    if low == high:  # a few bright spots on even ground
+    if low == high:  # a few bright spots on an even background
         low, high = float(pixels.min()), float(pixels.max())
     return low, high
 

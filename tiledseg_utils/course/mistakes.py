@@ -20,11 +20,11 @@ Maps = Mapping[str, np.ndarray]
 """By image, (H, W) probabilities."""
 
 
-class Gallery:
+class MistakeCosts:
     """Images on which mistakes are measured, and the list of what they cost.
 
     Args:
-        run: run folder; figures go to its album.
+        run: run folder; figures go to its figures.
         pairs: images with masks.
         side: of the part of each image around its foreground that is looked at, pixels.
         threshold: of probabilities.
@@ -37,7 +37,7 @@ class Gallery:
 
     def __init__(self, run: Path, pairs: Sequence[Pair], side: int, threshold: float, seed: int):
         check_value(Parameters, "threshold", threshold)
-        self.album, self.threshold, self.seed, self.rows = plots.Album(run), threshold, seed, []
+        self.figures, self.threshold, self.seed, self.rows = plots.FigureFolder(run), threshold, seed, []
         self.parts = {}
         for pair in pairs:
             image, mask = read_pair(pair)
@@ -97,7 +97,7 @@ class Gallery:
             window = plots.crop_around(picture > 0 if picture.ndim == 2 else mask, zoom)
             pictures = {title: picture[window] for title, picture in pictures.items()}
         name = re.sub(r"\W+", "_", pitfall)
-        return self.album.grid(f"09_{name}", caption, pictures, columns=len(pictures), **options)
+        return self.figures.grid(f"09_{name}", caption, pictures, columns=len(pictures), **options)
 
     def cost(self, pitfall: str, unit: str, more: Mapping, less: Mapping, mend: str) -> plots.Claim:
         """Enter by how much one score exceeds another, on average over the images (or other repetitions).

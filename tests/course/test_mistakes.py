@@ -3,12 +3,12 @@ import pytest
 
 from tiledseg_utils import models
 from tiledseg_utils.base.files import read_json
-from tiledseg_utils.course import gallery
+from tiledseg_utils.course import mistakes
 
 
 @pytest.fixture
 def show(splits, tmp_path):
-    return gallery.Gallery(tmp_path, splits["test"], side=120, threshold=0.5, seed=1)
+    return mistakes.MistakeCosts(tmp_path, splits["test"], side=120, threshold=0.5, seed=1)
 
 
 def truth(show):
@@ -90,7 +90,7 @@ def test_zoom_looks_at_the_foreground(show):
     moved = np.zeros((120, 120))
     moved[100:110, 10:20] = 1
     shown = {}
-    show.album.grid = lambda name, caption, pictures, **options: shown.update({name: pictures})
+    show.figures.grid = lambda name, caption, pictures, **options: shown.update({name: pictures})
     show.grid("moved", "", {"moved": moved, "image": image}, zoom=30)
     show.grid("as it is", "", {"image": image, "mask": mask * 1.0}, zoom=30)
     assert shown["09_moved"]["moved"].sum() == 100 and shown["09_moved"]["image"].shape == (30, 30, 3)
