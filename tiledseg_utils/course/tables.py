@@ -11,9 +11,11 @@ WORDS = {"dice": "Dice", "iou": "IoU", "f1": "F1", "mib": "MiB", "075": "0.75"}
 
 
 def title(key: str) -> str:
-    """What a table calls the column of a record's key: `dice_tiled` becomes "Dice tiled". Other text stays."""
+    """What a table calls the column of a record's key: `dice_non_tiled` becomes "Dice non-tiled". Other text stays."""
     text = printable(str(key))
-    return " ".join(WORDS.get(word, word) for word in text.split("_")) if text.isidentifier() else text
+    if not text.isidentifier():
+        return text
+    return " ".join(WORDS.get(word, word) for word in text.split("_")).replace("non ", "non-")
 
 
 def cell(value: object) -> str:
