@@ -22,7 +22,7 @@ def test_a_unet_is_as_deep_as_its_levels_with_a_skip_for_all_but_one():
     assert heights == [1, 1, 1 / 2, 1 / 2, 1 / 4, 1 / 4, 1 / 2, 1 / 2, 1, 1, 1]
     assert kinds == ["convolution"] * 10 + ["1x1 convolution"]
     assert len(arcs) == 2
-    assert parts("unet", {"base_filters": 4, "levels": 3, "stem": 2})[0] == [height / 2 for height in heights]
+    assert parts("unet", {"base_filters": 4, "levels": 3, "patch_size": 2})[0] == [height / 2 for height in heights]
 
 
 @pytest.mark.parametrize(
@@ -39,5 +39,5 @@ def test_what_is_special_has_a_color_of_its_own(name, settings, kind, count):
 
 def test_nodes_of_unet3_plus_have_arcs_from_every_scale():
     """Of three levels: into each of two nodes, all views but the nearest; and where its views come together."""
-    _, _, arcs = parts("unet3_plus", {"base_filters": 4, "levels": 3, "stem": 1})
+    _, _, arcs = parts("unet3_plus", {"base_filters": 4, "levels": 3, "patch_size": 1})
     assert len({round(start, 6) for start, _ in arcs if start < arcs[0][1]}) >= 3 and len(arcs) == 8

@@ -224,9 +224,11 @@ INTERRUPTED = """
 import signal
 import sys
 from pathlib import Path
-from tiledseg_utils import __main__; from tiledseg_utils.course import report
+from tiledseg_utils import __main__
+from tiledseg_utils.commands import report as command
+from tiledseg_utils.course import report
 report.NOTEBOOK_FOLDER = Path(sys.argv[1])
-__main__.report = lambda arguments: report.execute(report.notebooks()[0], Path(sys.argv[2]), {})
+command.report = lambda arguments: report.execute(report.notebooks()[0], Path(sys.argv[2]), {})
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets background jobs ignore it
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this one
 sys.exit(__main__.main(["report"]))

@@ -142,7 +142,7 @@ DAMAGE = [
     (RECORD, lambda text: "[]", r"01_data\.json: is damaged \(it holds a list"),
     (RECORD, lambda text: "null", r"01_data\.json: is damaged \(it holds a NoneType"),
     (RECORD, lambda text: "-1", r"01_data\.json: is damaged \(it holds a int"),
-    (RECORD, lambda text: '{"path": "data"}', r"is damaged, or of an earlier version \(sha256 is missing\)"),
+    (RECORD, lambda text: '{"seed": 1, "path": "data"}', r"is damaged, or of an earlier version \(sha256 is missing\)"),
     (RECORD, lambda text: text.replace('"files"', '"file"'), r"earlier version \(files is missing\)"),
     (RECORD, lambda text: text.replace('"path": "data"', '"path": -3'), r"is damaged \(path is '-3'\)"),
     (RECORD, lambda text: text.replace('"smear_0002"', '"smear_9"'), r"is damaged \(smear_9 is not among its files"),
