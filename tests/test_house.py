@@ -68,6 +68,7 @@ def test_the_ground_floor_needs_no_keras(room):
 def test_scripts_may_use_short_names():
     code = (
         "import sys; from tiledseg_utils import images, synthetic, tiling; assert 'keras' not in sys.modules;"
-        "from tiledseg_utils import inference, instances; images.read_image, inference.predict_tiled, instances.METHODS"
+        "from tiledseg_utils import inference, instances; images.read_image, inference.predict_tiled;"
+        "import tiledseg_utils.data.images as own, tiledseg_utils.images as short; assert own is short is images"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

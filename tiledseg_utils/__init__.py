@@ -4,7 +4,9 @@ The way of the data: `data` -> `tiles` -> `training` (`models`) -> `prediction` 
 `base` and `settings` are used everywhere. Imports only go down, and Keras begins at `models`.
 """
 
-import importlib
+import importlib.abc
+import importlib.machinery
+import sys
 
 from .base import environment
 from .base.memory import keep_freed_memory
@@ -24,7 +26,20 @@ SHORT_NAMES = {
 """Modules that scripts may import without their room: `from tiledseg_utils import images, inference`."""
 
 
-def __getattr__(name: str):
-    if name in SHORT_NAMES:
-        return importlib.import_module(f".{SHORT_NAMES[name]}.{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+class ShortNameFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds the module of a short name in its room, when it is imported and no sooner."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        package, _, name = fullname.rpartition(".")
+        is_short = package == __name__ and name in SHORT_NAMES
+        return importlib.machinery.ModuleSpec(fullname, self) if is_short else None
+
+    def create_module(self, spec):
+        name = spec.name.rpartition(".")[2]
+        return importlib.import_module(f"{__name__}.{SHORT_NAMES[name]}.{name}")
+
+    def exec_module(self, module):
+        """Nothing is left to do: the module has run under its own name."""
+
+
+sys.meta_path.append(ShortNameFinder())
