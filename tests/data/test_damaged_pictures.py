@@ -417,7 +417,6 @@ def test_one_file_of_a_set_is_read_alone_and_beside_the_others(tmp_path):
 # ---------------------------------------------------------------- what is no file
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes and devices here")
 def test_pipes_and_devices_are_refused_before_they_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "zeros.png").symlink_to("/dev/zero")
