@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tiledseg_utils.base.files import UserError, write_json
-from tiledseg_utils.course import baselines, comparison
+from tiledseg_utils.course import baselines, model_comparison
 from tiledseg_utils.data import images, synthetic
 from tiledseg_utils.models import build_model
 from tiledseg_utils.prediction import inference
@@ -58,7 +58,7 @@ def test_a_rival_is_measured_as_the_comparison_measures(splits):
         "tiled": lambda image: inference.predict_tiled(model, image, tile_size=128),
         "reduced": lambda image: inference.predict_reduced(model, image, 64),
     }
-    results, masks = comparison.compare(ways, splits["test"], 0.5, seed=1)
+    results, masks = model_comparison.compare(ways, splits["test"], 0.5, seed=1)
     row, found = baselines.measure(
         "reduced", ways["reduced"], splits["test"], results["tiled"]["dice"]["per_image"], 0.5, seed=1
     )

@@ -12,14 +12,14 @@ def test_a_claim_says_whether_it_holds():
 
 
 def method_row(way, dice, difference=0.0, seam=1.0, seconds=1.0):
-    return {"way": way, "dice": dice, "largest_difference": difference, "seam_score": seam, "seconds": seconds}
+    return {"method": way, "dice": dice, "largest_difference": difference, "seam_score": seam, "seconds": seconds}
 
 
 @pytest.mark.parametrize(
     ("exact", "odd", "seam", "turned", "expected"),
     [(1e-7, 0.2, 6.0, 0.91, [True] * 4), (1e-3, 0.0, 0.9, 0.89, [False] * 4)],
 )
-def test_claims_about_ways_to_tile_follow_the_measurements(exact, odd, seam, turned, expected):
+def test_claims_about_methods_of_tiling_follow_the_measurements(exact, odd, seam, turned, expected):
     rows = [
         method_row("whole image", 0.9),
         method_row("exact", 0.9, exact),
@@ -31,7 +31,7 @@ def test_claims_about_ways_to_tile_follow_the_measurements(exact, odd, seam, tur
     claims = method_claims(rows)
     assert [claim.holds for claim in claims] == expected
     assert "8.0 times" in claims[-1].sentence
-    small_tiles = [row for row in rows if row["way"] not in ("exact", "one pixel more")]
+    small_tiles = [row for row in rows if row["method"] not in ("exact", "one pixel more")]
     assert [claim.holds for claim in method_claims(small_tiles)] == expected[2:]
 
 

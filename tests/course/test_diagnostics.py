@@ -32,8 +32,8 @@ def test_no_junctions_or_nothing_that_changes_has_no_score():
     assert math.isnan(diagnostics.seam_score(np.ones((1, 1)), [], []))
 
 
-def test_ways_to_tile_are_what_their_names_say(network):
-    plans = {name: plan((300, 300)) for name, plan in diagnostics.ways_to_tile(network, 128).items()}
+def test_tiling_methods_are_what_their_names_say(network):
+    plans = {name: plan((300, 300)) for name, plan in diagnostics.tiling_methods(network, 128).items()}
     origins = {name: plan.rows.origins for name, plan in plans.items()}
     assert origins["side by side"] == (0, 128, 172)
     assert origins["exact"] == (0, 80, 160, 172)
@@ -41,15 +41,15 @@ def test_ways_to_tile_are_what_their_names_say(network):
     assert plans["exact"].rows.used(1).start == 24 and plans["one pixel more"].rows.used(1).start == 25
     assert plans["a third of the halo"].rows.used(1).start == 8
     assert origins["blended"] == origins["a third of the halo"]
-    assert "exact" not in diagnostics.ways_to_tile(network, 48)
+    assert "exact" not in diagnostics.tiling_methods(network, 48)
 
 
 def test_ways_are_measured_against_the_first(network, rng):
     pictures = [(rng.integers(0, 256, (160, 170, 3)).astype(np.uint8), rng.random((160, 170)) > 0.5) for _ in range(2)]
-    plans = diagnostics.ways_to_tile(network, 96)
-    ways = diagnostics.ways_to_predict(network, plans, reduced_size=64)
-    rows, maps = diagnostics.measure_ways(ways, plans, pictures, threshold=0.5)
-    found = {row["way"]: row for row in rows}
+    plans = diagnostics.tiling_methods(network, 96)
+    methods = diagnostics.prediction_methods(network, plans, reduced_size=64)
+    rows, maps = diagnostics.measure_methods(methods, plans, pictures, threshold=0.5)
+    found = {row["method"]: row for row in rows}
     assert list(found) == list(maps) == ["whole image", "reduced", *plans, "8 views"]
     assert found["whole image"]["largest_difference"] == 0 and found["exact"]["largest_difference"] <= 1e-5
     assert found["one pixel more"]["largest_difference"] > 1e-3 < found["side by side"]["largest_difference"]

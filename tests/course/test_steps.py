@@ -86,20 +86,20 @@ LIST = "notebooks/02_augmentation.outputs.json"
 DAMAGE = [
     # what is damaged, how, which notebooks run again, and what is said
     ("figures/01_images.png", Path.unlink, [1], "figures/01_images.png is gone"),
-    ("figures/01_images.png", cut, [1], "figures/01_images.png is not what it left"),
-    ("figures/01_images.json", cut, [1], "figures/01_images.json is not what it left"),
+    ("figures/01_images.png", cut, [1], "figures/01_images.png has changed"),
+    ("figures/01_images.json", cut, [1], "figures/01_images.json has changed"),
     ("tiles", shutil.rmtree, [1], "tiles/manifest.csv is gone"),
-    ("tiles/manifest.csv", cut, [1], "tiles/manifest.csv is not what it left"),
-    ("tiles/train/images/t.png", same_length, [1], "tiles/train/images/t.png is not what it left"),
+    ("tiles/manifest.csv", cut, [1], "tiles/manifest.csv has changed"),
+    ("tiles/train/images/t.png", same_length, [1], "tiles/train/images/t.png has changed"),
     ("data/images/a.png", Path.unlink, [1], "data/images/a.png is gone"),
-    ("results/01_data.json", empty, [1], "results/01_data.json is not what it left"),
+    ("results/01_data.json", empty, [1], "results/01_data.json has changed"),
     ("results/02_augmentation.json", Path.unlink, [2], "results/02_augmentation.json is gone"),
     ("model.keras", Path.unlink, [3], "model.keras is gone"),
-    ("model.keras", same_length, [3], "model.keras is not what it left"),
+    ("model.keras", same_length, [3], "model.keras has changed"),
     ("training/preview/001.png", Path.unlink, [3], "training/preview/001.png is gone"),
-    ("training/history.csv", cut, [3], "training/history.csv is not what it left"),
-    ("results/03_training.json", cut, [3], "results/03_training.json is not what it left"),
-    ("notebooks/03_unet_training.ipynb", cut, [3], "notebooks/03_unet_training.ipynb is not what it left"),
+    ("training/history.csv", cut, [3], "training/history.csv has changed"),
+    ("results/03_training.json", cut, [3], "results/03_training.json has changed"),
+    ("notebooks/03_unet_training.ipynb", cut, [3], "notebooks/03_unet_training.ipynb has changed"),
     ("notebooks/03_unet_training.ipynb", Path.unlink, [3], "notebooks/03_unet_training.ipynb is gone"),
     ("results/04_scores.csv", Path.unlink, [4], "results/04_scores.csv is gone"),
     ("training/epoch_001.keras", Path.unlink, [], ""),  # The model is there, and nobody goes on with the training.
@@ -117,7 +117,7 @@ def test_a_notebook_whose_output_is_damaged_runs_again(course, capsys, name, how
     assert run_all(course) == again
     output = capsys.readouterr().out
     assert output.count("already done") == 4 - len(again)
-    assert said in output and output.count("has to run again") == len(again)
+    assert said in output and output.count("runs again") == len(again)
     assert run_all(course) == []
 
 
@@ -131,7 +131,7 @@ def test_a_notebook_whose_list_of_outputs_is_damaged_runs_again(course, capsys, 
     run_all(course)
     (course[0] / LIST).write_text(content)
     assert run_all(course)[0] == 2  # And those behind it, as nobody knows what it left before.
-    assert "02_augmentation: has to run again, for" in capsys.readouterr().out
+    assert "02_augmentation: runs again, because" in capsys.readouterr().out
     assert run_all(course) == []
 
 
@@ -139,7 +139,7 @@ def test_without_its_list_a_notebook_is_not_done(course, capsys):
     run_all(course)
     (course[0] / LIST).unlink()
     assert run_all(course) == [2, 3, 4]
-    assert "02_augmentation: has to run again, for nothing says what it left" in capsys.readouterr().out
+    assert "02_augmentation: runs again, because its list of outputs is missing" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_those_behind_run_again_if_something_else_is_handed_on(course, capsys, m
     (course[0] / "notebooks" / f"{name}.ipynb").unlink()
     monkeypatch.setitem(WRITES, name, WRITES[name] | content)
     assert run_all(course) == again
-    assert capsys.readouterr().out.count(f"has to run again, for {name} has left something else") == len(again) - 1
+    assert capsys.readouterr().out.count(f"runs again, because {name} has handed on something else") == len(again) - 1
     assert run_all(course) == []
 
 

@@ -164,7 +164,7 @@ def test_the_report_shows_everything_and_needs_no_network(run):
 
 
 def test_exact_tiles_equal_the_whole_image_and_others_do_not(run):
-    methods = {row["way"]: row for row in read_csv(run / "results" / "06_methods.csv")}
+    methods = {row["method"]: row for row in read_csv(run / "results" / "06_methods.csv")}
     difference = {way: float(row["largest_difference"]) for way, row in methods.items()}
     assert difference["exact"] <= 1e-5 < 1e-2 < min(difference["side by side"], difference["one pixel more"])
     assert float(methods["side by side"]["seam_score"]) > 1.5 * float(methods["blended"]["seam_score"])

@@ -141,7 +141,7 @@ def test_there_are_rows_for_every_key():
             {"dropout": 0.3, "levels": 5},
             "unet.dropout: 0.3 in 5 levels drops everything in the deepest",
         ),
-        ("model_settings.swin_unet.base_filters", 100, "swin_unet.base_filters: 100 is no multiple of 32"),
+        ("model_settings.swin_unet.base_filters", 100, "swin_unet.base_filters: 100 is not a multiple of 32"),
         ("tiles.tile_size", 10**6, "tiles.tile_size: 1000000 is out of range. Give a whole number from 16 to 4096"),
         (
             "tiles.stride",
@@ -210,14 +210,17 @@ SMALL = {"tiles": {"tile_size": 64}, "model": "unet", "model_settings": {"unet":
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tiles": {"tile_size": 50}}, "tiles.tile_size: 50 is no multiple of 4, which the poolings of unet ask for. "),
+        (
+            {"tiles": {"tile_size": 50}},
+            "tiles.tile_size: 50 is not a multiple of 4, which the poolings of unet ask for. ",
+        ),
         ({"tiles": {"tile_size": 50}}, "Give 48 or 52 pixels"),
-        ({"model_settings": {"unet": {"levels": 8}}}, "tiles.tile_size: 64 is no multiple of 128"),
+        ({"model_settings": {"unet": {"levels": 8}}}, "tiles.tile_size: 64 is not a multiple of 128"),
         (
             {"models": ["unet", "swin_unet"], "tiles": {"tile_size": 32}},
-            "32 is no multiple of 64, which the poolings of swin",
+            "32 is not a multiple of 64, which the poolings of swin",
         ),
-        ({"prediction": {"tile_size": 90}}, "prediction.tile_size: 90 is no multiple of 4"),
+        ({"prediction": {"tile_size": 90}}, "prediction.tile_size: 90 is not a multiple of 4"),
         (
             {
                 "model": "swin_unet",
@@ -259,7 +262,7 @@ def test_parameters_that_do_not_suit_each_other(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tiles": {"tile_size": 50}}, "tiles.tile_size: 50 is no multiple of 4"),
+        ({"tiles": {"tile_size": 50}}, "tiles.tile_size: 50 is not a multiple of 4"),
         (
             {"models": ["swin_unet"], "tiles": {"tile_size": 32}},
             "which the poolings of swin_unet, one of models, ask for",

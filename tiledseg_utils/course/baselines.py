@@ -139,7 +139,7 @@ def measure(
 
     Returns:
         `way`, `dice` and `iou` as in `pixels.summarize`, `difference` (`dice_mean` and `ci95` of tiled less this
-        way), `seconds`, `megapixels_per_second` and `added_mib`, as in `comparison.compare`;
+        way), `seconds`, `megapixels_per_second` and `added_mib`, as in `model_comparison.compare`;
         masks (H, W) bool by stem.
     """
     if warm_up:

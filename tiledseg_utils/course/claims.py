@@ -24,8 +24,8 @@ def interval_text(interval: Sequence[float | None], digits: str = ".3f") -> str:
 
 
 def method_claims(rows: Sequence[Mapping]) -> list[Claim]:
-    """Claims about the ways to predict in `diagnostics.measure_ways`."""
-    found, claims = {row["way"]: row for row in rows}, []
+    """Claims about the methods of predicting in `diagnostics.measure_methods`."""
+    found, claims = {row["method"]: row for row in rows}, []
     if "exact" in found:
         exact, odd = (found[name]["largest_difference"] for name in ("exact", "one pixel more"))
         claims.append(Claim(f"Exact tiles differ from the whole image by {exact:.1e} at most.", exact <= 1e-5))
@@ -42,7 +42,7 @@ def method_claims(rows: Sequence[Mapping]) -> list[Claim]:
 
 
 def architecture_claims(rows: Sequence[Mapping]) -> list[Claim]:
-    """Claims about the architectures in `comparison.measure`."""
+    """Claims about the architectures in `model_comparison.measure`."""
     wins = sum(row["dice_tiled"] > row["dice_non_tiled"] for row in rows)
     claims = [Claim(f"Tiled beats non-tiled for {wins} of {len(rows)} architectures.", wins == len(rows))]
     exact = [row["largest_difference"] for row in rows if row["exact"] == "yes"]

@@ -1,4 +1,4 @@
-"""What tiles do to a prediction: right and wrong ways to lay them, and how to see what each costs."""
+"""What tiles do to a prediction: right and wrong methods of laying them, and how to see what each costs."""
 
 import functools
 import math
@@ -19,12 +19,12 @@ from ..settings.schema import check_value
 from ..tiles.planning import Plan, blended_plan, make_plan
 
 
-def ways_to_tile(model: keras.Model, tile_size: int) -> dict[str, Callable[[Sequence[int]], Plan]]:
-    """Right and wrong ways to lay tiles, to compare them: by name, from the shape of an image to a plan.
+def tiling_methods(model: keras.Model, tile_size: int) -> dict[str, Callable[[Sequence[int]], Plan]]:
+    """Right and wrong methods of laying tiles, to compare them: by name, from the shape of an image to a plan.
 
     Tiles "side by side"; with "a third of the halo" on each side; with "one pixel more" than the halo, which takes them
-    off the grid of two or more poolings; "exact"; and "blended" with the overlap of "a third of the halo". Ways whose
-    overlap would fill the tile are left out.
+    off the grid of two or more poolings; "exact"; and "blended" with the overlap of "a third of the halo". Methods
+    whose overlap would fill the tile are left out.
     """
     field = receptive_field(model)
     halo, third, step = field.halo, field.halo // 3, field.alignment
@@ -38,9 +38,11 @@ def ways_to_tile(model: keras.Model, tile_size: int) -> dict[str, Callable[[Sequ
     return plans | {"blended": lambda shape: blended_plan(shape, step, halo, overlap, tile_size)}
 
 
-def ways_to_predict(model: keras.Model, plans: Mapping[str, Callable], reduced_size: int) -> dict[str, Predict]:
-    """Eight ways at most: the "whole image", which the others should equal; "reduced" to `reduced_size` pixels; tiles
-    after each of `plans` (`ways_to_tile`); and the mean over "8 views" of the whole image.
+def prediction_methods(model: keras.Model, plans: Mapping[str, Callable], reduced_size: int) -> dict[str, Predict]:
+    """Methods of predicting, by name.
+
+    The "whole image", which the others should equal; "reduced" to `reduced_size` pixels; tiles laid by each of `plans`
+    (see `tiling_methods`); and the mean over "8 views" of the whole image.
     """
     tiled = {name: functools.partial(predict_plan, model, plan=plan) for name, plan in plans.items()}
     return {
@@ -73,46 +75,46 @@ def seam_score(probability: np.ndarray, row_seams: Sequence[int], column_seams: 
     return float(at.mean() / usual) if at.size and usual > 0 else math.nan
 
 
-def measure_ways(
-    ways: Mapping[str, Predict], plans: Mapping[str, Callable], pictures: Sequence[tuple], threshold: float
+def measure_methods(
+    methods: Mapping[str, Predict], plans: Mapping[str, Callable], pictures: Sequence[tuple], threshold: float
 ) -> tuple[list[dict], dict[str, np.ndarray]]:
-    """What each way of predicting the same images is worth and costs; the first way is what the others should equal.
+    """What each method of predicting the same images is worth and costs. The others should equal the first.
 
     Args:
-        ways: by name.
-        plans: for ways with tiles, by the same names, from the shape of an image to its plan. Ways without tiles are
-            searched for seams where the first plan has its junctions.
+        methods: by name.
+        plans: for methods with tiles, by the same names, from the shape of an image to its plan. Methods without tiles
+            are searched for seams where the first plan has its junctions.
         pictures: images (H, W, 3) uint8 with their masks (H, W) bool. The first is predicted once beforehand, so that
             compiling is not timed.
         threshold: of the probability.
 
     Returns:
-        a record for each way: `dice` (mean over the images), `seam_score` (mean over those with junctions, NaN without
-        any), `largest_difference` of any pixel from the first way, `seconds` of predicting all, `added_mib` at most;
-        and the probabilities of the first image by way.
+        a record for each method: `dice` (mean over the images), `seam_score` (mean over those with junctions, NaN
+        without any), `largest_difference` of any pixel from the first method, `seconds` of predicting all, `added_mib`
+        at most; and the probabilities of the first image by method.
     """
     check_value(Parameters, "threshold", threshold)
-    found = {way: [] for way in ways}
+    found = {method: [] for method in methods}
     first_maps = {}
     for image, reference in pictures:
         expected = None
-        for way, predict in ways.items():
-            if way not in first_maps:
-                first_maps[way] = predict(image)
+        for method, predict in methods.items():
+            if method not in first_maps:
+                first_maps[method] = predict(image)
             with Meter() as meter:
                 probability = predict(image)
             expected = probability if expected is None else expected
             dice = count_pixels(probability >= threshold, reference).dice
-            plan = plans.get(way, next(iter(plans.values())))
+            plan = plans.get(method, next(iter(plans.values())))
             seam = seam_score(probability, *plan(image.shape).seams)
-            found[way].append((dice, seam, np.abs(probability - expected).max(), meter.seconds, meter.added_mib))
+            found[method].append((dice, seam, np.abs(probability - expected).max(), meter.seconds, meter.added_mib))
     rows = []
-    for way, values in found.items():
+    for method, values in found.items():
         dice, seam, difference, seconds, added = np.array(values, float).T
         seams = seam[np.isfinite(seam)]
         rows.append(
             {
-                "way": way,
+                "method": method,
                 "dice": float(dice.mean()),
                 "seam_score": float(seams.mean()) if seams.size else math.nan,
                 "largest_difference": float(difference.max()),

@@ -61,7 +61,7 @@ class MistakeCosts:
     ) -> dict[str, float]:
         """Dice by source, the pixels of all tiles of a source counted together.
 
-        That is no score to report, as `scoring.pixels` says; but two networks that see the same tiles can be compared.
+        This is not a score to report (see `scoring.pixels`), but two networks that see the same tiles can be compared.
 
         Args:
             model: (N, h, w, 3) to (N, h, w, 1).

@@ -240,7 +240,7 @@ def paired_scores(
 
 def cost_chart(rows: Sequence[Mapping]) -> Figure:
     """Dice of architectures against the seconds of a training step; filled where tiles are exact, larger for more
-    parameters. `rows` as `comparison.measure` returns them.
+    parameters. `rows` as `model_comparison.measure` returns them.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     ax = figure.subplots()
@@ -297,7 +297,7 @@ def error_pictures(
 ) -> dict[str, np.ndarray]:
     """The reference outlined, and the `error_map` of each way, 480 px around the foreground, by title.
 
-    `masks` and `dice` are by way and then by stem, as `comparison.compare` returns them.
+    `masks` and `dice` are by way and then by stem, as `model_comparison.compare` returns them.
     """
     pictures = {f"{stem}, reference": outline(image, reference, width=2)}
     for way in masks:

@@ -11,17 +11,12 @@ import ast
 import base64
 import contextlib
 import datetime
-import importlib.metadata
-import os
-import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 import jinja2
 import nbconvert
 import nbformat
@@ -42,6 +37,7 @@ from ..settings.parameters import Parameters, check_all
 from ..settings.presets import read_preset
 from . import formulas, links
 from .kernel import OwnKernel
+from .machine import environment, git_commit
 from .steps import cost_if_done, enter
 from .tables import Table
 
@@ -251,31 +247,6 @@ def export(notebook: nbformat.NotebookNode, title: str) -> str:
     return exporter.from_notebook_node(formulas.with_pictures(notebook), resources={"metadata": {"name": title}})[0]
 
 
-def environment(device: str) -> dict:
-    """Versions and hardware, for the provenance card."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    affinity = getattr(os, "sched_getaffinity", None)
-    return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in ("keras", "jax", "numpy")},
-        "opencv": cv2.__version__,
-        "cpu": names[0] if names else platform.processor() or platform.machine(),
-        "threads": len(affinity(0)) if affinity else os.cpu_count(),
-        "device": device,
-    }
-
-
-def git_commit() -> str:
-    """The commit of the clone, marked if there are changes on top of it; "unknown" outside a clone."""
-    command = ["git", "-C", str(NOTEBOOK_FOLDER), "describe", "--always", "--dirty", "--abbrev=12", "--match="]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 def collect_metrics(run: Path, preset: str, seed: int, peak_rss_mb: float) -> dict:
     """Everything that other tools want to know of a run, from what the notebooks left in `<run>/results/`."""
     data = read_run(run)
@@ -317,8 +288,8 @@ def write_page(run: Path, metrics: Mapping, parameters: Mapping, executed: Mappi
         if (run / "results" / name).exists():
             content = read_json(run / "results" / name)
             tables.append((title, Table(content[entry] if entry else content)._repr_html_()))
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("tiledseg_utils.course", "."), autoescape=True)
-    page = environment.get_template("report.html").render(
+    templates = jinja2.Environment(loader=jinja2.PackageLoader("tiledseg_utils.course", "."), autoescape=True)
+    page = templates.get_template("report.html").render(
         run=run.name,
         metrics=metrics,
         rival=strongest_rival(metrics),
@@ -326,7 +297,7 @@ def write_page(run: Path, metrics: Mapping, parameters: Mapping, executed: Mappi
         figures=figures,
         tables=tables,
         notebooks=executed,
-        commit=git_commit(),
+        commit=git_commit(NOTEBOOK_FOLDER),
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     with atomic_path(folder / "index.html") as temporary:

@@ -18,7 +18,7 @@ OWN = {
 }
 """What notebooks write beside `results/<number>_*` and `figures/<number>_*`, as patterns in the run folder.
 
-Checkpoints are no outputs: they are of use as long as the training goes on, and it checks them itself.
+Checkpoints are not among them: they serve the training only, and it checks them itself.
 """
 
 HANDED_ON = ("data/", "added/", "tiles/", "model.keras", "results/01_data.json", "results/02_augmentation.json")
@@ -69,20 +69,20 @@ def cost_if_done(run: Path, notebook: str) -> dict | None:
     executed = run / "notebooks" / f"{notebook}.ipynb"
     if not list_path(run, notebook).exists():
         if executed.exists():
-            print(f"{notebook}: has to run again, for nothing says what it left", flush=True)
+            print(f"{notebook}: runs again, because its list of outputs is missing", flush=True)
         return None
     try:
         record = read_list(run, notebook)
     except UserError as error:
-        print(f"{notebook}: has to run again, for {error.path} {error.problem}", flush=True)
+        print(f"{notebook}: runs again, because {error.path} {error.problem}", flush=True)
         return None
     gone, changed = _differences(run, record["outputs"])
     drawn = [name for name in changed if name.startswith(DRAWN)]
     if drawn:
         raise UserError(run / drawn[0], f"is not what {notebook} drew", "Delete it, and it is drawn again")
     if gone or changed:
-        what = f"{gone[0]} is gone" if gone else f"{changed[0]} is not what it left"
-        print(f"{notebook}: has to run again, for {what}", flush=True)
+        what = f"{gone[0]} is gone" if gone else f"{changed[0]} has changed"
+        print(f"{notebook}: runs again, because {what}", flush=True)
         return None
     return record["cost"]
 
@@ -114,7 +114,7 @@ def enter(run: Path, notebook: str, cost: Mapping) -> None:
         for later in sorted((run / "notebooks").glob("*.outputs.json")):
             name = later.name.removesuffix(".outputs.json")
             if name > notebook:
-                print(f"{name}: has to run again, for {notebook} has left something else", flush=True)
+                print(f"{name}: runs again, because {notebook} has handed on something else", flush=True)
                 later.unlink()
                 (run / "notebooks" / f"{name}.ipynb").unlink(missing_ok=True)
     write_json(list_path(run, notebook), {"cost": dict(cost), "outputs": listed})

@@ -37,7 +37,7 @@ class Table(pandas.DataFrame):
 
 
 def choices(rows: Sequence[Mapping]) -> Table:
-    """Which of the architectures in `comparison.measure` comes first, by several measures."""
+    """Which of the architectures in `model_comparison.measure` comes first, by several measures."""
     best = max(rows, key=lambda row: row["dice_tiled"])
     near = [row for row in rows if row["dice_tiled"] >= best["dice_tiled"] - 0.02]
     chosen = {

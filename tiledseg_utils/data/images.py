@@ -96,6 +96,11 @@ def find_pairs(folder: str | os.PathLike) -> list[Pair]:
 
     Raises:
         UserError: a missing or empty folder, an image without mask or the reverse, doubled stems; one error lists all.
+
+    Example:
+        from tiledseg_utils.data.images import find_pairs, read_pair
+        pairs = find_pairs("my_images")
+        image, mask = read_pair(pairs[0])
     """
     images, masks, problems = _scan(Path(folder))
     if problems:

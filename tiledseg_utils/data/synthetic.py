@@ -146,6 +146,10 @@ def write_dataset(
     Raises:
         UserError: an unknown split, a folder that holds other images, which are never overwritten, or one that cannot
             be written to.
+
+    Example:
+        from tiledseg_utils.data.synthetic import write_dataset
+        stems = write_dataset("smears", seed=1, images={"train": 2, "valid": 1, "test": 1}, size=256)
     """
     check_names("images", images, SPLITS)
     folder = Path(folder)

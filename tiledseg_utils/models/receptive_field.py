@@ -314,6 +314,12 @@ def receptive_field(model: keras.Model) -> ReceptiveField:
     Raises:
         UserError: the model has no layer graph, several inputs, channels first, an output that is not as large as the
             image, or a layer without a rule.
+
+    Example:
+        from tiledseg_utils.models.model_files import load_model
+        from tiledseg_utils.models.receptive_field import receptive_field
+        field = receptive_field(load_model("model.keras"))
+        print(field.halo, field.alignment)
     """
     if model not in _KNOWN:
         _KNOWN[model] = _derive(model)

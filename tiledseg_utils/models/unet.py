@@ -1,4 +1,9 @@
-"""The U-Net of Ronneberger, Fischer and Brox (MICCAI 2015, arXiv:1505.04597), with same-size convolutions."""
+"""The U-Net of Ronneberger, Fischer and Brox (MICCAI 2015, arXiv:1505.04597).
+
+Departures from the paper: padded convolutions (the output is as large as the input), one sigmoid channel, dropout at
+every level. With base_filters=16, levels=8, first_kernel=7, dropout=0.05, color_space="hsv" it is the network of the
+published experiment, with its 124,557,041 parameters.
+"""
 
 from .backend import keras, layers
 from .blocks import convolution_block, image_input, probability_model
@@ -37,19 +42,8 @@ def unet(
 
     Raises:
         ValueError: a setting is outside its range.
-
-    Departs from the paper: padded convolutions (output as large as the input), one sigmoid channel, dropout at every
-    level. With base_filters=16, levels=8, first_kernel=7, dropout=0.05, color_space="hsv" it is the network of the
-    published experiment, with its 124,557,041 parameters.
     """
-    if levels < 2 or min(base_filters, dilation, patch_size) < 1:
-        raise ValueError("levels must be at least 2, base_filters, dilation and patch_size at least 1.")
-    if first_kernel < 1 or first_kernel % 2 == 0:
-        raise ValueError(f"first_kernel is {first_kernel}; it must be odd and positive.")
-    if not 0 <= dropout * (levels - 1) < 1:
-        raise ValueError(f"dropout {dropout} at the deepest of {levels} levels is not in [0, 1).")
-    if normalization not in ("none", "batch"):
-        raise ValueError(f"normalization is {normalization!r}; it must be 'none' or 'batch'.")
+    _check_settings(base_filters, levels, first_kernel, dropout, dilation, normalization, patch_size)
 
     def block(x, level: int, part: int):
         return convolution_block(
@@ -75,3 +69,22 @@ def unet(
         x = layers.Concatenate()([x, skips[level]])
         x = block(x, level, part=1)
     return probability_model("unet", inputs, x, (seed, 3), patch_size)
+
+
+def _check_settings(
+    base_filters: int,
+    levels: int,
+    first_kernel: int,
+    dropout: float,
+    dilation: int,
+    normalization: str,
+    patch_size: int,
+) -> None:
+    if levels < 2 or min(base_filters, dilation, patch_size) < 1:
+        raise ValueError("levels must be at least 2, base_filters, dilation and patch_size at least 1.")
+    if first_kernel < 1 or first_kernel % 2 == 0:
+        raise ValueError(f"first_kernel is {first_kernel}; it must be odd and positive.")
+    if not 0 <= dropout * (levels - 1) < 1:
+        raise ValueError(f"dropout {dropout} at the deepest of {levels} levels is not in [0, 1).")
+    if normalization not in ("none", "batch"):
+        raise ValueError(f"normalization is {normalization!r}; it must be 'none' or 'batch'.")

@@ -55,6 +55,10 @@ def predict_file(
     Raises:
         UserError: as for `inference.predict_tiled`; `out` exists or cannot be written (rows finished so far are kept);
             the image cannot be read (names the region).
+
+    Example:
+        from tiledseg_utils.prediction.inference import load_model, predict_file
+        report = predict_file(load_model("model.keras"), "slide.tif", "mask.tif", threshold=0.5)
     """
     check_channels(model, name_of(model))
     if threshold is not None:
@@ -63,26 +67,31 @@ def predict_file(
     setting = with_changes(setting, changes)
     with open_source(image) as source:
         plan = plan_prediction(model, source.shape, setting)
-        shares = setting.batch_size * device_count()
-        identity = {
-            "image": source.identity(),
-            "model": fingerprint(model),
-            "plan": [[axis.length, axis.tile, axis.origins, axis.seams] for axis in (plan.rows, plan.columns)],
-            "settings": [
-                setting.mode,
-                setting.overlap,
-                setting.test_time_augmentation,
-                shares,
-                threshold,
-                skip_contrast,
-            ],
-        }
+        identity = _identity_of(model, source, plan, setting, threshold, skip_contrast)
         finished = None if overwrite else find_finished(Path(out), identity)
         if finished is not None:
             return finished | {"resumed_at_row": source.shape[0], "megapixels": 0.0, "seconds": 0.0}
         dtype = np.float32 if threshold is None else np.uint8
         with little_memory(), BandWriter(out, source.shape, dtype, identity, overwrite) as writer:
             return _stream(model, source, plan, setting, writer, threshold, skip_contrast)
+
+
+def _identity_of(model, source, plan, setting, threshold, skip_contrast) -> dict:
+    """All that the rows depend on, for `BandWriter`."""
+    tiles_per_batch = setting.batch_size * device_count()
+    return {
+        "image": source.identity(),
+        "model": fingerprint(model),
+        "plan": [[axis.length, axis.tile, axis.origins, axis.seams] for axis in (plan.rows, plan.columns)],
+        "settings": [
+            setting.mode,
+            setting.overlap,
+            setting.test_time_augmentation,
+            tiles_per_batch,
+            threshold,
+            skip_contrast,
+        ],
+    }
 
 
 def _stream(model, source, plan, setting, writer, threshold, skip_contrast) -> dict:

@@ -61,7 +61,9 @@ def predict_tiled(
             no halo makes the network exact (names the layer), or the network's input size is fixed to another.
 
     Example:
-        probability = predict_tiled(load_model("runs/quick/model.keras"), image, tile_size=512)
+        from tiledseg_utils.data.pictures import read_image
+        from tiledseg_utils.prediction.inference import load_model, predict_tiled
+        probability = predict_tiled(load_model("model.keras"), read_image("slide.tif"), memory_mib=300)
     """
     setting = with_changes(setting, changes)
     return predict_plan(model, image, lambda shape: plan_prediction(model, shape, setting), setting)

@@ -308,6 +308,11 @@ def label_file(
     Raises:
         UserError: a file cannot be read or written, or does not hold probabilities; the method needs other maps; the
             model does not predict probabilities.
+
+    Example:
+        from tiledseg_utils.prediction.inference import load_model
+        from tiledseg_utils.prediction.instances import label_file
+        nuclei = label_file("slide.tif", "labels.tif", load_model("model.keras"))
     """
     _check_rule(method, threshold, min_area)
     setting = with_changes(setting, changes)

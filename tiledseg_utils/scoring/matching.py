@@ -114,16 +114,16 @@ def _check_labels(prediction: np.ndarray, reference: np.ndarray) -> None:
         raise ValueError(f"prediction {prediction.shape} and reference {reference.shape} differ in shape.")
 
 
-def _runs(reference: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Stretches of equal (reference, predicted) ids in two flat arrays: both ids and the length of each."""
+def _runs(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Stretches of equal (predicted, reference) ids in two flat arrays: both ids and the length of each."""
     begins = np.ones(reference.size, bool)
-    begins[1:] = (reference[1:] != reference[:-1]) | (predicted[1:] != predicted[:-1])
+    begins[1:] = (prediction[1:] != prediction[:-1]) | (reference[1:] != reference[:-1])
     starts = np.flatnonzero(begins)
     lengths = np.diff(starts, append=reference.size)
-    return reference[starts].astype(np.int64), predicted[starts].astype(np.int64), lengths
+    return prediction[starts].astype(np.int64), reference[starts].astype(np.int64), lengths
 
 
-def _add_equal_pairs(reference: np.ndarray, predicted: np.ndarray, pixels: np.ndarray) -> Overlaps:
+def _add_equal_pairs(predicted: np.ndarray, reference: np.ndarray, pixels: np.ndarray) -> Overlaps:
     reference_ids, rows = np.unique(reference, return_inverse=True)
     predicted_ids, columns = np.unique(predicted, return_inverse=True)
     shape = (len(reference_ids), len(predicted_ids))
@@ -148,13 +148,13 @@ def count_overlaps(prediction: np.ndarray, reference: np.ndarray, band_pixels: i
     rows = max(1, band_pixels // max(1, width))
     pairs = [np.zeros((3, 1), np.int64)]  # No pixels of background, so that it is there, and comes first, in any case.
     for top in range(0, height, rows):
-        band = [np.ravel(labels[top : top + rows]) for labels in (reference, prediction)]
+        band = [np.ravel(labels[top : top + rows]) for labels in (prediction, reference)]
         overlaps = _add_equal_pairs(*_runs(*band))
         for name, ids in (("reference", overlaps.reference_ids), ("prediction", overlaps.predicted_ids)):
             if ids.size and ids[0] < 0:
                 raise ValueError(f"{name} has the negative id {ids[0]}; objects must have positive ones.")
         entries = overlaps.pixels.tocoo()
-        pairs.append([overlaps.reference_ids[entries.row], overlaps.predicted_ids[entries.col], entries.data])
+        pairs.append([overlaps.predicted_ids[entries.col], overlaps.reference_ids[entries.row], entries.data])
     return _add_equal_pairs(*np.concatenate(pairs, axis=1))
 
 
@@ -175,7 +175,7 @@ def _overlapping_by_half(overlaps: Overlaps) -> tuple[np.ndarray, np.ndarray, np
 
 
 def matched_ids(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the predicted and of the reference objects that match at IoU 0.5, wherever they lie; for pictures.
+    """Ids of the predicted and of the reference objects that match at IoU 0.5, also at the border; for pictures.
 
     Arguments and errors as in `count_overlaps`.
     """
@@ -273,7 +273,14 @@ def match_sweep(
 
 
 def match_instances(prediction: np.ndarray, reference: np.ndarray, threshold: float = 0.5, **rules) -> Matches:
-    """Match objects one to one where their IoU is at least `threshold`; arguments and errors as in `match_sweep`."""
+    """Match objects one to one where their IoU is at least `threshold`; arguments and errors as in `match_sweep`.
+
+    Example:
+        from tiledseg_utils.data.masks import read_labels
+        from tiledseg_utils.scoring.matching import match_instances
+        matches = match_instances(read_labels("predicted.png"), read_labels("reference.png"))
+        print(matches.f1, matches.panoptic_quality)
+    """
     return match_sweep(prediction, reference, [threshold], **rules)[0]
 
 

@@ -63,6 +63,12 @@ def count_pixels(prediction: np.ndarray, reference: np.ndarray) -> Counts:
 
     Raises:
         ValueError: shapes differ, or an array is not bool (a probability map must be thresholded first).
+
+    Example:
+        from tiledseg_utils.data.masks import read_mask
+        from tiledseg_utils.scoring.pixels import count_pixels
+        counts = count_pixels(read_mask("predicted.png"), read_mask("reference.png"))
+        print(counts.dice, counts.iou)
     """
     if prediction.shape != reference.shape:
         raise ValueError(f"prediction {prediction.shape} and reference {reference.shape} differ in shape.")

@@ -133,7 +133,9 @@ class SwinUnet:
     @model_validator(mode="after")
     def _has_whole_heads(self):
         if self.base_filters >= 64 and self.base_filters % 32:
-            raise UserError("base_filters", f"{self.base_filters} is no multiple of 32", "Give a multiple from 64 on")
+            raise UserError(
+                "base_filters", f"{self.base_filters} is not a multiple of 32", "Give a multiple from 64 on"
+            )
         _check_width(self)
         return self
 

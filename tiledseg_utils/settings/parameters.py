@@ -306,7 +306,7 @@ def _check_alignment(where: str, side: int, name: str, settings) -> None:
     if side % settings.alignment:
         below = side // settings.alignment * settings.alignment
         sides = f"{below} or {below + settings.alignment}" if below else f"{settings.alignment}"
-        problem = f"{side} is no multiple of {settings.alignment}, which the poolings of {name} ask for"
+        problem = f"{side} is not a multiple of {settings.alignment}, which the poolings of {name} ask for"
         raise UserError(where, problem, f"Give {sides} pixels, or other settings of {name}")
 
 

@@ -50,7 +50,7 @@ def _read_text(name: str, path: Path) -> str:
     if path.is_dir():
         raise UserError(path, "is a folder", "Give the path of a .yaml file")
     if not path.is_file():
-        raise UserError(path, "is no ordinary file", "Give the path of a .yaml file")
+        raise UserError(path, "is not a regular file", "Give the path of a .yaml file")
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)

@@ -78,6 +78,13 @@ def split(image: np.ndarray, tile: int, stride: int | None = None) -> tuple[np.n
 
     Returns:
         tiles (N, tile, tile[, C]) and their origins (N, 2); where tiles reach past the image they hold its reflection.
+
+    Example:
+        import numpy as np
+        from tiledseg_utils.tiles.tiling import split, stitch
+        image = np.zeros((1000, 1500, 3), np.uint8)
+        tiles, origins = split(image, tile=256, stride=192)
+        again = stitch(tiles, origins, image.shape)
     """
     origins = grid_origins(image.shape, tile, stride or tile)
     padded = pad_to(image, *(origins[-1] + tile))

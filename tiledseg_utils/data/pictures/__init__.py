@@ -109,6 +109,10 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     Raises:
         UserError: the file cannot be opened, is empty, cut, damaged or no image, has several pages, holds floats, or
             has colours or a compression that cannot be converted right.
+
+    Example:
+        from tiledseg_utils.data.pictures import read_image
+        image = read_image("slide.tif")
     """
     stored = decode(Path(path))
     tell_notes(path, stored.notes)

@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from tiledseg_utils.course import comparison
+from tiledseg_utils.course import model_comparison
 from tiledseg_utils.data import images
 from tiledseg_utils.scoring import pixels
 from tiledseg_utils.tiles import tiling
@@ -18,7 +18,7 @@ BUDGET = training.TrainingSetting(epochs=2, steps_per_epoch=2, validation_steps=
 def trained(tile_set, tmp_path_factory):
     run = tmp_path_factory.mktemp("run")
     (run / "tiles").symlink_to(tile_set[0], target_is_directory=True)
-    return run, comparison.train_each(run, NAMES, SETTINGS, {}, BUDGET, seed=1)
+    return run, model_comparison.train_each(run, NAMES, SETTINGS, {}, BUDGET, seed=1)
 
 
 def test_each_has_a_folder_and_what_is_trained_stays(trained):
@@ -26,7 +26,7 @@ def test_each_has_a_folder_and_what_is_trained_stays(trained):
     assert [*results] == NAMES and all(result["steps"] == 4 for result in results.values())
     files = [run / "architectures" / name / "model.keras" for name in NAMES]
     weights = [path.stat().st_size for path in files]
-    again = comparison.train_each(run, NAMES, SETTINGS, {}, BUDGET, seed=1)
+    again = model_comparison.train_each(run, NAMES, SETTINGS, {}, BUDGET, seed=1)
     assert again == results and [path.stat().st_size for path in files] == weights
 
 
@@ -34,7 +34,7 @@ def test_tiles_of_one_are_exact_and_of_the_other_not(trained, data_folder):
     run, results = trained
     test = images.find_pairs(data_folder)[:2]
     tiles = tiling.read_tiles(run / "tiles", tiling.read_manifest(run / "tiles")[:2])[0]
-    rows, masks = comparison.measure(run, results, test, tiles, threshold=0.5)
+    rows, masks = model_comparison.measure(run, results, test, tiles, threshold=0.5)
     unet, deeplab = rows
     assert (unet["exact"], unet["grid"], unet["halo"]) == ("yes", 4, 24) and unet["largest_difference"] <= 1e-5
     assert deeplab["exact"] == "ImageMean" and deeplab["largest_difference"] > 1e-4
@@ -62,7 +62,9 @@ def test_comparing_ways_gives_each_the_same_images_and_times_only_the_prediction
         time.sleep(0.05)
         return brightness(image)
 
-    results, masks = comparison.compare({"slow": slow, "constant": lambda image: 0 * brightness(image)}, pairs, 0.5)
+    results, masks = model_comparison.compare(
+        {"slow": slow, "constant": lambda image: 0 * brightness(image)}, pairs, 0.5
+    )
     assert len(seen) == 1 + len(pairs)  # one to compile
     assert 0.05 * len(pairs) <= results["slow"]["seconds"] < 1
     megapixels = sum(mask.size for mask in masks["slow"].values()) / 1e6
@@ -77,7 +79,7 @@ def test_compared_ways_find_their_foreground_alike(pairs):
     ways = {"one": brightness, "other": brightness}
     counted = pixels.score_images(brightness, pairs, 0.5, min_area=50)[1]
     sure = pixels.score_images(brightness, pairs, 0.5, 50, 0.7)[1]
-    same = comparison.compare(ways, pairs, 0.5, min_area=50)[0]
+    same = model_comparison.compare(ways, pairs, 0.5, min_area=50)[0]
     assert same["one"]["dice"] == same["other"]["dice"] == pixels.summarize(counted)["dice"]
-    same = comparison.compare(ways, pairs, 0.5, 50, 0.7)[0]
+    same = model_comparison.compare(ways, pairs, 0.5, 50, 0.7)[0]
     assert same["one"]["dice"] == pixels.summarize(sure)["dice"] != pixels.summarize(counted)["dice"]
