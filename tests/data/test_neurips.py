@@ -20,7 +20,7 @@ import tifffile
 from tests.commands.test_main import exit_code
 from tests.data.test_images import COLOUR, GREY, assert_user_error, encode
 from tiledseg_utils.base.files import UserError, read_csv, read_json
-from tiledseg_utils.data import images, neurips
+from tiledseg_utils.data import archives, images, neurips
 from tiledseg_utils.data.images import check_folder, find_pairs, read_image, read_labels
 from tiledseg_utils.data.neurips import convert_archive, fetch_archive, judge_bare_nuclei
 from tiledseg_utils.data.synthetic import draw_smear
@@ -83,6 +83,7 @@ class Zenodo(ThreadingHTTPServer):
 
     def __init__(self, content):
         self.content, self.cuts, self.cut_at, self.knows_ranges, self.status = content, 0, 300, True, 200
+        self.tells_size = True
         self.ranges, self.checksum = [], "md5:" + hashlib.md5(content).hexdigest()
         super().__init__(("127.0.0.1", 0), ZenodoAnswers)
         self.base = f"http://127.0.0.1:{self.server_address[1]}"
@@ -103,6 +104,12 @@ class ZenodoAnswers(BaseHTTPRequestHandler):
         status = server.status if server.status != 200 else 206 if start else 200
         return self.answer(status if self.path == "/content" else 404, server.content[start:], cut_at)
 
+    def do_HEAD(self):
+        self.send_response(self.server.status if self.path == "/content" else 404)
+        if self.server.tells_size:
+            self.send_header("Content-Length", str(len(self.server.content)))
+        self.end_headers()
+
     def answer(self, status, content, cut_at=None):
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
@@ -115,8 +122,8 @@ class ZenodoAnswers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def zenodo(archive, monkeypatch):
-    monkeypatch.setattr(neurips, "PAUSE", 0)
-    monkeypatch.setattr(neurips, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(archives, "PAUSE", 0)
+    monkeypatch.setattr(archives, "CHUNK_BYTES", 100)
     with Zenodo(archive.read_bytes()) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
@@ -142,7 +149,7 @@ def test_download_goes_on_after_cuts_and_the_folder_is_sound(tmp_path, zenodo, c
 
 
 def test_the_next_call_completes_a_download(tmp_path, zenodo, monkeypatch):
-    monkeypatch.setattr(neurips, "ATTEMPTS", 1)
+    monkeypatch.setattr(archives, "ATTEMPTS", 1)
     zenodo.cuts = 1
     words = ["connection failed", "goes on where it stopped", "zenodo.org/records/10719375", "--archive"]
     assert_user_error(lambda: fetch_archive(tmp_path / "out", True, zenodo.record), zenodo.base, *words)
@@ -175,7 +182,7 @@ def test_interrupt_keeps_what_has_arrived(tmp_path, zenodo, monkeypatch):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(neurips.time, "sleep", interrupt)
+    monkeypatch.setattr(archives.time, "sleep", interrupt)
     assert exit_code("data", "neurips", tmp_path / "out", "--yes", "--record", zenodo.record) == 130
     assert written(tmp_path / "out") == [f"download/{neurips.ARCHIVE}.part"]
     assert fetch_archive(tmp_path / "out", True, zenodo.record).read_bytes() == zenodo.content
@@ -374,11 +381,11 @@ def test_symbolic_links_are_refused(tmp_path):
 
 def test_zip_bombs_are_refused(tmp_path, monkeypatch):
     path = write_archive(tmp_path / "a.zip", sample("a") | {f"{ROOT}/images/bomb.png": bytes(2_000_000)})
-    monkeypatch.setattr(neurips, "TOTAL_BYTES", 1_000_000)
+    monkeypatch.setattr(archives, "TOTAL_BYTES", 1_000_000)
     words = ["would unpack from 0.0 MB to 0.0 GB", "Trust no archive"]
     assert_user_error(lambda: convert_archive(path, tmp_path / "out"), path, *words)
-    monkeypatch.setattr(neurips, "EXPANSION", 10_000)
-    monkeypatch.setattr(neurips, "MEMBER_BYTES", 1_000_000)
+    monkeypatch.setattr(archives, "EXPANSION", 10_000)
+    monkeypatch.setattr(archives, "MEMBER_BYTES", 1_000_000)
     assert_user_error(lambda: convert_archive(path, tmp_path / "out"), path, "bomb.png", "would unpack to")
 
 

@@ -1,6 +1,7 @@
-"""The commands `data synthetic`, `data neurips` and `data check`: make a data folder, or look what is wrong with it."""
+"""The command `data`: make a data folder (`synthetic`, `neurips`, `bbbc038`), or look for problems (`check`)."""
 
 import argparse
+import collections
 from pathlib import Path
 
 from ..base.files import UserError
@@ -15,6 +16,7 @@ def add(commands) -> None:
     commands = commands.add_parser("data", help="make or check a data folder").add_subparsers(required=True)
     _add_synthetic(commands)
     _add_neurips(commands)
+    _add_bbbc038(commands)
     command = add_command(commands, "check", "tell what is in a data folder and what is wrong with it")
     command.add_argument("folder", type=Path, help="folder with images/ and masks/")
     command.set_defaults(function=check)
@@ -64,6 +66,34 @@ def neurips(arguments) -> None:
     archive = arguments.archive or fetch_archive(arguments.folder, arguments.yes, arguments.record or RECORD)
     rows = convert_archive(archive, arguments.folder, arguments.select, arguments.keep_going)
     print(f"{len(rows)} images with labels in {printable(arguments.folder)}")
+
+
+def _add_bbbc038(commands) -> None:
+    about = (
+        "Make a data folder of image set BBBC038, the training images of the 2018 Data Science Bowl, with each nucleus "
+        "labelled; doi:10.1038/s41592-019-0612-7, licence CC0. After an interruption, the same command goes on."
+    )
+    command = add_command(commands, "bbbc038", "download the nuclei of the Data Science Bowl 2018", description=about)
+    command.add_argument("folder", type=Path, help="folder to write images/, labels/, split.csv and kinds.csv into")
+    command.add_argument("--archive", type=Path, help="a stage1_train.zip that is here already")
+    add_option(command, Parameters, "seed", help="of the split, which is drawn within each kind of image")
+    command.add_argument("--keep-going", action="store_true", help="leave out unreadable images; list them at the end")
+    command.add_argument("--yes", action="store_true", help="download without asking")
+    command.add_argument("--address", help=argparse.SUPPRESS)  # of the archive; tests have their own
+    command.set_defaults(function=bbbc038)
+
+
+def bbbc038(arguments) -> None:
+    from ..data.bbbc038 import ADDRESS, convert_archive, fetch_archive, summarize_notes
+
+    folder = arguments.folder
+    archive = arguments.archive or fetch_archive(folder, arguments.yes, arguments.address or ADDRESS)
+    rows = convert_archive(archive, folder, arguments.seed, arguments.keep_going)
+    kinds = collections.Counter(row["kind"] for row in rows)
+    print(f"{len(rows)} images with labels in {printable(folder)}: ", end="")
+    print(", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))
+    if notes := summarize_notes(folder):
+        print(printable(notes))
 
 
 def check(arguments) -> None:

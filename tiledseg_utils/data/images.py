@@ -183,26 +183,41 @@ def _given_split(folder: Path, stems: Collection[str]) -> dict[str, str]:
     return splits
 
 
+def draw_split(stems: Collection[str], seed: int, fractions: Sequence[float]) -> dict[str, str]:
+    """Draw the split of at least three stems, whatever their order.
+
+    Each part gets one image, and each further image goes to the part that lacks most of its fraction.
+
+    Args:
+        stems: of images.
+        seed: of the draw.
+        fractions: shares of training, validation and test; they add up to 1.
+
+    Raises:
+        UserError: the fractions are no such shares.
+    """
+    if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1):
+        raise UserError("fractions", f"are {tuple(fractions)}", "Pass three shares that add up to 1")
+    counts = [1, 1, 1]
+    for _ in range(len(stems) - 3):
+        counts[np.argmax(np.multiply(fractions, len(stems)) - counts)] += 1
+    shuffled = np.random.default_rng(seed).permutation(sorted(stems)).tolist()
+    return dict(zip(shuffled, np.repeat(SPLITS, counts).tolist(), strict=True))
+
+
 def split_pairs(
     pairs: Sequence[Pair], folder: str | os.PathLike, seed: int, fractions: Sequence[float] = (0.6, 0.2, 0.2)
 ) -> dict[str, list[Pair]]:
     """Divide pairs, whole images, into `train`, `valid` and `test`; each list is sorted by stem.
 
-    `folder/split.csv` (columns stem,split) decides if it exists. Otherwise the split is drawn from `seed`, whatever the
-    order of `pairs`: each part gets one image, and each further image goes to the part that lacks most of its fraction.
+    `folder/split.csv` (columns stem,split) decides if it exists. Otherwise `draw_split` draws the split from `seed`.
 
     Raises:
         UserError: split.csv has errors (all are listed), or there is none and fewer than three images.
     """
     splits = _given_split(Path(folder), {pair.stem for pair in pairs})
     if not splits:
-        if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1):
-            raise UserError("fractions", f"are {tuple(fractions)}", "Pass three shares that add up to 1")
-        counts = [1, 1, 1]
-        for _ in range(len(pairs) - 3):
-            counts[np.argmax(np.multiply(fractions, len(pairs)) - counts)] += 1
-        shuffled = np.random.default_rng(seed).permutation(sorted(pair.stem for pair in pairs)).tolist()
-        splits = dict(zip(shuffled, np.repeat(SPLITS, counts).tolist(), strict=True))
+        splits = draw_split([pair.stem for pair in pairs], seed, fractions)
     ordered = sorted(pairs, key=lambda pair: pair.stem)
     return {split: [pair for pair in ordered if splits[pair.stem] == split] for split in SPLITS}
 
@@ -244,7 +259,7 @@ def _check(folder: Path) -> tuple[list[dict], list[str], list[str]]:
                 row |= {"height": image.shape[0], "width": image.shape[1]}
                 row |= {"dtype": stored.pixels.dtype.name, "channels": stored.channels}
                 _check_picture(images[stem], image, notes)
-                same = pictures.setdefault(_hash_pixels(image), [])
+                same = pictures.setdefault(hash_pixels(image), [])
                 notes += [f"same picture as {other}" for other in same[:1]]
                 same.append(stem)
         with _collecting(problems):
@@ -262,7 +277,8 @@ def _check(folder: Path) -> tuple[list[dict], list[str], list[str]]:
     return rows, problems, doubled
 
 
-def _hash_pixels(image: np.ndarray) -> str:
+def hash_pixels(image: np.ndarray) -> str:
+    """SHA-256, in hex, of the pixels of an image, whatever file they come from."""
     return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
 
 
