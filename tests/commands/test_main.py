@@ -28,7 +28,18 @@ from tiledseg_utils.scoring.foreground import find_foreground
 from tiledseg_utils.settings.parameters import PredictionSetting
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["", "report", "data", "data synthetic", "data check", "data neurips", "predict", "instances", "evaluate"]
+COMMANDS = [
+    "",
+    "report",
+    "data",
+    "data synthetic",
+    "data check",
+    "data neurips",
+    "data bbbc038",
+    "predict",
+    "instances",
+    "evaluate",
+]
 
 
 @pytest.fixture(scope="module")
