@@ -2,7 +2,7 @@
 
 from .backend import keras, layers
 from .blocks import convolution, convolution_block, image_input, probability_model
-from .cpu import GlorotUniform, MaxPooling, layer_seed, relu
+from .cpu import GlorotUniform, MaxPooling, layer_seed
 
 
 def attention_gate(skip, coarse, key: tuple, gate: str):
@@ -19,13 +19,13 @@ def attention_gate(skip, coarse, key: tuple, gate: str):
 
     if gate == "grid":
         seen = linear(skip, 0, kernel_size=2, strides=2, use_bias=False)
-        total = layers.Activation(relu)(layers.Add()([seen, linear(coarse, 1)]))
+        total = layers.Activation("relu")(layers.Add()([seen, linear(coarse, 1)]))
         alpha = linear(total, 2, 1, activation="sigmoid")
         alpha = layers.UpSampling2D(interpolation="bilinear", name=f"alpha_{key[-1]}")(alpha)
     else:
         seen = convolution(skip, filters, 1, (*key, 0), activation=False)
         wanted = convolution(enlarged(coarse), filters, 1, (*key, 1), activation=False)
-        total = layers.Activation(relu)(layers.Add()([seen, wanted]))
+        total = layers.Activation("relu")(layers.Add()([seen, wanted]))
         alpha = linear(total, 2, activation="sigmoid", name=f"alpha_{key[-1]}")
     return layers.Multiply(name=f"gated_{key[-1]}")([skip, alpha])
 

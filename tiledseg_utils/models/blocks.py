@@ -3,7 +3,7 @@
 import math
 
 from .backend import keras, layers
-from .cpu import GlorotUniform, HeNormal, dropout_seed, layer_seed, relu
+from .cpu import GlorotUniform, HeNormal, dropout_seed, layer_seed
 from .inputs import ColorInput
 from .layers import DepthToSpace, SpaceToDepth
 
@@ -53,7 +53,7 @@ def convolution(x, filters: int, kernel: int, key: tuple, dilation=1, normalizat
     )(x)
     if normalization == "batch":
         x = layers.BatchNormalization(momentum=0.9)(x)
-    return layers.Activation(relu)(x) if activation else x
+    return layers.Activation("relu")(x) if activation else x
 
 
 def convolution_block(x, filters: int, kernel: int, key: tuple, dilation=1, dropout=0.0, normalization="batch"):

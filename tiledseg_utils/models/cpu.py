@@ -1,7 +1,8 @@
 """What Keras does slowly on CPUs, done fast: drop-in rewrites of its layers and initialisers.
 
 Layers have the weights and values of those that they replace, so an architecture reads the same with either. The
-gradients are the same, too, except where a pooling window holds its maximum twice. Each docstring says what is gained.
+gradients are the same, too, except where a pooling window holds its maximum twice. Each docstring says what is gained:
+forward and backward, measured side by side on two cores with JAX 0.10 and images of half a megapixel in 8 channels.
 """
 
 import contextlib
@@ -15,19 +16,16 @@ from .backend import keras, layers, ops
 
 @keras.saving.register_keras_serializable("tiledseg")
 def relu(inputs):
-    """max(inputs, 0), NaN stays NaN, written as a choice: XLA vectorises it on CPUs.
-
-    After a bias, `ops.relu` took 20 ms for a megapixel of 16 channels and this one 7; the convolution before takes 28.
-    """
-    return ops.where(inputs <= 0, 0.0, inputs)
+    """What models that were saved by earlier versions name as their activation. With JAX 0.10 it gains nothing."""
+    return ops.relu(inputs)
 
 
 @keras.saving.register_keras_serializable("tiledseg")
 class MaxPooling(layers.MaxPooling2D):
     """The largest of each 2x2 block, (N, H, W, C) to (N, H/2, W/2, C), as the maximum of four strided slices.
 
-    The values are those of `MaxPooling2D(2)`; on a CPU, with its gradient, it takes 7 ms instead of 41 for half a
-    megapixel of 16 channels. Where the largest value stands twice in a block, both share the gradient.
+    The values are those of `MaxPooling2D(2)`, in 10 ms instead of 37. Where the largest value stands twice in a block,
+    both share the gradient.
     """
 
     def __init__(self, **kwargs):
@@ -43,8 +41,8 @@ class UpConvolution(layers.Conv2DTranspose):
     """A 2x2 transposed convolution with stride 2, computed as one matrix product.
 
     The output blocks of such a layer do not overlap, so it equals a product of every pixel with a (C, 4F) matrix and a
-    rearrangement of the result (depth to space). Weights and values are those of `Conv2DTranspose(filters, 2, 2)`; on
-    a CPU the gradient is up to 50 times faster.
+    rearrangement of the result (depth to space). Weights and values are those of `Conv2DTranspose(filters, 2, 2)`, in
+    37 ms instead of 101 (an eighth of a megapixel, 16 channels to 8).
 
     Input (N, H, W, C), output (N, 2H, 2W, filters).
     """
@@ -64,9 +62,9 @@ class UpConvolution(layers.Conv2DTranspose):
 class DepthwiseConvolution(layers.DepthwiseConv2D):
     """A depth-wise convolution as a sum of shifted, scaled images: one filter per channel, no dilation.
 
-    Weights, values and gradients are those of `DepthwiseConv2D`, in a sixth to a twentieth of the time on a CPU. The
-    gradient is written out, as automatic differentiation would pad an image for each weight: a training step of the
-    EfficientNet U-Net took 4.8 s with that and takes 1.5 s.
+    Weights, values and gradients are those of `DepthwiseConv2D`: 59 ms instead of 357 with a kernel of 3 x 3 pixels, 37
+    instead of 639 with 5 x 5 and a stride of 2. The gradient is written out, as automatic differentiation would pad an
+    image for each weight.
     """
 
     def call(self, inputs):
@@ -146,8 +144,8 @@ def dropout_seed(*key: int) -> int:
 class _Drawn(keras.initializers.Initializer):
     """Random initial weights, drawn with NumPy, distributed as those of Keras by the same name.
 
-    JAX compiles a program for each shape, which takes many seconds for a network. These are also independent of backend
-    and version.
+    JAX compiles a program for each shape: a U-Net of five levels takes 19 s to build with Keras' initialisers and 0.4 s
+    with these. They are also independent of backend and version.
     """
 
     def __init__(self, seed: int):
@@ -196,8 +194,8 @@ class SmallNormal(_Drawn):
 
 @contextlib.contextmanager
 def constants_from_numpy() -> Iterator[None]:
-    """Have Keras fill initial weights with NumPy. JAX would compile a program for each shape: 15 s and 300 MB for an
-    EfficientNet.
+    """Have Keras fill initial weights with NumPy. JAX would compile a program for each shape: an
+    EfficientNet takes 28 s to build then, and 2 s so.
 
     Random weights become zeros, as they are replaced at once.
     """

@@ -2,7 +2,7 @@
 
 from .backend import keras, layers
 from .blocks import convolution, image_input, probability_model
-from .cpu import GlorotUniform, MaxPooling, UpConvolution, layer_seed, relu
+from .cpu import GlorotUniform, MaxPooling, UpConvolution, layer_seed
 
 WIDTH = 1.67
 """Filters of a MultiRes block relative to the U-Net's: with it, both networks have about as many parameters."""
@@ -24,7 +24,7 @@ def multires_block(x, filters: int, key: tuple):
         x = convolution(x, share, 3, (*key, position))
         scales.append(x)
     x = layers.Add()([shortcut, _normalized(layers.Concatenate()(scales))])
-    return _normalized(layers.Activation(relu)(x))
+    return _normalized(layers.Activation("relu")(x))
 
 
 def residual_path(x, filters: int, length: int, key: tuple):
@@ -32,7 +32,7 @@ def residual_path(x, filters: int, length: int, key: tuple):
     for position in range(length):
         shortcut = convolution(x, filters, 1, (*key, 2 * position), activation=False)
         x = layers.Add()([shortcut, convolution(x, filters, 3, (*key, 2 * position + 1))])
-        x = _normalized(layers.Activation(relu)(x))
+        x = _normalized(layers.Activation("relu")(x))
     return x
 
 
