@@ -15,6 +15,7 @@ import tifffile
 
 from tests.data.test_streaming import assert_user_error, read_in_bands
 from tiledseg_utils.base import finished, locks
+from tiledseg_utils.data.pixel_size import read_pixel_size
 from tiledseg_utils.prediction import band_writer
 from tiledseg_utils.prediction.band_writer import BandWriter
 
@@ -53,7 +54,7 @@ def test_outputs_hold_what_was_written(tmp_path, shape, dtype):
     np.testing.assert_array_equal(read_in_bands(tmp_path / "a.tif", 300, 40)[..., 1], result)
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         page = file.pages.first
-        assert not file.is_bigtiff and page.tile == (512, 512) and not {"DateTime", "Software"} & set(page.tags.keys())
+        assert not file.is_bigtiff and not page.is_tiled and not {"DateTime", "Software"} & set(page.tags.keys())
         assert page.compression.name == ("NONE" if dtype == np.float32 else "ADOBE_DEFLATE")
     assert names(tmp_path) == ["a.TIFF", "a.npy", "a.tif", "b.TIFF", "b.npy", "b.tif", "c.npy"]
 
@@ -303,3 +304,37 @@ def test_memory_of_writing_stays_small(tmp_path, dtype):
             assert tracemalloc.get_traced_memory()[1] < band.nbytes * 5  # the whole is 25 bands
         finally:
             tracemalloc.stop()
+
+
+LABELS = np.zeros((600, 700), np.int32)
+LABELS[3:9, 4:8], LABELS[500:, 600:] = 1, 65_535
+
+
+@pytest.mark.parametrize(("largest", "dtype"), [(65_535, np.uint16), (65_536, np.int32)])
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif", "a.npy"])
+@pytest.mark.parametrize("limit", [band_writer.CLASSIC, 1000])
+def test_labels_are_stored_for_other_programs(tmp_path, monkeypatch, largest, dtype, name, limit):
+    """More than 65,535 nuclei do not wrap; the file says how large a pixel is; twice the same bytes."""
+    monkeypatch.setattr(band_writer, "CLASSIC", limit)
+    labels = np.where(LABELS == 65_535, largest, LABELS).astype(np.int32)
+    contents = []
+    for step in (100, 600):
+        with BandWriter(tmp_path / name, labels.shape, np.int32, {}, True, pixel_size=0.325) as writer:
+            for start in range(0, 600, step):
+                writer.write(labels[start : start + step])
+            writer.finish(largest=largest)
+        contents.append((tmp_path / name).read_bytes())
+    assert contents[0] == contents[1]
+    if name == "a.npy":
+        np.testing.assert_array_equal(np.load(tmp_path / name), labels)
+        return
+    with tifffile.TiffFile(tmp_path / name) as file:
+        page = file.pages.first
+        assert (file.is_bigtiff, page.is_tiled, page.dtype) == (limit == 1000, limit == 1000, dtype)
+        np.testing.assert_array_equal(page.asarray(), labels)
+        if name == "a.ome.tif":
+            assert 'PhysicalSizeX="0.325" PhysicalSizeXUnit="µm"' in file.ome_metadata
+        else:
+            assert file.imagej_metadata | {"unit": "micron", "max": float(largest)} == file.imagej_metadata
+            assert page.tags["XResolution"].value[0] / page.tags["XResolution"].value[1] == pytest.approx(1 / 0.325)
+    assert read_pixel_size(tmp_path / name) == pytest.approx(0.325)

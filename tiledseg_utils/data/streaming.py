@@ -96,6 +96,10 @@ class Source(contextlib.AbstractContextManager):
             rows = pictures.scale_to_uint8(rows, *self._limits)
         return cv2.cvtColor(rows, cv2.COLOR_GRAY2RGB) if rows.shape[2] == 1 else np.ascontiguousarray(rows)
 
+    def read_stored(self, start: int, stop: int) -> np.ndarray:
+        """Read rows `start` to `stop - 1` as `(stop - start, W, 1 or 3)`, in the numbers of the file: not scaled."""
+        return self._read(start, stop)
+
     def chunks(self) -> Iterator[tuple[int, int]]:
         """Ranges of rows, (start, stop), with which a pass over the image needs little memory."""
         return _chunks(self.shape)
@@ -141,8 +145,9 @@ def open_source(image: np.ndarray | str | os.PathLike) -> Source:
         return _array_source(str(path), lambda: _map(path), about.copy)
     if pictures.SIGNATURES.get(start[:4]) == "TIFF":
         return _tiff_source(path, about.copy)
-    pixels = pictures.read_image(path)
-    return _array_source(str(path), lambda: pixels, about.copy)
+    picture = pictures.decode(path)
+    tell_notes(path, picture.notes)
+    return _array_source(str(path), lambda: picture.pixels, about.copy)
 
 
 def _map(path: Path) -> np.ndarray:

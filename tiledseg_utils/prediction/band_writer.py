@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import os
+import uuid
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +22,8 @@ from ..base.leftovers import remove_leftovers_once
 from ..base.locks import lock_output
 from ..base.text import printable
 
-TILE = 512  # side of the tiles of TIFF outputs, pixels
+TILE = 512  # side of the tiles of a BigTIFF, pixels
+STRIP = 2**18  # bytes in a strip of a classic TIFF, at least a row
 CLASSIC = 2**32 - 2**25  # bytes of pixels that go into a classic TIFF, whose offsets have 32 bits; the rest is for tags
 
 
@@ -36,8 +38,9 @@ class BandWriter:
     Until then, the rows are in `.NAME.partial` beside it, and their number and checksum in `.NAME.partial.json`. A new
     writer for the same identity, shape and dtype continues after them if they are unchanged; otherwise it says why not
     and starts from row 0. A .tif is made from the rows at the end, and needs their space once more. It is a classic
-    TIFF, which every program reads, if its pixels take less than 4 GB without compression, else a BigTIFF. Use the
-    writer as a context manager, which closes the working file.
+    TIFF in strips, which every program reads, ImageJ too, if its pixels take less than 4 GB without compression, else a
+    BigTIFF in tiles. An .ome.tif has the description of OME, any other .tif that of ImageJ, with the size of a pixel.
+    Use the writer as a context manager, which closes the working file.
 
     Args:
         path: output; its suffix is .npy, .tif or .tiff.
@@ -46,6 +49,7 @@ class BandWriter:
         identity: JSON values; all that the rows depend on: the image, the model, the settings (see `finished`).
         overwrite: replace an output that exists; it stays until the new one is complete.
         resume: continue after the rows of a writer that was interrupted.
+        pixel_size: side of a pixel, µm, that a .tif tells; None if it is not known.
 
     Attributes:
         rows: number of rows that are safely on disk; at first those of the interrupted writer.
@@ -62,13 +66,14 @@ class BandWriter:
         identity: dict,
         overwrite: bool = False,
         resume: bool = True,
+        pixel_size: float | None = None,
     ):
         self.path, self.shape, self.dtype, self.rows = Path(path), tuple(map(int, shape)), np.dtype(dtype), 0
         if self.path.suffix.lower() not in (".npy", ".tif", ".tiff"):
             raise UserError(path, "does not have a suffix that can be written by rows", "Use .npy or .tif")
         if self.dtype not in (np.uint8, np.int32, np.float32) or len(self.shape) != 2 or min(self.shape) < 1:
             raise ValueError(f"(H, W) of uint8, int32 or float32 can be written, not {self.shape} of {self.dtype}")
-        self._identity, self._resume = identity, resume
+        self._identity, self._resume, self._pixel_size = identity, resume, pixel_size
         state = {"identity": identity, "shape": self.shape, "dtype": self.dtype.name}
         self._state = json.loads(json.dumps(state))  # as it will be read again
         self._working, self._progress, self._new = working_paths(self.path)
@@ -127,11 +132,12 @@ class BandWriter:
             os.replace(self._new, self._progress)
         self.rows, self._checksum = rows, checksum
 
-    def finish(self, facts: Mapping | None = None) -> None:
+    def finish(self, facts: Mapping | None = None, largest: int | None = None) -> None:
         """Give the output its name and remove the working files.
 
         Args:
             facts: JSON values; what `finished.find_finished` will return for the output.
+            largest: of int32 labels. Up to 65,535, a .tif stores them as uint16, which every program takes for labels.
 
         Raises:
             UserError: the disk is full, or the like; the rows stay valid.
@@ -146,7 +152,7 @@ class BandWriter:
                 rename_durably(self._working, self.path)
             else:
                 with self._new.open("wb") as file:
-                    self._write_tiff(file)
+                    self._write_tiff(file, largest)
                     _sync(file)
                 note_finished(self.path, self._new, self._identity, facts)
                 rename_durably(self._new, self.path)
@@ -155,29 +161,63 @@ class BandWriter:
             self._progress.unlink(missing_ok=True)
         self.close()
 
-    def _write_tiff(self, file: io.BufferedWriter) -> None:
-        options = {} if self.dtype == np.float32 else {"compression": "zlib"}
+    def _write_tiff(self, file: io.BufferedWriter, largest: int | None) -> None:
+        dtype = np.dtype(np.uint16) if largest is not None and largest <= np.iinfo(np.uint16).max else self.dtype
         height, width = (-(-side // TILE) * TILE for side in self.shape)
-        is_large = height * width * self.dtype.itemsize > CLASSIC
-        with tifffile.TiffWriter(file, bigtiff=is_large) as tiff:
+        is_large = height * width * dtype.itemsize > CLASSIC
+        rows = max(1, STRIP // (self.shape[1] * dtype.itemsize))
+        is_ome = self.path.name.lower().endswith((".ome.tif", ".ome.tiff"))
+        with tifffile.TiffWriter(file, bigtiff=is_large, ome=is_ome) as tiff:
             tiff.write(
-                self._tiles(),
+                self._tiles(dtype) if is_large else self._strips(dtype, rows),
                 shape=self.shape,
-                dtype=self.dtype,
-                tile=(TILE, TILE),
+                dtype=dtype,
                 photometric="minisblack",
-                metadata=None,
+                compression=None if dtype == np.float32 else "zlib",
                 software=False,
-                buffersize=2**24,  # bytes of tiles that wait to be compressed
-                **options,
+                buffersize=2**24,  # bytes that wait to be compressed
+                **({"tile": (TILE, TILE)} if is_large else {"rowsperstrip": rows}),
+                **(self._ome() if is_ome else self._imagej(largest)),
             )
 
-    def _tiles(self) -> Iterator[np.ndarray]:
+    def _imagej(self, largest: int | None) -> dict:
+        """What tells ImageJ the size of a pixel and how bright to show labels; nothing if neither is known."""
+        lines, options = ["ImageJ=1.54f", "images=1"], {}
+        if self._pixel_size is not None:
+            per_micrometre = 1 / self._pixel_size
+            options = {"resolution": (per_micrometre, per_micrometre), "resolutionunit": "NONE"}
+            lines.append("unit=micron")
+        if largest is not None:
+            lines += ["min=0.0", f"max={max(1, largest)}.0"]
+        description = "\n".join([*lines, ""]) if len(lines) > 2 else None
+        return {"metadata": None, "description": description, **options}
+
+    def _ome(self) -> dict:
+        """The description of OME. Its identifier follows from what the rows depend on, so that files are repeatable."""
+        metadata = {"axes": "YX", "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(self._state, sort_keys=True)))}
+        if self._pixel_size is None:
+            return {"metadata": metadata}
+        for axis in "XY":
+            metadata |= {f"PhysicalSize{axis}": self._pixel_size, f"PhysicalSize{axis}Unit": "µm"}
+        per_centimetre = 1e4 / self._pixel_size
+        return {"metadata": metadata, "resolution": (per_centimetre, per_centimetre), "resolutionunit": "CENTIMETER"}
+
+    def _strips(self, dtype: np.dtype, rows: int) -> Iterator[bytes]:
+        """Strips as they are stored: tifffile takes them by rows only if they are compressed already."""
+        for top in range(0, self.shape[0], rows):
+            strip = self._read(top, rows, dtype).tobytes()
+            yield strip if dtype == np.float32 else zlib.compress(strip)
+
+    def _tiles(self, dtype: np.dtype) -> Iterator[np.ndarray]:
+        for top in range(0, self.shape[0], TILE):
+            band = self._read(top, TILE, dtype)
+            yield from (band[:, left : left + TILE] for left in range(0, self.shape[1], TILE))  # tifffile pads them
+
+    def _read(self, top: int, rows: int, dtype: np.dtype) -> np.ndarray:
         height, width = self.shape
-        for top in range(0, height, TILE):
-            count = min(TILE, height - top) * width
-            band = np.fromfile(self._working, self.dtype, count, offset=self._offset(top)).reshape(-1, width)
-            yield from (band[:, left : left + TILE] for left in range(0, width, TILE))  # tifffile pads them
+        count = min(rows, height - top) * width
+        band = np.fromfile(self._working, self.dtype, count, offset=self._offset(top)).reshape(-1, width)
+        return band.astype(dtype, copy=False)
 
     def _offset(self, row: int) -> int:
         return len(self._header) + row * self.shape[1] * self.dtype.itemsize
