@@ -90,7 +90,7 @@ def test_predict_then_count(model_path, tmp_path, capsys):
     count = ("instances", maps / "image.tif", "--out", labels, "--threshold", threshold, "--min-area", 1)
     assert exit_code(*count) == 0
     found = tifffile.imread(labels / "image.tif")
-    assert found.dtype == np.int32 and found.max() > 1
+    assert found.dtype == np.uint16 and found.max() > 1
     assert f"image.tif  {found.max()}" in capsys.readouterr().out
     before = (labels / "image.tif").stat().st_mtime_ns
     assert exit_code(*count) == 0  # It is done already.

@@ -4,7 +4,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import label as label_pieces
@@ -14,9 +16,11 @@ from tiledseg_utils.base.files import UserError
 from tiledseg_utils.data import synthetic
 from tiledseg_utils.data.masks import read_labels
 from tiledseg_utils.data.pictures import write_image
+from tiledseg_utils.data.pixel_size import read_pixel_size
 from tiledseg_utils.prediction import instances
 from tiledseg_utils.prediction.inference import predict_file, predict_tiled
 from tiledseg_utils.scoring.matching import match_instances
+from tiledseg_utils.scoring.measure import measure
 from tiledseg_utils.training.instances import instance_targets
 
 
@@ -233,6 +237,32 @@ def test_a_file_larger_than_memory_gives_the_labels_of_the_array(tmp_path, crowd
         instances.label_file(tmp_path / "probability.npy", tmp_path / "labels.tif", threshold=0.4)
 
 
+def test_nuclei_are_measured_while_they_are_labelled(tmp_path, crowd, monkeypatch):
+    """The table is that of the whole arrays, and is finished, replaced or refused with its labels."""
+    probability = crowd[1][..., 0] * np.float32(0.9)
+    tifffile.imwrite(tmp_path / "map.tif", probability, resolution=(40000, 40000), resolutionunit="CENTIMETER")
+    monkeypatch.setattr(instances, "PIXELS_AT_A_TIME", 100 * 512)
+    paths = tmp_path / "map.tif", tmp_path / "labels.tif"
+    instances.label_file(*paths)
+    count = instances.label_file(*paths, table=tmp_path / "nuclei.csv")  # The labels are there, their table is not.
+    table = pd.read_csv(tmp_path / "nuclei.csv")
+    labels = read_labels(tmp_path / "labels.tif")
+    pd.testing.assert_frame_equal(
+        table.drop(columns="file"), measure(labels, None, probability, 0.25), check_exact=True
+    )
+    assert len(table) == count and (table["file"] == "map.tif").all()
+    before = (tmp_path / "labels.tif").stat().st_mtime_ns
+    assert instances.label_file(*paths, table=tmp_path / "nuclei.csv") == count
+    assert (tmp_path / "labels.tif").stat().st_mtime_ns == before
+    (tmp_path / "nuclei.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"nuclei\.csv: exists already, and this command has not made it"):
+        instances.label_file(*paths, table=tmp_path / "nuclei.csv")
+    instances.label_file(*paths, table=tmp_path / "nuclei.csv", overwrite=True, pixel_size=0.5)
+    table = pd.read_csv(tmp_path / "nuclei.csv")
+    np.testing.assert_allclose(table["area_um2"], table["area"] / 4)
+    assert read_pixel_size(tmp_path / "labels.tif") == 0.5
+
+
 def test_more_than_65535_nuclei_are_counted(tmp_path):
     nucleus = np.pad(np.ones((3, 3), np.float32), 1)
     np.save(tmp_path / "probability.npy", np.tile(nucleus, (256, 260)))
@@ -284,4 +314,10 @@ def test_predicted_and_labelled_in_bands(tmp_path):
     assert count == instances.label_file(
         tmp_path / "image.png", tmp_path / "at_once.tif", network, **settings, tile_size=96
     )
-    np.testing.assert_array_equal(read_labels(tmp_path / "at_once.tif"), read_labels(tmp_path / "labels.tif"))
+    labels = read_labels(tmp_path / "labels.tif")
+    np.testing.assert_array_equal(read_labels(tmp_path / "at_once.tif"), labels)
+    for size in (64, 96, 160, 256):
+        labels_path, table_path = tmp_path / f"{size}.tif", tmp_path / f"{size}.csv"
+        instances.label_file(tmp_path / "image.png", labels_path, network, **settings, table=table_path, tile_size=size)
+        table = pd.read_csv(table_path).drop(columns=["file", "mean_probability"])
+        pd.testing.assert_frame_equal(table, measure(labels, image), check_exact=True)

@@ -27,18 +27,23 @@ from skimage.segmentation import watershed as flood_relief
 from ..base.files import UserError, check_names, progress
 from ..base.finished import find_finished
 from ..base.memory import little_memory
+from ..data.pixel_size import read_pixel_size
 from ..data.streaming import Source, open_source
 from ..models.backend import keras, ops
 from ..models.instance_unet import CHANNELS, FLOW
 from ..scoring.foreground import check_probabilities
+from ..scoring.nucleus_tables import check_absent, write_nuclei
 from ..settings.parameters import CommandSetting, Parameters, PredictionSetting
 from ..settings.schema import check_value
 from .band_writer import BandWriter
 from .files import fingerprint
+from .measuring import NucleusMeter
 from .tiled import plan_prediction, predict_maps, stitch_rows, with_changes
 
 FOREGROUND, INTERIOR, BOUNDARY = 0, 2, 3
 """Channels of the maps that `models.instance_unet` predicts, beside `FLOW`; 1 is the background of its classes."""
+
+PIXELS_AT_A_TIME = 2**23  # of a map of probabilities that is read by rows
 
 NO_PROBABILITIES = "Scale them to 0 to 1, or write the map with predict --probability"
 
@@ -287,6 +292,8 @@ def label_file(
     min_area: int = 16,
     overwrite: bool = False,
     setting: PredictionSetting | None = None,
+    table: Path | None = None,
+    pixel_size: float | None = None,
     **changes,
 ) -> int:
     """Instances of an image or a probability map larger than memory, from file to file, row by row.
@@ -294,13 +301,17 @@ def label_file(
     Args:
         image: what to label: a probability map as `inference.predict_file` writes it, (H, W) float32 in .tif or .npy;
             or, with a model, an image.
-        out: .tif or .npy of int32 labels; it appears under its name only when it is complete. After an interruption it
-            starts over: where the prediction takes long, predict to a file first, which resumes. If the same call has
-            finished it before, and nobody has changed it since, it stays.
+        out: .tif, .ome.tif or .npy of labels, int32, or uint16 in a .tif of up to 65,535 nuclei; it appears under its
+            name only when it is complete. After an interruption it starts over: where the prediction takes long,
+            predict to a file first, which resumes. If the same call has finished it before, and nobody has changed it
+            since, it stays.
         model: one that predicts a single probability, or `models.instance_unet`.
         method, threshold, min_area: see `label_rows`.
         overwrite: replace `out` if it exists.
         setting, changes: how the model predicts, as for `inference.predict_tiled`.
+        table: .csv of all nuclei, as `scoring.measure.measure` describes them; with a model, also their brightness in
+            the image, in the numbers that the file stores.
+        pixel_size: side of a pixel, µm, for `out` and `table`; by default what the image's file says.
 
     Returns:
         the number of instances.
@@ -315,16 +326,18 @@ def label_file(
         nuclei = label_file("slide.tif", "labels.tif", load_model("model.keras"))
     """
     _check_rule(method, threshold, min_area)
-    setting = with_changes(setting, changes)
+    setting, pixel_size = with_changes(setting, changes), pixel_size or read_pixel_size(image)
     with open_source(image) as source, little_memory(), contextlib.ExitStack() as closing:
         identity = {
             "image": source.identity(),
             "model": fingerprint(model) if model is not None else None,
-            "settings": [method, threshold, min_area, asdict(setting)],
+            "settings": [method, threshold, min_area, asdict(setting), pixel_size],
         }
         finished = None if overwrite else find_finished(Path(out), identity)
-        if finished is not None:
+        if finished is not None and (table is None or find_finished(table, identity) is not None):
             return finished["nuclei"]
+        if table is not None and not overwrite:
+            check_absent(table, identity)
         if model is not None:
             plan = plan_prediction(model, source.shape, setting)
             maps = predict_maps(model, source, plan, setting)
@@ -332,15 +345,22 @@ def label_file(
             bands = stitch_rows(maps, plan, source.shape, channels=model.output_shape[-1])
         else:
             bands = _read_probabilities(source)
-        with BandWriter(out, source.shape, np.int32, identity, overwrite, resume=False) as writer:
-            return _write_labels(label_rows(bands, method, threshold, min_area, source.name), writer)
+        meter = NucleusMeter(source, has_image=model is not None) if table is not None else None
+        bands = bands if meter is None else meter.remember(bands)
+        rows = label_rows(bands, method, threshold, min_area, source.name)
+        replace = overwrite or finished is not None  # Labels that lack their table are made again.
+        with BandWriter(out, source.shape, np.int32, identity, replace, False, pixel_size) as writer:
+            count = _write_labels(rows, writer, meter)
+        if meter is not None:
+            write_nuclei(table, meter.table(pixel_size), Path(image).name, identity, {"nuclei": count})
+        return count
 
 
 def _read_probabilities(source: Source) -> Iterator[tuple[int, np.ndarray]]:
     """Rows of a probability map, as (first row, (n, W) float32)."""
     if source.dtype != np.float32:
         raise UserError(source.name, "holds whole numbers, not probabilities", "Write it with predict --probability")
-    step = max(1, 2**23 // source.shape[1])
+    step = max(1, PIXELS_AT_A_TIME // source.shape[1])
     for start in range(0, source.shape[0], step):
         rows = source.read_rows(start, min(start + step, source.shape[0]))
         if (rows[..., 1:] != rows[..., :1]).any():
@@ -349,13 +369,15 @@ def _read_probabilities(source: Source) -> Iterator[tuple[int, np.ndarray]]:
         yield start, rows[..., 0]
 
 
-def _write_labels(bands: Iterator[tuple[int, np.ndarray]], writer: BandWriter) -> int:
-    """Write rows of labels, and return the largest."""
+def _write_labels(bands: Iterator[tuple[int, np.ndarray]], writer: BandWriter, meter: NucleusMeter | None) -> int:
+    """Write rows of labels, measure them, and return the largest."""
     count = 0
     with progress(total=writer.shape[0], unit="row") as bar:
         for _, rows in bands:
             writer.write(rows)
+            if meter is not None:
+                meter.add(rows)
             bar.update(len(rows))
             count = max(count, int(rows.max()))
-    writer.finish({"nuclei": count})
+    writer.finish({"nuclei": count}, largest=count)
     return count
