@@ -43,7 +43,7 @@ lock: $(VENV)/installed
 	  --fork-strategy fewest --upgrade --no-emit-index-url --custom-compile-command "make lock" --quiet --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'

@@ -1,4 +1,6 @@
-"""The command line: `python -m tiledseg_utils COMMAND --help`. Each command has a file of its name in `commands`.
+"""The command line: `tiledseg COMMAND --help`, or `python -m tiledseg_utils COMMAND --help`.
+
+Each command has a file of its name in `commands`.
 
 Exit codes: 0 success, 1 failure (one line says what and how to mend it), 2 wrong usage, 130 interrupted (129 and 143
 by SIGHUP and SIGTERM), 141 nobody reads what is printed.
@@ -6,6 +8,7 @@ by SIGHUP and SIGTERM), 141 nobody reads what is printed.
 
 import argparse
 import sys
+from pathlib import Path
 
 from .base import environment
 from .base.version import VERSION
@@ -14,9 +17,14 @@ from .commands.console import run_safely
 from .commands.options import prediction_defaults
 
 
+def program() -> str:
+    """What the user has typed to get here: the installed command, or Python with the name of the package."""
+    return "tiledseg" if Path(sys.argv[0]).stem.lower() == "tiledseg" else "python -m tiledseg_utils"
+
+
 def parser(prediction: dict) -> argparse.ArgumentParser:
     """The arguments of every command; `prediction` has other defaults for those of `add_prediction_options`."""
-    main_parser = argparse.ArgumentParser("python -m tiledseg_utils", description="Tiled image segmentation, a course.")
+    main_parser = argparse.ArgumentParser(program(), description="Tiled image segmentation, a course.")
     main_parser.add_argument("--version", action="version", version=f"tiledseg {VERSION}", help="print the version")
     commands = main_parser.add_subparsers(title="commands", required=True)
     report.add(commands)

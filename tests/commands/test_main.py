@@ -64,6 +64,26 @@ def test_every_command_has_help(command, capsys):
 
 
 @pytest.mark.parametrize(
+    ("started", "usage"),
+    [
+        ("/opt/bin/tiledseg", "tiledseg predict"),
+        ("bin/tiledseg.EXE", "tiledseg predict"),
+        ("/opt/tiledseg_utils/__main__.py", "python -m tiledseg_utils predict"),
+    ],
+)
+def test_help_names_the_command_that_was_typed(monkeypatch, capsys, started, usage):
+    monkeypatch.setattr(sys, "argv", [started])
+    assert exit_code("predict", "model.keras") == 2
+    assert f"usage: {usage} [-h]" in capsys.readouterr().err
+
+
+def test_the_installed_command_is_the_command_line():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    module, function = scripts["tiledseg"].split(":")
+    assert getattr(importlib.import_module(module), function) is command_line.main
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         [],

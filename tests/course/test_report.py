@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tiledseg_utils.base.files import UserError, read_json, write_csv
+from tiledseg_utils.base.paths import PACKAGE
 from tiledseg_utils.course import machine, report
 from tiledseg_utils.course.kernel import remove_left_behind
 from tiledseg_utils.tiles.augmentation import Augmentation
@@ -218,6 +219,8 @@ def test_no_notebooks(course):
 
 def test_outside_a_clone_the_commit_is_unknown(course):
     assert machine.git_commit(report.NOTEBOOK_FOLDER) == "unknown"
+    # An installed package has its version, whatever clone its environment lies in.
+    assert machine.git_commit(PACKAGE / "notebooks").startswith("installed package, version ")
 
 
 INTERRUPTED = """

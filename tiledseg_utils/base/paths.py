@@ -9,6 +9,10 @@ from pathlib import Path
 
 from .files import UserError
 
+PACKAGE = Path(__file__).resolve().parents[1]
+NOTEBOOK_FOLDER = PACKAGE / "notebooks" if (PACKAGE / "notebooks").is_dir() else PACKAGE.parent / "notebooks"
+"""The course's notebooks and presets: within an installed package, and beside the package in a clone."""
+
 
 @dataclass(frozen=True)
 class Output:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import cv2
 
+from ..base.paths import PACKAGE
+from ..base.version import VERSION
+
 
 def environment(device: str) -> dict:
     """Versions and hardware, for the provenance card."""
@@ -26,7 +29,12 @@ def environment(device: str) -> dict:
 
 
 def git_commit(folder: Path) -> str:
-    """The commit of the clone that a folder is in, marked if files have changed since; "unknown" outside a clone."""
+    """The commit of the clone that a folder is in, marked if files have changed since; "unknown" outside a clone.
+
+    A folder of the installed package has its version instead: a clone around it is that of something else.
+    """
+    if PACKAGE in folder.parents:
+        return f"installed package, version {VERSION}"
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--match="]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

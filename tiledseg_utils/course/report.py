@@ -27,7 +27,7 @@ from ..base.files import UserError, atomic_path, put_back, read_json, read_recor
 from ..base.leftovers import remove_leftovers, remove_leftovers_below
 from ..base.locks import LOCK, lock_folder
 from ..base.meter import Meter
-from ..base.paths import check_replaceable, check_run_folder
+from ..base.paths import NOTEBOOK_FOLDER, check_replaceable, check_run_folder
 from ..base.text import storable
 from ..data.images import find_pairs, hash_folder, require_sound, split_pairs
 from ..data.provenance import check_data, check_run, hash_files, read_run, recorded_files
@@ -43,7 +43,6 @@ from .tables import Table
 
 WAY_METRICS = ("dice", "iou", "seconds", "megapixels_per_second")
 RIVAL_METRICS = ("way", "reduced_to", "steps", *WAY_METRICS, "difference")
-NOTEBOOK_FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 
 ON_REQUEST = {"07_architectures": "models", "08_counting_nuclei": "counting", "09_pitfalls": "part_side"}
 """Notebooks that are run if the preset sets a parameter, and which."""
@@ -64,7 +63,7 @@ def notebooks() -> list[Path]:
     """
     found = sorted(NOTEBOOK_FOLDER.glob("[0-9][0-9]_*.ipynb"))
     if not found:
-        raise UserError(NOTEBOOK_FOLDER, "there are no notebooks", "Install the package from a clone: pip install -e .")
+        raise UserError(NOTEBOOK_FOLDER, "there are no notebooks", "Install the package once more, from a whole clone")
     return found
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import yaml
 
 from ..base.files import UserError
+from ..base.paths import NOTEBOOK_FOLDER
 
-FOLDER = Path(__file__).resolve().parents[2] / "notebooks" / "presets"
+FOLDER = NOTEBOOK_FOLDER / "presets"
 LARGEST_FILE = 2**20  # bytes
 MOST_VALUES = 10_000  # references counted as often as they are used
 KINDS = ("str", "int", "float", "bool", "null", "seq", "map", "merge")
