@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .base import environment
 from .base.version import VERSION
-from .commands import data, evaluate, instances, predict, report
+from .commands import data, evaluate, instances, predict, report, score
 from .commands.console import run_safely
 from .commands.options import prediction_defaults
 
@@ -32,6 +32,7 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
     predict.add(commands, prediction)
     instances.add(commands)
     evaluate.add(commands, prediction)
+    score.add(commands)
     return main_parser
 
 

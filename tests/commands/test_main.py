@@ -39,6 +39,7 @@ COMMANDS = [
     "predict",
     "instances",
     "evaluate",
+    "score",
 ]
 
 

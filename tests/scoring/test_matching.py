@@ -110,7 +110,6 @@ def test_scores_by_hand():
     assert (matches.tp, matches.fp, matches.fn) == (2, 2, 1) and matches.iou_sum == pytest.approx(1.6)
     assert (matches.precision, matches.recall) == (pytest.approx(2 / 4), pytest.approx(2 / 3))
     assert (matches.f1, matches.average_precision) == (pytest.approx(4 / 7), pytest.approx(2 / 5))
-    assert matches.segmentation_quality == pytest.approx(0.8)
     assert matches.panoptic_quality == pytest.approx(0.8 * 4 / 7)
     json.dumps(vars(matches))  # No types of NumPy's.
 

@@ -40,8 +40,13 @@ class Pair:
     mask: Path
 
 
-def _list_files(folder: Path, problems: list[str], ending: str = "") -> dict[str, Path]:
-    """Return the image files in a folder by stem, without its `ending`; add to `problems`."""
+def without_ending(stem: str, endings: Sequence[str]) -> str:
+    """A stem without the first of some endings that it has."""
+    return stem.removesuffix(next(filter(stem.endswith, endings), ""))
+
+
+def list_files(folder: Path, problems: list[str], endings: Sequence[str] = ()) -> dict[str, Path]:
+    """Return the image files in a folder by stem, without its ending if it is one of `endings`; add to `problems`."""
     files: dict[str, Path] = {}
     try:
         paths = sorted(folder.iterdir())
@@ -49,7 +54,7 @@ def _list_files(folder: Path, problems: list[str], ending: str = "") -> dict[str
         problems.append(f"{folder.name} cannot be read ({error.strerror})")
         return files
     for path in paths:
-        stem = unicodedata.normalize("NFC", path.stem).removesuffix(ending)  # macOS takes accents apart
+        stem = without_ending(unicodedata.normalize("NFC", path.stem), endings)  # macOS takes accents apart
         if path.name.startswith(".") or path.suffix.lower() in NEVER_IMAGES:
             continue
         if path.is_dir() or path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -73,8 +78,8 @@ def _scan(folder: Path) -> tuple[dict[str, Path], dict[str, Path], list[str]]:
     if found not in (["images", "masks"], ["images", "labels"]):
         state = f"holds {' and '.join(found) or 'none of them'}" if folder.is_dir() else "is not a folder"
         return {}, {}, [f"should be a folder with images and either masks or labels, but {state}"]
-    images = _list_files(folder / "images", problems)
-    masks = _list_files(folder / found[1], problems, "_label" if found[1] == "labels" else "")
+    images = list_files(folder / "images", problems)
+    masks = list_files(folder / found[1], problems, ["_label"] if found[1] == "labels" else [])
     for stem in sorted(images.keys() ^ masks.keys()):
         alone, other = (images[stem], found[1]) if stem in images else (masks[stem], "images")
         problems.append(f"{alone.parent.name}/{alone.name} has no partner in {other}")
@@ -136,9 +141,13 @@ def read_pair(pair: Pair, labels: bool = False) -> tuple[np.ndarray, np.ndarray]
     return image, mask
 
 
-def _read_split(path: Path) -> list[dict]:
-    """Return the rows of split.csv, with at least the columns stem and split."""
-    remedy = "Save it as comma-separated UTF-8 text, beginning with the line stem,split"
+def read_table(path: Path, columns: Sequence[str]) -> list[dict]:
+    """Return the rows of a table of the user's, such as split.csv, that has at least some columns.
+
+    Raises:
+        UserError: it cannot be read, is not comma-separated UTF-8 text, or has no rows or not these columns.
+    """
+    remedy = f"Save it as comma-separated UTF-8 text, beginning with the line {','.join(columns)}"
     content = read_bytes(path)
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(path, "is UTF-16 text, as spreadsheets save 'Unicode text'", remedy)
@@ -152,20 +161,24 @@ def _read_split(path: Path) -> list[dict]:
         raise UserError(path, f"is not UTF-8 text (byte {error.start})", remedy) from error
     except (OSError, csv.Error) as error:
         raise UserError(path, f"is not a readable table ({error})", remedy) from error
-    if not rows or not {"stem", "split"} <= rows[0].keys():
-        raise UserError(path, "has no rows with the columns stem and split", remedy)
+    if not rows or not set(columns) <= rows[0].keys():
+        raise UserError(path, f"has no rows with the columns {' and '.join(columns)}", remedy)
     return rows
 
 
-def _given_split(folder: Path, stems: Collection[str]) -> dict[str, str]:
-    """Return the split of each stem by `split.csv`, or nothing where there is no such file."""
+def given_split(folder: Path, stems: Collection[str]) -> dict[str, str]:
+    """Return the split of each of `stems` by `split.csv`, or nothing where there is no such file.
+
+    Raises:
+        UserError: it has errors (all are listed), or there is none and fewer than three stems.
+    """
     path, splits, problems = folder / "split.csv", {}, []
     if not path.exists():
         if len(stems) < 3:
             remedy = "Add images, so that there are at least three, or a split.csv with the columns stem,split"
             raise UserError(folder, f"holds {len(stems)} image(s), too few for train, valid and test", remedy)
         return {}
-    rows = _read_split(path)
+    rows = read_table(path, ("stem", "split"))
     for row in rows:
         stem, split = (unicodedata.normalize("NFC", row[key] or "").strip() for key in ("stem", "split"))
         if stem not in stems:
@@ -215,7 +228,7 @@ def split_pairs(
     Raises:
         UserError: split.csv has errors (all are listed), or there is none and fewer than three images.
     """
-    splits = _given_split(Path(folder), {pair.stem for pair in pairs})
+    splits = given_split(Path(folder), {pair.stem for pair in pairs})
     if not splits:
         splits = draw_split([pair.stem for pair in pairs], seed, fractions)
     ordered = sorted(pairs, key=lambda pair: pair.stem)
@@ -247,7 +260,7 @@ def _check(folder: Path) -> tuple[list[dict], list[str], list[str]]:
     images, masks, found = _scan(folder)
     rows, splits, problems = [], {}, [f"{folder}: {problem}." for problem in found]
     with _collecting(problems):
-        splits = _given_split(folder, images.keys()) if images else {}
+        splits = given_split(folder, images.keys()) if images else {}
     pictures: dict[str, list[str]] = {}  # by the hash of their pixels, the stems of images
     for stem in sorted(images.keys() | masks.keys()):
         row, image, notes, known = dict.fromkeys(COLUMNS), None, [], len(problems)

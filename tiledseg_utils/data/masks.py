@@ -296,15 +296,17 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
         UserError: as for `read_image`; a coloured picture, a colour table or transparency against the rules, no 0, a
             negative label or one above 2**31 - 1, shades, classes, or a void value.
     """
-    return to_labels(_read(Path(path)))
+    return to_labels(read_either(path))
 
 
 def read_mask(path: str | os.PathLike) -> np.ndarray:
     """Read a mask file as `(H, W)` bool, True = foreground, by the rules of this module."""
-    return _read(Path(path)) != 0
+    return read_either(path) != 0
 
 
-def _read(path: Path) -> np.ndarray:
+def read_either(path: str | os.PathLike) -> np.ndarray:
+    """Read what a mask file holds by the rules of this module: a mask, `(H, W)` bool, or labels, `(H, W)` int32."""
+    path = Path(path)
     stored = decode(path)
     tell_notes(path, stored.notes)
     return to_mask(path, stored)[0]

@@ -78,13 +78,8 @@ class Matches:
         return self._ratio(self.tp, self.tp + self.fp + self.fn)
 
     @property
-    def segmentation_quality(self) -> float:
-        """The mean IoU of matched pairs (Kirillov et al. 2019). It tells nothing where nothing was matched."""
-        return self._ratio(self.iou_sum, self.tp)
-
-    @property
     def panoptic_quality(self) -> float:
-        """Segmentation quality times recognition quality (Kirillov et al., CVPR 2019)."""
+        """Mean IoU of matched pairs times F1: segmentation times recognition quality (Kirillov et al., CVPR 2019)."""
         return self._ratio(2 * self.iou_sum, 2 * self.tp + self.fp + self.fn)
 
 

@@ -39,3 +39,22 @@ def paired_difference(first: Mapping[str, float], second: Mapping[str, float], s
         raise ValueError(f"not the same images: {sorted(set(first) ^ set(second))}.")
     differences = np.array([first[stem] - second[stem] for stem in sorted(first)])
     return {"mean": float(differences.mean()), "ci95": bootstrap_interval(differences, np.mean, seed)}
+
+
+def resample_sums(values: np.ndarray, seed: int, resamplings: int = 9999) -> np.ndarray:
+    """Sums over resampled images, of many columns at once: scores (for means), and counts (for pooled scores).
+
+    Args:
+        values: (N, K), a row for each image.
+        seed: of the resamplings.
+        resamplings: how many.
+
+    Returns:
+        (resamplings, K) float64; each row is a sum over N rows of `values`, drawn with repetition.
+    """
+    images, rng = len(values), np.random.default_rng(seed)
+    shares, sums = np.full(images, 1 / images), np.empty((resamplings, values.shape[1]))
+    for start in range(0, resamplings, 500):  # how often each image is drawn takes much memory for many images
+        times = rng.multinomial(images, shares, min(500, resamplings - start))
+        sums[start : start + 500] = times @ np.asarray(values, np.float64)
+    return sums
