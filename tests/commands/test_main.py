@@ -152,6 +152,17 @@ def test_predict_writes_masks_of_the_size_of_the_images(model_path, tmp_path, rn
     assert read_image(tmp_path / "out" / "a b_overlay.png").shape == (90, 130, 3)
 
 
+def test_predict_takes_a_folder_and_does_only_what_is_new(model_path, tmp_path, rng, capsys):
+    (tmp_path / "scans").mkdir()
+    for name in ("a", "b"):
+        write_image(tmp_path / "scans" / f"{name}.png", rng.integers(0, 256, (40, 40, 3)).astype(np.uint8))
+    options = ("--out", tmp_path / "masks", "--tile-size", 64)
+    assert exit_code("predict", model_path, tmp_path / "scans", *options) == 0
+    assert exit_code("predict", model_path, tmp_path / "scans" / "*", *options) == 0
+    assert capsys.readouterr().out.count("already done") == 2
+    assert sorted(path.name for path in (tmp_path / "masks").glob("*.png")) == ["a.png", "b.png"]
+
+
 def test_predict_takes_scales_and_drops_small_and_doubtful_pieces(model_path, tmp_path, rng):
     image = rng.integers(0, 256, (90, 130, 3)).astype(np.uint8)
     write_image(tmp_path / "a.png", image)

@@ -1,14 +1,68 @@
 """Many images, one by one: their outputs are checked before the first, and a bad image does not stop the others."""
 
-from collections.abc import Callable, Sequence
+import glob
+import os
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from ..base.files import UserError, WriteError, progress
 from ..base.finished import JOURNAL
 from ..base.locks import lock_path
 from ..base.paths import Output, check_paths
+from ..data.images import IMAGE_SUFFIXES, NEVER_IMAGES
 from ..prediction.band_writer import working_paths
 from .console import explain, print_table, say
+
+IMAGES_HELP = "images of any size, folders of them, or patterns such as scans/*.jpg"
+
+PROBABILITY_SUFFIXES = {".tif", ".tiff", ".npy"}
+"""What `predict --probability` writes."""
+
+
+def expand_images(given: Sequence[Path], out: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """The files that a user means by names of files, folders and patterns.
+
+    A folder stands for the files in it that have one of the `suffixes`, in the order of their names, without hidden
+    ones and without folders below it. A pattern (`*`, `?`, `[...]`, and `**` for all folders below) is expanded here
+    since the Windows shells leave that to the programs; a file whose own name looks like a pattern stands for itself.
+
+    Args:
+        given: as on the command line.
+        out: folder of the results.
+        suffixes: in lower case, with their dots.
+
+    Raises:
+        UserError: a pattern or a folder without any file, or a folder that is also that of the results.
+    """
+    paths = [path for name in given for path in _matching(name)]
+    return [file for path in paths for file in (_images_in(path, out, suffixes) if os.path.isdir(path) else [path])]
+
+
+def _matching(name: Path) -> list[Path]:
+    """The paths that a pattern stands for, sorted; any other path stands for itself."""
+    if os.path.lexists(name) or not glob.has_magic(str(name)):
+        return [name]
+    matching = [Path(path) for path in glob.glob(str(name), recursive=True)]
+    if not matching:
+        raise UserError(name, "is a pattern that no file matches", "Check the folder and the spelling")
+    return sorted(matching)
+
+
+def _images_in(folder: Path, out: Path, suffixes: Collection[str]) -> list[Path]:
+    """The images in a folder, sorted; files that might be meant for images, and are none, are named on stderr."""
+    if os.path.realpath(folder) == os.path.realpath(out):
+        problem = "is the folder of the images and that of the results, which would be taken for images the next time"
+        raise UserError(folder, problem, "Choose another folder with --out")
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    images = [path for path in files if path.suffix.lower() in suffixes]
+    if not images:
+        remedy = f"Give a folder of files that end in {', '.join(sorted(suffixes))}, or name the files"
+        raise UserError(folder, "is a folder without images", remedy)
+    others = [path.name for path in files if path not in images and path.suffix.lower() not in NEVER_IMAGES]
+    if others:
+        more = f", and {len(others) - 5} more" if len(others) > 5 else ""
+        say(f"note: left out of {folder}, for their endings: {', '.join(others[:5])}{more}")
+    return images
 
 
 def check_outputs(arguments, results: Sequence[Output]) -> None:

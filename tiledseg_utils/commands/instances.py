@@ -3,17 +3,17 @@
 from pathlib import Path
 
 from ..base.paths import Output
+from ..data.images import IMAGE_SUFFIXES
 from ..settings.parameters import CommandSetting, Parameters
 from ..settings.schema import add_option
-from .batch import check_outputs, one_by_one
+from .batch import IMAGES_HELP, PROBABILITY_SUFFIXES, check_outputs, expand_images, one_by_one
 from .options import add_command
 
 
 def add(commands) -> None:
     command = add_command(commands, "instances", "label and count the nuclei of images")
-    command.add_argument(
-        "images", type=Path, nargs="+", metavar="image", help="without --model, a .tif or .npy of predict --probability"
-    )
+    about = f"{IMAGES_HELP}; without --model, .tif or .npy files of predict --probability instead of images"
+    command.add_argument("images", type=Path, nargs="+", metavar="image", help=about)
     command.add_argument("--model", type=Path, help="a model.keras, or instances.keras, of a run")
     command.add_argument("--out", type=Path, required=True, help="folder for <stem>.tif, int32 labels from 1")
     command.add_argument(
@@ -29,6 +29,8 @@ def add(commands) -> None:
 
 def instances(arguments) -> None:
     """Label the nuclei of images one by one; what this command finished before is left as it is."""
+    suffixes = IMAGE_SUFFIXES if arguments.model else PROBABILITY_SUFFIXES
+    arguments.images = expand_images(arguments.images, arguments.out, suffixes)
     outputs = {path: arguments.out / f"{path.stem}.tif" for path in arguments.images}
     check_outputs(arguments, [Output(out, f"the label image of {path.name}") for path, out in outputs.items()])
 

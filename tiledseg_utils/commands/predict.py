@@ -13,14 +13,14 @@ from ..base.paths import Output
 from ..base.text import printable
 from ..settings.parameters import CommandSetting
 from ..settings.schema import add_option
-from .batch import check_outputs, one_by_one
+from .batch import IMAGES_HELP, check_outputs, expand_images, one_by_one
 from .options import add_command, add_prediction_options, foreground, prediction_setting, predictor
 
 
 def add(commands, defaults: dict) -> None:
     command = add_command(commands, "predict", "segment images of any size with a trained model")
     command.add_argument("model", type=Path, help="a model.keras of a run")
-    command.add_argument("images", type=Path, nargs="+", metavar="image", help="images of any size")
+    command.add_argument("images", type=Path, nargs="+", metavar="image", help=IMAGES_HELP)
     command.add_argument(
         "--out", type=Path, required=True, help="folder for <stem>.png, 0 and 255, as large as the image"
     )
@@ -41,6 +41,7 @@ def add(commands, defaults: dict) -> None:
 def predict(arguments) -> None:
     """Predict images one by one; what this command finished before is left as it is, and bad images are listed last."""
     _check_options(arguments)
+    arguments.images = expand_images(arguments.images, arguments.out)
     what = "probability map" if arguments.probability else "mask"
     outputs = {path: arguments.out / f"{path.stem}.{arguments.format}" for path in arguments.images}
     overlays = {path: out.with_name(f"{out.stem}_overlay.png") for path, out in outputs.items() if arguments.overlay}
