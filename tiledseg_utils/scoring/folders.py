@@ -262,46 +262,53 @@ def summary_rows(
     return rows
 
 
+@dataclass(frozen=True)
+class _Measure:
+    """A score of some images at one threshold, with what each image counts."""
+
+    score: str
+    threshold: float | str
+    found: Sequence[Counts | Matches]
+
+    def columns(self) -> np.ndarray:
+        """The score and the `COUNTS` of each image, (N, 5); pixels have no sum of IoU."""
+        names = (self.score, *COUNTS)
+        return np.array([[getattr(count, name, 0) for name in names] for count in self.found], float)
+
+    def estimate(self, sums: np.ndarray) -> np.ndarray:
+        """Mean and pooled score, (..., 2), from sums of `columns` over N images, (..., 5)."""
+        numerator, denominator = (sums[..., 1:] @ np.array(weights, float) for weights in RATIOS[self.score])
+        first = self.found[0]
+        empty = EMPTY_SCORES[first.empty] if isinstance(first, Matches) else 1.0
+        pooled = np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), empty)
+        return np.stack([sums[..., 0] / len(self.found), pooled], axis=-1)
+
+
 def _summarize(scores: Sequence[ImageScore], thresholds: Sequence[float], seed: int) -> list[dict]:
     """Rows of `summary_rows` for one group of images."""
-    parts = [(name, "", [score.pixels for score in scores]) for name in PIXEL_SCORES]
+    measures = [_Measure(name, "", [score.pixels for score in scores]) for name in PIXEL_SCORES]
     for number, threshold in enumerate(thresholds if scores[0].sweep else ()):
         matches = [score.sweep[number] for score in scores]
-        parts += [(name, threshold, matches) for name in OBJECT_SCORES]
-    values = np.array([[getattr(count, name) for count in found] for name, _, found in parts]).T
-    counts = np.array([[_counts(count) for count in found] for _, _, found in parts])  # (parts, images, COUNTS)
-    resampled = resample_sums(np.column_stack([values, *counts]), seed)
-    means = resampled[:, : len(parts)] / len(scores)
-    sums = resampled[:, len(parts) :].reshape(len(means), len(parts), len(COUNTS))
-    pooled = np.column_stack([_ratio(part, sums[:, number]) for number, part in enumerate(parts)])
-    measured = [
-        (values.mean(axis=0), means),
-        (np.array([_ratio(part, counts[number].sum(axis=0)) for number, part in enumerate(parts)]), pooled),
-    ]
-    names = [(name, threshold) for name, threshold, _ in parts]
-    precisions = [number for number, (name, _) in enumerate(names) if name == "average_precision"]
+        measures += [_Measure(name, threshold, matches) for name in OBJECT_SCORES]
+
+    table = np.stack([measure.columns() for measure in measures], axis=1)  # (images, measures, 5)
+    sums = resample_sums(table.reshape(len(scores), -1), seed).reshape(-1, *table.shape[1:])
+    whole = np.stack([measure.estimate(table[:, place].sum(axis=0)) for place, measure in enumerate(measures)])
+    drawn = np.stack([measure.estimate(sums[:, place]) for place, measure in enumerate(measures)], axis=1)
+
+    names = [(measure.score, measure.threshold) for measure in measures]
+    precisions = [place for place, (score, _) in enumerate(names) if score == "average_precision"]
     if len(precisions) > 1:
         names.append(("mean_average_precision", ""))
-        measured = [
-            (np.append(value, value[precisions].mean()), np.column_stack([drawn, drawn[:, precisions].mean(axis=1)]))
-            for value, drawn in measured
-        ]
-    rows = [{"score": name, "threshold": threshold} for name, threshold in names]
-    for kind, (value, drawn) in zip(("mean", "pooled"), measured, strict=True):
-        limits = np.percentile(drawn, [2.5, 97.5], axis=0).tolist()
-        for number, row in enumerate(rows):
-            low, high = (limit[number] if len(scores) > 1 else None for limit in limits)
-            row |= {kind: float(value[number]), f"{kind}_low": low, f"{kind}_high": high}
+        whole = np.concatenate([whole, whole[precisions].mean(axis=0, keepdims=True)])
+        drawn = np.concatenate([drawn, drawn[:, precisions].mean(axis=1, keepdims=True)], axis=1)
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0).tolist() if len(scores) > 1 else (None, None)
+
+    rows = []
+    for place, (score, threshold) in enumerate(names):
+        row = {"score": score, "threshold": threshold}
+        for column, way in enumerate(("mean", "pooled")):
+            limits = (low[place][column], high[place][column]) if low else (None, None)
+            row |= {way: float(whole[place, column]), f"{way}_low": limits[0], f"{way}_high": limits[1]}
+        rows.append(row)
     return rows
-
-
-def _counts(count: Counts | Matches) -> list[float]:
-    return [getattr(count, name, 0) for name in COUNTS]  # pixels have no sum of IoU
-
-
-def _ratio(part: tuple, sums: np.ndarray) -> np.ndarray:
-    """The score of a part of `_summarize`, from sums of its counts: the last axis of `sums` is that of `COUNTS`."""
-    name, _, found = part
-    numerator, denominator = (sums @ np.array(weights, float) for weights in RATIOS[name])
-    empty = EMPTY_SCORES[found[0].empty] if isinstance(found[0], Matches) else 1.0
-    return np.where(denominator > 0, numerator / np.maximum(denominator, 1e-300), empty)
