@@ -49,6 +49,7 @@ def run_command(arguments: list[str] | None) -> None:
         environment.check_start()
     if preset := getattr(parsed, "prediction_preset", None):
         parsed = parser(prediction_defaults(preset)).parse_args(arguments)
+    parsed.parse_again = lambda defaults: parser(defaults).parse_args(arguments)  # For defaults that a model brings.
     parsed.function(parsed)
 
 

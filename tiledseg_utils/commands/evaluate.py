@@ -7,6 +7,7 @@ from ..settings.parameters import Parameters
 from ..settings.schema import add_option
 from .console import print_table
 from .options import add_command, add_prediction_options, foreground, predictor
+from .remembered import as_its_run_did
 
 
 def add(commands, defaults: dict) -> None:
@@ -75,9 +76,10 @@ def evaluate(arguments) -> None:
     from ..prediction.inference import load_model
     from ..scoring.pixels import score_images, score_rows
 
-    kept = foreground(arguments)
     pairs = find_pairs(arguments.data)
     model = load_model(arguments.model)
+    arguments = as_its_run_did(model, arguments)
+    kept = foreground(arguments)
     seen = seen_by(images_learnt_from(model), pairs)
     pairs = choose_pairs(arguments, pairs, seen)
     _, counts = score_images(predictor(model, arguments), progress(pairs, unit="image"), **kept)

@@ -5,9 +5,10 @@ from pathlib import Path
 from ..base.paths import Output
 from ..data.images import IMAGE_SUFFIXES
 from ..settings.parameters import CommandSetting, Parameters
-from ..settings.schema import add_option
+from ..settings.schema import add_option, fields_of
 from .batch import IMAGES_HELP, PROBABILITY_SUFFIXES, check_outputs, expand_images, one_by_one
 from .options import add_command
+from .remembered import but_for, remembered_counting
 
 
 def add(commands) -> None:
@@ -19,10 +20,12 @@ def add(commands) -> None:
     command.add_argument(
         "--method",
         choices=["components", "watershed", "boundary", "flow"],
-        help="how nuclei that touch are told apart; by default flow with instances.keras, else watershed",
+        help="how nuclei that touch are told apart; by default as the run of instances.keras did, else watershed",
     )
-    add_option(command, Parameters, "threshold")
-    add_option(command, CommandSetting, "nucleus_area", "--min-area", dest="min_area")
+    for cls, name, flag in ((Parameters, "threshold", "--threshold"), (CommandSetting, "nucleus_area", "--min-area")):
+        field = fields_of(cls)[name]
+        about = f"{field.description}; by default as the run of instances.keras did, else {field.default}"
+        add_option(command, cls, name, flag, dest=flag[2:].replace("-", "_"), default=None, help=about)
     command.add_argument("--overwrite", action="store_true", help="replace labels that are there")
     command.set_defaults(function=instances, needs_keras=True)
 
@@ -38,11 +41,35 @@ def instances(arguments) -> None:
     from ..prediction.instances import label_file
 
     model = load_model(arguments.model, (1, 6)) if arguments.model else None
-    method = arguments.method or ("flow" if model and model.output_shape[-1] == 6 else "watershed")
-    options = {name: getattr(arguments, name) for name in ("threshold", "min_area", "overwrite")}
+    rule = _rule(model, arguments)
 
     def work(path: Path) -> dict:
-        nuclei = label_file(path, outputs[path], model, method, **options, mode="auto")
+        nuclei = label_file(path, outputs[path], model, **rule, overwrite=arguments.overwrite, mode="auto")
         return {"image": path.name, "nuclei": nuclei, "labels": outputs[path]}
 
     one_by_one(arguments.images, work)
+
+
+def _rule(model, arguments) -> dict:
+    """The method, threshold and min_area: as given, else as a model remembers, else as usual.
+
+    Raises:
+        UserError: what the model remembers is not what these options take.
+    """
+    from ..prediction.instances import METHODS
+
+    usual = {
+        "method": "flow" if model and model.output_shape[-1] == 6 else "watershed",
+        "threshold": fields_of(Parameters)["threshold"].default,
+        "min_area": fields_of(CommandSetting)["nucleus_area"].default,
+    }
+    given = {name: getattr(arguments, name) for name in usual if getattr(arguments, name) is not None}
+    if model is None or given.keys() == usual.keys():
+        return usual | given
+    known = remembered_counting(model, arguments.model, METHODS)
+    rule = usual | known | given
+    if known:
+        words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in rule.items())
+        changed = [name for name in given if rule[name] != known.get(name)]
+        print(f"counted as its run did{but_for(changed, 'as given')}: {words}; options change that")
+    return rule

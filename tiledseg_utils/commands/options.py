@@ -30,7 +30,8 @@ def add_prediction_options(command: argparse.ArgumentParser, defaults: Mapping) 
     command.add_argument(
         "--preset",
         dest="prediction_preset",
-        help="predict as a run of this preset does, but for the options below that are given",
+        help="predict as a run of this preset does, instead of as the run that trained the model did; options that are "
+        "given win over both",
     )
     for name in fields_of(PredictionSetting):
         add_option(command, PredictionSetting, name)

@@ -15,6 +15,7 @@ from ..settings.parameters import CommandSetting
 from ..settings.schema import add_option
 from .batch import IMAGES_HELP, check_outputs, expand_images, one_by_one
 from .options import add_command, add_prediction_options, foreground, prediction_setting, predictor
+from .remembered import as_its_run_did
 
 
 def add(commands, defaults: dict) -> None:
@@ -52,6 +53,7 @@ def predict(arguments) -> None:
     from ..prediction.inference import load_model
 
     model = load_model(arguments.model)
+    arguments = as_its_run_did(model, arguments, by_rows=arguments.format != "png")
     if arguments.format == "png":
         work = _predict_in_memory(model, arguments, outputs, overlays)
     else:

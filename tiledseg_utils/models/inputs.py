@@ -2,10 +2,12 @@
 
 White balance is not part of this, as a model sees tiles and the white belongs to the whole image. But models remember
 whether their training images were balanced (`expects_white_balance`), and `inference` then balances what it predicts.
-They also remember which images these were (`images_learnt_from`).
+They also remember which images these were (`images_learnt_from`), and how the run that trained them used them
+(`remembered_options`).
 """
 
 import json
+from collections.abc import Mapping
 
 from .backend import keras, layers, ops
 
@@ -16,16 +18,20 @@ class _Input(layers.Layer):
     Args:
         white_balance: whether they come from images that `white_balance.balance_white` went over.
         learnt_from: which images they were, see `provenance.learnt_from`; None if unknown.
+        options: how the run used the model, see `remember_options`; None if unknown.
     """
 
-    def __init__(self, white_balance: bool = False, learnt_from: dict | None = None, **kwargs):
+    def __init__(
+        self, white_balance: bool = False, learnt_from: dict | None = None, options: dict | None = None, **kwargs
+    ):
         super().__init__(**kwargs)
         self.white_balance = white_balance
         self.learnt_from = json.dumps(learnt_from)  # As text, since Keras would look for layers in a dictionary.
+        self.options = json.dumps(options)
 
     def get_config(self):
-        learnt_from = json.loads(self.learnt_from)
-        known = {} if learnt_from is None else {"learnt_from": learnt_from}
+        known = {"learnt_from": json.loads(self.learnt_from), "options": json.loads(self.options)}
+        known = {name: value for name, value in known.items() if value is not None}
         return {**super().get_config(), "white_balance": self.white_balance, **known}
 
     def compute_output_spec(self, inputs):
@@ -115,6 +121,27 @@ def remember_images(model: keras.Model, learnt_from: dict | None) -> None:
     """
     for layer in _inputs(model):
         layer.learnt_from = json.dumps(learnt_from)
+
+
+def remembered_options(model: keras.Model):
+    """What `remember_options` gave to a model; None if nothing.
+
+    It is as the file has it, and a file from elsewhere may hold anything: `commands.remembered` checks it.
+    """
+    return next((json.loads(layer.options) for layer in _inputs(model)), None)
+
+
+def remember_options(model: keras.Model, options: Mapping[str, Mapping] | None) -> None:
+    """Have a model remember how the run that trained it used it, also when it is saved, loaded and copied.
+
+    A model without a layer of this module has nowhere to keep it, and does not know.
+
+    Args:
+        options: by command: for "predict" those of `settings.remembered.PREDICTION`; for "instances" the method, the
+            threshold and min_area. None forgets them.
+    """
+    for layer in _inputs(model):
+        layer.options = json.dumps(options)
 
 
 def _inputs(model: keras.Model) -> list[_Input]:

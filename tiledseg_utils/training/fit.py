@@ -20,7 +20,7 @@ from ..data import provenance
 from ..data.pictures import write_image
 from ..models import build_model, losses
 from ..models.backend import keras
-from ..models.inputs import remember_images
+from ..models.inputs import remember_images, remember_options
 from ..models.model_files import load_checkpoint
 from ..models.receptive_field import receptive_field
 from ..prediction.inference import predict_reduced, predict_tiled
@@ -84,6 +84,7 @@ class Task:
         loss, metrics: as `keras.Model.compile` takes them.
         request: everything that decides about the result, as JSON takes it. A training goes on only if it is the same.
         learnt_from: the images, which the model will remember; see `provenance.learnt_from`.
+        options: how the run uses the final model, which remembers that, too; see `inputs.remember_options`.
     """
 
     build: Callable[[str], keras.Model]
@@ -93,6 +94,7 @@ class Task:
     metrics: list | None
     request: Mapping
     learnt_from: Mapping | None
+    options: Mapping | None = None
 
 
 class RunState(keras.callbacks.Callback):
@@ -339,6 +341,7 @@ def _finish(task: Task, setting: TrainingSetting, run_state: RunState, network: 
         weights, model = model.get_weights(), task.build("float32")
         model.set_weights(weights)
     remember_images(model, task.learnt_from)
+    remember_options(model, task.options)
     with atomic_path(path) as temporary:
         model.save(temporary)
 
@@ -352,6 +355,7 @@ def train(
     seed: int,
     preview: Callable[[keras.Model, int], None] | None = None,
     tiles: Path | None = None,
+    options: Mapping | None = None,
 ) -> dict:
     """Train on `<run>/tiles`, or go on where a killed run stopped; write `<run>/model.keras`.
 
@@ -362,6 +366,7 @@ def train(
         setting, preview: see `fit`.
         seed: of the initial weights, the draws of tiles, their augmentation, and dropout.
         tiles: folder of the tiles, if it is not `<run>/tiles`.
+        options: how the run uses the final model; see `inputs.remember_options`. They do not change the training.
 
     Returns:
         see `fit`.
@@ -386,5 +391,6 @@ def train(
         metrics=losses.METRICS,
         request=request,
         learnt_from=learnt_from,
+        options=options,
     )
     return fit(task, setting, run / "training", run / "model.keras", preview)

@@ -8,12 +8,14 @@ import numpy as np
 from scipy.ndimage import center_of_mass
 from skimage.measure import label
 
-from ..base.files import UserError
+from ..base.files import UserError, atomic_path
 from ..data import provenance
 from ..data.images import Pair, read_pair
 from ..models import instance_unet, layers_of
 from ..models.backend import keras, ops
+from ..models.inputs import remember_options
 from ..models.losses import bce_dice_loss
+from ..models.model_files import load_checkpoint
 from ..tiles.augmentation import Augmentation
 from ..tiles.tiling import split
 from .batches import TrainingBatches, TrainingTiles, ValidationBatches, validation_indices
@@ -195,3 +197,19 @@ def train_instances(
         learnt_from=learnt_from(splits),
     )
     return fit(task, setting, run / "counting", run / "instances.keras")
+
+
+def remember_counting(path: Path, method: str, threshold: float, min_area: int) -> None:
+    """Have a model file remember how its run tells nuclei apart. The command `instances` then does the same.
+
+    Args:
+        path: of `instances.keras`, which is written again; its weights stay as they are.
+        method, threshold, min_area: see `prediction.instances.label_rows`.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    model = load_checkpoint(path, with_optimizer=False)
+    remember_options(model, {"instances": {"method": method, "threshold": threshold, "min_area": min_area}})
+    with atomic_path(path) as temporary:
+        model.save(temporary)
