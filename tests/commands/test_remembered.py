@@ -172,6 +172,7 @@ def test_a_file_that_remembers_nonsense_is_told_and_a_preset_helps(folder, tmp_p
     assert exit_code(*call) == 1
     assert "odd.keras: " in (said := capsys.readouterr().err) and said.count("\n") == 1
     assert not (tmp_path / "out").exists()
+    assert exit_code(*call, "--preset", "smoke") == 0
 
 
 @pytest.mark.parametrize(
