@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,14 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tiledseg_utils.base.files import UserError, read_csv, read_json
+from tiledseg_utils.base.files import UserError, hash_file, read_csv, read_json
 from tiledseg_utils.course import report
-from tiledseg_utils.course.edition import BEGIN
+from tiledseg_utils.course.edition import BEGIN, BLOCK, END, learners_edition
+from tiledseg_utils.course.exercises import NOT_DONE
+from tiledseg_utils.data import provenance
 from tiledseg_utils.data.images import read_image
+from tiledseg_utils.models.inputs import images_learnt_from
+from tiledseg_utils.prediction.inference import load_model
 from tiledseg_utils.settings import presets
 
 NOTEBOOKS = report.notebooks()
@@ -224,3 +229,101 @@ def test_the_defaults_of_the_notebooks_are_the_preset_quick():
     assert {name: value for name, value in preset.items() if name != "description"} == {
         name: value for name, value in defaults.items() if name not in presets.NOT_IN_PRESETS
     }
+
+
+def setup_of(path, run, **injected):
+    """What a lesson knows behind its first cells, where papermill gives it parameters, those that it lacks included."""
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    (first,) = (number for number, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", []))
+    namespace = {"__name__": path.stem}
+    exec(code[first].source, namespace)
+    namespace |= {"run_dir": str(run), **injected}  # Papermill gives them in a cell of its own, behind that one.
+    exec(code[first + 1].source, namespace)
+    return namespace
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS[2:], ids=lambda path: path.stem)
+def test_another_seed_or_folder_has_no_effect_behind_notebook_1(run, path, tmp_path):
+    record = read_json(run / "results" / "01_data.json")
+    known = setup_of(path, run, seed=record["seed"] + 1, data_dir=str(tmp_path))
+    assert "lesson.seed_of(run)" not in path.read_text(encoding="utf-8") or known["seed"] == record["seed"]
+    if "splits" in known:
+        assert {name: [pair.stem for pair in pairs] for name, pairs in known["splits"].items()} == record["split"]
+        assert all(pair.image.is_relative_to(run) for pairs in known["splits"].values() for pair in pairs)
+    # Nothing behind the first cells gives these names another value; lesson 8 divides the images that it draws itself.
+    later = [cell.source for cell in nbformat.read(path, as_version=4).cells[3:] if cell.cell_type == "code"]
+    assert not re.search(r"^(seed|data_dir) = ", "\n".join(later), re.MULTILINE)
+    assert path.stem.startswith("08") or not re.search(r"^splits = |split_pairs\(", "\n".join(later), re.MULTILINE)
+
+
+def test_the_split_of_notebook_1_is_what_the_others_learn_from_and_score(run):
+    split = read_json(run / "results" / "01_data.json")["split"]
+    learnt = images_learnt_from(load_model(run / "model.keras"))
+    drawn = [path.stem for path in (run / "added" / "images").iterdir()]
+    assert sorted(learnt["train"]) == sorted([*split["train"], *drawn]) and sorted(learnt["valid"]) == split["valid"]
+    scored = [row["stem"] for row in read_csv(run / "results" / "04_scores.csv")]
+    compared = read_json(run / "results" / "05_comparison.json")["tiled"]["dice"]["per_image"]
+    assert sorted(scored) == sorted(compared) == sorted(split["test"])
+    known = {value for images in learnt.values() for hashes in images.values() for value in hashes}
+    tests = [pair for pair in provenance.run_splits(run)["test"] if hash_file(pair.image) in known]
+    assert len(known) > 6 and not tests
+
+
+def test_after_another_seed_in_notebook_1_no_lesson_scores_the_network_of_before(run, tmp_path):
+    again = tmp_path / "again"
+    for part in ("data", "tiles", "results"):
+        shutil.copytree(run / part, again / part)
+    shutil.copy(run / "model.keras", again)
+    first, second, *others = provenance.run_splits(again)["train"]
+    tests = provenance.run_splits(again)["test"]
+    splits = {"train": [*tests, *others], "valid": provenance.run_splits(again)["valid"], "test": [first, second]}
+    provenance.finish_run(again, again / "data", splits, provenance.hash_files(again / "data"), seed=2)
+    users = [path for path in NOTEBOOKS if path.stem[:2] in ("04", "05", "06", "09")]
+    for path in users:
+        with pytest.raises(UserError, match=r"learnt from 2 of the test images .*run notebook 03_unet_train"):
+            setup_of(path, again)
+    loading = [path for path in NOTEBOOKS if "lesson.network_of(run)" in path.read_text(encoding="utf-8")]
+    assert loading == users
+
+
+def solution_lines(source: str) -> list[str]:
+    """The lines of the solutions in a cell, but for those that any code may hold, such as `for row in rows:`."""
+    lines = [line.strip() for block in BLOCK.finditer(source) for line in block["solution"].splitlines()]
+    return [line for line in lines if len(line) > 12 and not line.endswith(":")]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_learners_edition_has_stubs_that_run_and_no_solutions(path):
+    source = nbformat.read(path, as_version=4)
+    cells = learners_edition(source).cells
+    nbformat.validate(learners_edition(source))
+    stubs = [number for number, cell in enumerate(cells) if "...  # your answer" in cell.source]
+    assert len(stubs) >= (0 if path.stem.startswith("00") else 3)
+    assert sum(cell.source.count(BEGIN) for cell in source.cells) == sum(
+        cells[number].source.count("...  # your answer") for number in stubs
+    )
+    for number in stubs:
+        compile(cells[number].source, path.stem, "exec")
+        rest = cells[number + 1 :]
+        check = next(cell.source for cell in rest if cell.cell_type == "code" and "check_" in cell.source)
+        names = re.findall(r"^(?:def )?(\w+)(?:\(.*:| = \.\.\.)", cells[number].source, re.MULTILINE)
+        assert names and re.search(rf"check_\w+\({names[-1]}\b", check), (names, check)
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    assert BEGIN not in code and END not in code
+    shown = "\n".join(line.strip() for line in code.splitlines())
+    solutions = [line for cell in source.cells for line in solution_lines(cell.source)]
+    assert not [line for line in solutions if line in shown.splitlines()]
+
+
+def test_a_lesson_runs_to_its_end_with_nothing_but_stubs(run, tmp_path):
+    path = next(path for path in NOTEBOOKS if path.stem.startswith("02"))
+    edition, own = tmp_path / path.name, tmp_path / "run"
+    nbformat.write(learners_edition(nbformat.read(path, as_version=4)), edition)
+    for part in ("data", "tiles", "results"):
+        shutil.copytree(run / part, own / part)
+    report.execute(edition, own, {"run_dir": str(own)})
+    cells = [cell for cell in executed(own, path).cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells)
+    outputs = [output for cell in cells if "check_" in cell.source for output in cell.outputs]
+    verdicts = [output.data["text/markdown"] for output in outputs if "text/markdown" in output.get("data", {})]
+    assert len(verdicts) >= 3 and all(NOT_DONE in verdict for verdict in verdicts)

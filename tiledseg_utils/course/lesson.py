@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..base.files import UserError
+from ..base.files import UserError, hash_file
 from ..data import provenance
 
 
@@ -40,3 +40,30 @@ def left_by(lesson: str, path: Path) -> Path:
     if not path.exists():
         raise UserError(path, f"notebook {lesson} has not run to its end in this run folder", "Run it first")
     return path
+
+
+def network_of(run: Path):
+    """The network that lesson 3 left in a run folder, opened for prediction.
+
+    Raises:
+        UserError: it is not there, damaged, or learnt from images that are test images of this run, because lesson 1
+            has divided the images anew since.
+    """
+    from ..models.inputs import images_learnt_from  # late: lessons before the third need no Keras
+    from ..prediction.inference import load_model
+
+    path = left_by("03_unet_training", run / "model.keras")
+    network = load_model(path)
+    learnt = images_learnt_from(network) or {}
+    known = {value for images in learnt.values() for hashes in images.values() for value in hashes}
+    splits = {
+        name: {hash_file(pair.image): pair.stem for pair in pairs} for name, pairs in provenance.run_splits(run).items()
+    }
+    # A copy of a training image among the test images is a matter of the data, and would be the same in each training.
+    new = splits["test"].keys() - splits["train"].keys() - splits["valid"].keys()
+    seen = sorted(splits["test"][value] for value in new & known)
+    if seen:
+        problem = f"learnt from {len(seen)} of the test images of this run, such as {seen[0]}"
+        remedy = "Notebook 01_data_and_tiling has divided them anew: run notebook 03_unet_training again"
+        raise UserError(path, problem, remedy)
+    return network
