@@ -1,5 +1,6 @@
 """A model remembers how its run used it; what is given wins, and what a file from elsewhere remembers is checked."""
 
+import argparse
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -13,10 +14,10 @@ from tests.commands.test_main import exit_code
 from tests.training.test_fit import QUICK, train_in
 from tiledseg_utils import models
 from tiledseg_utils.base.files import UserError
-from tiledseg_utils.commands.remembered import remembered_counting, remembered_prediction
+from tiledseg_utils.commands.remembered import how, remembered_counting, remembered_prediction
 from tiledseg_utils.data.masks import read_mask
 from tiledseg_utils.data.pictures import write_image
-from tiledseg_utils.models.inputs import remember_options, remembered_options
+from tiledseg_utils.models.inputs import remember_options, remember_white_balance, remembered_options
 from tiledseg_utils.prediction.inference import load_model, multi_scale, predict_tiled
 from tiledseg_utils.prediction.instances import METHODS, label_image
 from tiledseg_utils.scoring.foreground import find_foreground
@@ -129,6 +130,14 @@ def test_evaluate_scores_what_the_run_would_predict(folder, found, data_folder, 
     assert "predicted as its run did: 8 views" in said and "tiled Dice of 1 image: mean 1.000" in said
     assert exit_code(*call, "--min-confidence", 0) == 0
     assert "mean 1.000" not in capsys.readouterr().out
+
+
+def test_what_is_said_names_all_that_changes_the_result():
+    model = small_model()
+    remember_white_balance(model)
+    options = {**TILES, "scales": [0.5, 1.25], "threshold": 0.625, "min_area": 200, "min_confidence": 0.5}
+    words = "8 views, sizes 0.5 and 1.25, threshold 0.625, pieces of 200 px or more, of confidence 0.5 or more, "
+    assert how(model, argparse.Namespace(**options)) == f"{words}mode blend, tiles of 64 px, white balanced"
 
 
 CANNOT_BE = {

@@ -213,7 +213,7 @@ def test_a_kernel_that_dies_is_told(course):
 
 
 def test_no_notebooks(course):
-    with pytest.raises(UserError, match="Install the package from a clone"):
+    with pytest.raises(UserError, match="Install the package once more, from a whole clone"):
         report.notebooks()
 
 

@@ -20,7 +20,8 @@ def add(commands) -> None:
     command.add_argument(
         "--method",
         choices=["components", "watershed", "boundary", "flow"],
-        help="how nuclei that touch are told apart; by default as the run of instances.keras did, else watershed",
+        help="how nuclei that touch are told apart; by default as the run of instances.keras did, or flow if "
+        "its file does not say; else watershed",
     )
     for cls, name, flag in ((Parameters, "threshold", "--threshold"), (CommandSetting, "nucleus_area", "--min-area")):
         field = fields_of(cls)[name]

@@ -29,11 +29,11 @@ def as_its_run_did(model, arguments: argparse.Namespace, by_rows: bool = False) 
     """
     if arguments.prediction_preset:
         preset = printable(arguments.prediction_preset)
-        print(f"predicted as a run of {preset} does: {how(arguments)}; options change that")
+        print(f"predicted as a run of {preset} does: {how(model, arguments)}; options change that")
         return arguments
     known = remembered_prediction(model, arguments.model)
     if known is None:
-        print(f"how the model's run predicted is unknown, as its file does not say: {how(arguments)} is used")
+        print(f"how the model's run predicted is unknown, as its file does not say: {how(model, arguments)} is used")
         return arguments
     left_out = [name for name in IN_MEMORY if by_rows and known.get(name, _usual(name)) != _usual(name)]
     known = {name: value for name, value in known.items() if name not in left_out}
@@ -41,12 +41,14 @@ def as_its_run_did(model, arguments: argparse.Namespace, by_rows: bool = False) 
     arguments = argparse.Namespace(**{**vars(arguments), **{name: again[name] for name in known}})
     changed = [name for name in known if again[name] != known[name]]
     but = but_for(changed, "as given") + but_for(left_out, "which would need the whole image in memory")
-    print(f"predicted as its run did{but}: {how(arguments)}; --preset or options change that")
+    print(f"predicted as its run did{but}: {how(model, arguments)}; --preset or options change that")
     return arguments
 
 
-def how(arguments: argparse.Namespace) -> str:
+def how(model, arguments: argparse.Namespace) -> str:
     """How images are predicted, in words."""
+    from ..models.inputs import expects_white_balance
+
     sizes = " and ".join(f"{size:g}" for size in arguments.scales)
     words = ["8 views" if arguments.test_time_augmentation else "1 view"]
     words += [f"size{'s' if len(arguments.scales) > 1 else ''} {sizes}", f"threshold {arguments.threshold:g}"]
@@ -54,6 +56,7 @@ def how(arguments: argparse.Namespace) -> str:
     words += [f"of confidence {arguments.min_confidence:g} or more"] if arguments.min_confidence else []
     words += [f"mode {arguments.mode}"]
     words += [f"tiles of {arguments.tile_size} px"] if arguments.tile_size else []
+    words += ["white balanced"] if expects_white_balance(model) else []
     return ", ".join(words)
 
 
