@@ -12,7 +12,7 @@ import numpy as np
 
 from ..base.files import UserError
 from ..models.backend import keras
-from ..models.instance_unet import CHANNELS, FLOW
+from ..models.instance_unet import CHANNELS, FLOW, RAYS
 from ..models.model_files import name_of
 from ..scoring.foreground import check_probabilities
 
@@ -74,9 +74,10 @@ def check_maps(maps: np.ndarray, name: str) -> None:
     remedy = (
         "Give a model whose last layer is a sigmoid, or train it anew with a lower learning rate if it predicts nan"
     )
-    vectors = maps[..., FLOW] if maps.shape[-1] == CHANNELS else maps[..., :0]
-    check_probabilities(maps[..., : maps.shape[-1] - vectors.shape[-1]], name, remedy, "predicts")
-    if not np.isfinite(vectors).all():
+    is_instances = maps.shape[-1] >= CHANNELS
+    probabilities, others = (maps[..., : FLOW.start], maps[..., FLOW.start :]) if is_instances else (maps, maps[..., :0])
+    check_probabilities(probabilities, name, remedy, "predicts")
+    if not np.isfinite(others).all():
         raise UserError(name, "predicts vectors that are not all finite numbers", remedy)
 
 
@@ -125,13 +126,17 @@ def with_test_time_augmentation(forward: Forward) -> Forward:
 def _turned_back(maps: np.ndarray, turns: int, step: int) -> np.ndarray:
     """Undo, for maps (N, h, w, C), `turns` quarter turns to the left and, before, mirroring (`step` -1)."""
     turned = np.rot90(maps[:, :, ::step], -turns, axes=(1, 2))
-    if maps.shape[-1] != CHANNELS:
+    if maps.shape[-1] < CHANNELS:
         return turned
     rows, columns = np.moveaxis(turned[..., FLOW], -1, 0)
     columns = step * columns
+    rays = turned[..., CHANNELS:]
+    if step == -1:
+        rays = np.roll(rays[..., ::-1], RAYS // 2 + 1, axis=-1)  # Ray k pointed where now ray RAYS / 2 - k points.
     for _ in range(turns):
         rows, columns = columns, -rows
-    return np.concatenate([turned[..., : FLOW.start], np.stack([rows, columns], -1)], -1)
+        rays = np.roll(rays, RAYS // 4, axis=-1)
+    return np.concatenate([turned[..., : FLOW.start], np.stack([rows, columns], -1), rays], -1)
 
 
 def predict_batches(

@@ -30,7 +30,7 @@ from ..base.memory import little_memory
 from ..data.pixel_size import read_pixel_size
 from ..data.streaming import Source, open_source
 from ..models.backend import keras, ops
-from ..models.instance_unet import CHANNELS, FLOW
+from ..models.instance_unet import CHANNELS, FLOW, RAYS
 from ..scoring.foreground import check_probabilities
 from ..scoring.nucleus_tables import check_absent, write_nuclei
 from ..settings.parameters import CommandSetting, Parameters, PredictionSetting
@@ -152,13 +152,50 @@ def flow_sinks(maps: np.ndarray, mask: np.ndarray, smoothing: float = 2.0, share
     return labels
 
 
+def star_polygons(maps: np.ndarray, mask: np.ndarray, shared: float = 0.5) -> np.ndarray:
+    """Accept the outlines that pixels draw around themselves, the most central first; what is left over joins them.
+
+    After StarDist (Schmidt et al., MICCAI 2018, arXiv:1806.03535), with its non-maximum suppression inside one
+    component. A pixel is central if its shortest ray is long beside its mean ray, and if it is interior.
+
+    Args:
+        maps, mask: see `Method`.
+        shared: an outline that shares more than this part of its area with accepted ones is another view of them.
+    """
+    rows, columns = np.nonzero(mask)
+    rays = maps[rows, columns, CHANNELS:]
+    interior = maps[rows, columns, INTERIOR]
+    centrality = interior * rays.min(axis=1) / rays.mean(axis=1)
+    angles = 2 * np.pi * np.arange(RAYS) / RAYS
+    labels, count = np.zeros(mask.shape, np.int32), 0
+    is_open = interior > maps[rows, columns, BOUNDARY]
+    for pixel in np.argsort(-centrality, kind="stable"):
+        if not is_open[pixel]:
+            continue
+        outline = np.stack(
+            [columns[pixel] + rays[pixel] * np.cos(angles), rows[pixel] + rays[pixel] * np.sin(angles)], -1
+        )
+        covered = cv2.fillPoly(np.zeros(mask.shape, np.uint8), [np.rint(outline).astype(np.int32)], 1)
+        covered = (covered > 0) & mask
+        is_open &= ~covered[rows, columns]
+        is_open[pixel] = False
+        if (covered & (labels > 0)).sum() <= shared * covered.sum():
+            count += 1
+            labels[covered & (labels == 0)] = count
+    return mask.astype(np.int32) if count <= 1 else _flood(np.zeros(mask.shape), labels, mask)
+
+
 METHODS: dict[str, Method] = {
     "components": connected_component,
     "watershed": watershed,
     "boundary": boundary_classes,
     "flow": flow_sinks,
+    "rays": star_polygons,
 }
 """By name; the first two need only the foreground."""
+
+NEEDED = {"boundary": CHANNELS, "flow": CHANNELS, "rays": CHANNELS + RAYS}
+"""How many maps a method needs at least, if more than the foreground."""
 
 
 def _divide(maps: np.ndarray, mask: np.ndarray, method: Method, min_area: int) -> np.ndarray:
@@ -214,9 +251,10 @@ def label_rows(
     for start, band, is_last in _with_last(bands):
         band = band if band.ndim == 3 else band[..., None]
         check_probabilities(band[..., FOREGROUND], name, NO_PROBABILITIES)
-        if method in ("boundary", "flow") and band.shape[2] != CHANNELS:
-            remedy = "Predict with models.instance_unet, or choose components or watershed"
-            raise UserError(f"method {method}", f"needs {CHANNELS} maps, and there are {band.shape[2]}", remedy)
+        needed = NEEDED.get(method, 1)
+        if band.shape[2] < needed:
+            remedy = "Predict with an instance_unet that has them, or choose components or watershed"
+            raise UserError(f"method {method}", f"needs {needed} maps, and there are {band.shape[2]}", remedy)
         if waiting is None:
             top, maps, labels = start, band, np.zeros(band.shape[:2], np.int32)
         else:

@@ -121,6 +121,9 @@ class Augmentation:
     )
     stray_light_share: span(0, 1) = field((0.0, 0.3), "share of the stray light", "share")
     stray_light_grey: decimal(0, 255) = field(220.0, "grey level of empty background; it stays as it is", "grey level")
+    cell_brightness: decimal(0, 1) = _chance("make some objects brighter or darker, each by itself (MEDIAR, 2022)")
+    cell_brightness_share: decimal(0, 1) = field(0.4, "share of the objects that change", "share")
+    cell_brightness_range: span(0.1, 4) = field((0.6, 1.5), "factor, drawn on a logarithmic axis", "factor")
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "Augmentation":

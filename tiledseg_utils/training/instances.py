@@ -3,10 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
-from scipy.ndimage import center_of_mass
-from skimage.measure import label
 
 from ..base.files import UserError, atomic_path
 from ..data import provenance
@@ -14,67 +11,19 @@ from ..data.images import Pair, read_pair
 from ..models import instance_unet, layers_of
 from ..models.backend import keras, ops
 from ..models.inputs import remember_options
+from ..models.instance_unet import CHANNELS, FLOW
 from ..models.losses import bce_dice_loss
 from ..models.model_files import load_checkpoint
 from ..tiles.augmentation import Augmentation
 from ..tiles.tiling import split
 from .batches import TrainingBatches, TrainingTiles, ValidationBatches, validation_indices
 from .fit import Task, TrainingSetting, fit
+from .targets import instance_targets
+
+EMPTY = 0.15
+"""How often a tile without a nucleus is drawn beside one with some."""
 
 NO_NUCLEUS = "Give images with instance labels in labels/"
-
-RIM = 2
-"""How far the boundary reaches into a nucleus, pixels."""
-
-
-def boundary_targets(labels: np.ndarray) -> np.ndarray:
-    """Background, interior and boundary as (H, W, 3) float32 in {0, 1}.
-
-    A nucleus' boundary is its part within `RIM` pixels (in a square) of background or another nucleus. At the border of
-    the image there is none, as the nucleus may go on beyond it.
-
-    Args:
-        labels: (H, W) int32, 0 = background.
-    """
-    values, kernel = labels.astype(np.float32), np.ones((2 * RIM + 1,) * 2, np.uint8)
-    alone = cv2.erode(values, kernel, borderType=cv2.BORDER_REPLICATE) == cv2.dilate(
-        values, kernel, borderType=cv2.BORDER_REPLICATE
-    )
-    foreground = labels > 0
-    return np.stack([~foreground, foreground & alone, foreground & ~alone], -1).astype(np.float32)
-
-
-def flow_targets(labels: np.ndarray) -> np.ndarray:
-    """Unit vectors (rows, columns) to each nucleus' centre, (H, W, 2) float32; 0 in the background and at the centre.
-
-    The centre is the nucleus' pixel nearest to its centre of mass. (Cellpose lets heat spread from there and takes the
-    gradient, which also leads around corners; the nuclei of white cells have few.)
-
-    Args:
-        labels: (H, W) int32, 0 = background.
-    """
-    flow = np.zeros((*labels.shape, 2), np.float32)
-    numbers = np.unique(labels[labels > 0])
-    for number, mass in zip(numbers, center_of_mass(labels > 0, labels, numbers), strict=True):
-        places = np.argwhere(labels == number)
-        centre = places[np.argmin(((places - mass) ** 2).sum(axis=1))]
-        away = (centre - places).astype(np.float32)
-        flow[tuple(places.T)] = away / np.maximum(np.hypot(*away.T), 1)[:, None]
-    return flow
-
-
-def instance_targets(labels: np.ndarray) -> np.ndarray:
-    """All that `models.instance_unet` should predict, (H, W, 6) float32 in its order of channels.
-
-    Parts of a label that do not touch count as separate nuclei: a border may have cut and mirrored one.
-
-    Args:
-        labels: (H, W) int32, 0 = background.
-    """
-    labels = label(labels, connectivity=2)
-    foreground = (labels > 0)[..., None].astype(np.float32)
-    return np.concatenate([foreground, boundary_targets(labels), flow_targets(labels)], -1)
-
 
 @keras.saving.register_keras_serializable("tiledseg")
 def instance_loss(y_true, y_pred):
@@ -90,9 +39,14 @@ def instance_loss(y_true, y_pred):
     foreground = y_true[..., :1]
     entropy = y_true[..., 1:4] * -ops.log(ops.maximum(y_pred[..., 1:4], keras.config.epsilon()))
     classes = ops.mean(ops.sum(entropy, axis=(0, 1, 2)) / (ops.sum(y_true[..., 1:4], axis=(0, 1, 2)) + 1))
-    distance = ops.sum(ops.square(y_true[..., 4:] - y_pred[..., 4:]), axis=-1, keepdims=True)
+    distance = ops.sum(ops.square(y_true[..., FLOW] - y_pred[..., FLOW]), axis=-1, keepdims=True)
     flow = ops.sum(foreground * distance) / (ops.sum(foreground) + 1)
-    return bce_dice_loss(foreground, y_pred[..., :1]) + classes + flow
+    loss = bce_dice_loss(foreground, y_pred[..., :1]) + classes + flow
+    if y_pred.shape[-1] > CHANNELS:
+        expected, found = (ops.log(ops.maximum(maps[..., CHANNELS:], 0.5)) for maps in (y_true, y_pred))
+        ratio = ops.mean(ops.abs(expected - found), axis=-1, keepdims=True)
+        loss += ops.sum(foreground * ratio) / (ops.sum(foreground) + 1)
+    return loss
 
 
 def label_tiles(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -113,6 +67,30 @@ def label_tiles(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, np.ndarra
     if not labels.any():
         raise UserError("the images", "show no nucleus", NO_NUCLEUS)
     return np.concatenate(images), labels
+
+
+def tile_weights(labels: np.ndarray, stems: Sequence[str], groups: Mapping[str, str] | None = None) -> np.ndarray:
+    """How often tiles are drawn, (N,) float64, in proportion.
+
+    Groups of images (kinds of microscopy, for instance) are drawn in proportion to the square root of their number of
+    images, between equally often, which would repeat the few images of a rare group, and as often as they are, which
+    would neglect it. The same holds for the tiles of an image. A tile without a nucleus has `EMPTY` of the weight.
+
+    Args:
+        labels: (N, T, T) of the tiles.
+        stems: of the image that each tile is from.
+        groups: the group of each stem; those that are not listed are a group of their own.
+    """
+    weights = np.where(labels.any(axis=(1, 2)), 1.0, EMPTY)
+    stems = np.asarray(stems)
+    for stem in np.unique(stems):
+        own = stems == stem
+        weights[own] *= np.sqrt(own.sum()) / weights[own].sum()
+    of_tile = np.array([(groups or {}).get(stem, "") for stem in stems])
+    for group in np.unique(of_tile):
+        own = of_tile == group
+        weights[own] *= np.sqrt(len(np.unique(stems[own]))) / weights[own].sum()
+    return weights
 
 
 def smallest_area(pairs: Sequence[Pair]) -> int:
