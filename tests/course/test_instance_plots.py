@@ -6,7 +6,7 @@ import pytest
 from tiledseg_utils.course import instance_plots
 from tiledseg_utils.course.plots import FOUND, INVENTED, MISSED
 from tiledseg_utils.scoring.matching import THRESHOLDS, Matches
-from tiledseg_utils.training.instances import instance_targets
+from tiledseg_utils.training.targets import instance_targets
 
 
 def squares(*corners, side=12, shape=(60, 60)):

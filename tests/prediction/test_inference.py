@@ -519,16 +519,19 @@ def test_vectors_are_turned_with_their_view():
 
 
 def test_symmetries_of_an_instance_network_turn_with_the_image(rng):
-    """Equivariance: the prediction of a turned image is the turned prediction, its vectors turned too."""
-    network = models.instance_unet(base_filters=4, levels=3, seed=3)
+    """Equivariance: the prediction of a turned image is the turned prediction, its vectors and rays turned too."""
+    network = models.instance_unet(base_filters=4, levels=3, rays=True, seed=3)
     predict = partial(inference.predict_tiled, network, test_time_augmentation=True)
     image = noise(rng, 40, 40)
     maps = predict(image)
     assert np.abs(maps[..., instances.FLOW]).max() > 1e-3
     turned = np.rot90(maps).copy()
     turned[..., 4], turned[..., 5] = -np.rot90(maps[..., 5]), np.rot90(maps[..., 4])
+    turned[..., 6:] = np.roll(turned[..., 6:], -8, axis=-1)  # Ray 8, which pointed down, is ray 0 and points right.
     np.testing.assert_allclose(predict(np.rot90(image)), turned, atol=1e-5)
-    mirrored = maps[:, ::-1] * np.array([1, 1, 1, 1, 1, -1])
+    mirrored = maps[:, ::-1].copy()
+    mirrored[..., 5] *= -1
+    mirrored[..., 6:] = mirrored[..., 6 + (16 - np.arange(32)) % 32]
     np.testing.assert_allclose(predict(image[:, ::-1]), mirrored, atol=1e-5)
 
 

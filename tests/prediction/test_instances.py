@@ -17,11 +17,12 @@ from tiledseg_utils.data import synthetic
 from tiledseg_utils.data.masks import read_labels
 from tiledseg_utils.data.pictures import write_image
 from tiledseg_utils.data.pixel_size import read_pixel_size
+from tiledseg_utils.models.instance_unet import CHANNELS, RAYS
 from tiledseg_utils.prediction import instances
 from tiledseg_utils.prediction.inference import predict_file, predict_tiled
 from tiledseg_utils.scoring.matching import match_instances
 from tiledseg_utils.scoring.measure import measure
-from tiledseg_utils.training.instances import instance_targets
+from tiledseg_utils.training import targets
 
 
 def discs(*circles, shape=(64, 96)):
@@ -37,7 +38,7 @@ def discs(*circles, shape=(64, 96)):
 def crowd():
     """Labels of a smear whose cells touch, and the maps of a network that makes no mistake."""
     labels = synthetic.draw_smear(5, 2, 512, touching=0.8)[1]
-    return labels, instance_targets(labels)
+    return labels, targets.instance_targets(labels, rays=True)
 
 
 TOUCHING = discs((32, 30, 16), (32, 60, 15))
@@ -45,7 +46,7 @@ TOUCHING = discs((32, 30, 16), (32, 60, 15))
 
 @pytest.mark.parametrize(("method", "count"), [("components", 1), ("watershed", 2), ("boundary", 2), ("flow", 2)])
 def test_touching_nuclei_are_divided_where_their_border_is(method, count):
-    labels = instances.label_image(instance_targets(TOUCHING), method)
+    labels = instances.label_image(targets.instance_targets(TOUCHING, rays=True), method)
     assert labels.max() == count and labels.dtype == np.int32
     np.testing.assert_array_equal(labels > 0, TOUCHING > 0)  # every pixel of the foreground belongs to a nucleus
     if count == 2:
@@ -57,22 +58,22 @@ def test_an_oval_and_its_rough_outline_stay_one_nucleus(method):
     y, x = np.mgrid[:64, :96]
     wave = 1 + 0.04 * np.cos(11 * np.arctan2(y - 32, x - 48))
     oval = (np.hypot((y - 32) / 18, (x - 48) / 26) <= wave).astype(np.int32)
-    assert instances.label_image(instance_targets(oval), method).max() == 1
+    assert instances.label_image(targets.instance_targets(oval, rays=True), method).max() == 1
 
 
 @pytest.mark.parametrize("method", instances.METHODS)
 def test_small_components_are_dropped_and_small_parts_joined(method):
     speck = discs((10, 10, 2), (40, 50, 14))
-    assert instances.label_image(instance_targets(speck), method, min_area=16).max() == 1
-    assert instances.label_image(instance_targets(speck), method, min_area=1).max() == 2
+    assert instances.label_image(targets.instance_targets(speck, rays=True), method, min_area=16).max() == 1
+    assert instances.label_image(targets.instance_targets(speck, rays=True), method, min_area=1).max() == 2
     beside = discs((32, 40, 16), (32, 57, 4))  # a small one on the rim of a large one
-    labels = instances.label_image(instance_targets(beside), method, min_area=200)
+    labels = instances.label_image(targets.instance_targets(beside, rays=True), method, min_area=200)
     assert labels.max() == 1 and np.count_nonzero(labels) == np.count_nonzero(beside)
 
 
 def maps_of(mask, seed=0):
-    """Six maps whose foreground is `mask` and whose interiors, boundaries and flows are random."""
-    maps = np.random.default_rng(seed).random((*mask.shape, 6)).astype(np.float32)
+    """Maps whose foreground is `mask`, and whose interiors, boundaries, flows and rays are random."""
+    maps = np.random.default_rng(seed).random((*mask.shape, CHANNELS + RAYS)).astype(np.float32)
     maps[..., 0] = mask
     maps[..., instances.FLOW] = 2 * maps[..., instances.FLOW] - 1
     return maps
@@ -205,7 +206,7 @@ def test_numbers_go_by_where_components_end():
 
 @pytest.fixture(scope="module")
 def network():
-    return models.instance_unet(base_filters=4, levels=3, normalization="batch", seed=3)
+    return models.instance_unet(base_filters=4, levels=3, normalization="batch", rays=True, seed=5)
 
 
 def test_the_number_of_nuclei_does_not_depend_on_the_tile_size(network):
@@ -295,7 +296,7 @@ def test_walkers_follow_the_field_and_stay_at_the_centre():
 
 def test_an_image_without_nuclei(tmp_path):
     for method in instances.METHODS:
-        assert not instances.label_image(np.zeros((40, 40, 6), np.float32), method).any()
+        assert not instances.label_image(np.zeros((40, 40, CHANNELS + RAYS), np.float32), method).any()
 
 
 def test_predicted_and_labelled_in_bands(tmp_path):

@@ -14,7 +14,7 @@ from tiledseg_utils.settings.presets import read_preset
 from tiledseg_utils.tiles import augmentation
 from tiledseg_utils.tiles.augmentation import TRANSFORMS, Augmentation, augment, sampling_grid
 
-PHOTOMETRIC = ("stain", "color", "brightening", "blur", "sharpening", "noise", "stray_light")
+PHOTOMETRIC = ("stain", "color", "brightening", "blur", "sharpening", "noise", "stray_light", "cell_brightness")
 GEOMETRIC = tuple(name for name in TRANSFORMS if name not in PHOTOMETRIC)
 MAPPED = GEOMETRIC[3:]  # all but flips and quarter turns
 SIZE = 96
@@ -512,3 +512,17 @@ def test_mistakes_are_explained(mapping, message):
 def test_wrong_arrays_are_refused(image, mask):
     with pytest.raises(ValueError, match="must be"):
         augment(image, mask, Augmentation(), 0, 0, 0)
+
+
+def test_some_cells_change_their_brightness_and_the_background_never_does():
+    image, labels = np.full((40, 40, 3), 100, np.uint8), np.zeros((40, 40), np.int32)
+    for number in range(16):
+        row, column = 10 * (number // 4), 10 * (number % 4)
+        labels[row : row + 8, column : column + 8] = number + 1
+    settings = Augmentation(cell_brightness=1, cell_brightness_share=0.5, cell_brightness_range=(0.5, 2))
+    changed, _ = augment(image, labels, settings, seed=1, epoch=0, index=0)
+    factors = [np.unique(changed[labels == number]) for number in range(1, 17)]
+    assert all(len(values) == 1 for values in factors)  # each cell as one
+    values = np.concatenate(factors)
+    assert 4 <= np.count_nonzero(values != 100) <= 12 and values.min() >= 50 and values.max() <= 200
+    assert len(np.unique(values)) > 4 and (changed[labels == 0] == 100).all()

@@ -17,19 +17,27 @@ from tiledseg_utils.data.images import find_pairs, split_pairs
 from tiledseg_utils.data.masks import read_labels
 from tiledseg_utils.data.pictures import write_image
 from tiledseg_utils.models.inputs import images_learnt_from
+from tiledseg_utils.models.instance_unet import CHANNELS, RAYS
 from tiledseg_utils.models.model_files import load_checkpoint, load_model
 from tiledseg_utils.models.receptive_field import required_halo
 from tiledseg_utils.prediction.inference import predict_tiled, predict_whole
-from tiledseg_utils.training import instances as instance_training
+from tiledseg_utils.prediction.instances import follow_flow
+from tiledseg_utils.training import targets
 from tiledseg_utils.training.fit import TrainingSetting
 from tiledseg_utils.training.instances import (
-    boundary_targets,
-    flow_targets,
+    EMPTY,
     instance_loss,
-    instance_targets,
     label_tiles,
     smallest_area,
+    tile_weights,
     train_instances,
+)
+from tiledseg_utils.training.targets import (
+    boundary_targets,
+    flow_targets,
+    heat_flow_targets,
+    instance_targets,
+    ray_targets,
 )
 
 ROOT = str(Path(__file__).parents[2])
@@ -67,6 +75,64 @@ def test_the_centre_of_a_crescent_lies_in_it():
     crescent[5:19, 5:16] = 0
     centre = np.argwhere((crescent > 0) & ~flow_targets(crescent).any(axis=-1))
     assert len(centre) == 1 and crescent[tuple(centre[0])]
+
+
+def test_heat_leads_around_the_dent_of_a_crescent_where_straight_vectors_leave_it():
+    crescent = np.zeros((41, 41), np.int32)
+    crescent[4:37, 4:37] = 1
+    crescent[10:37, 12:29] = 0
+
+    def arrived(flow):
+        """How many walkers from all pixels end within two pixels of the centre, as a share."""
+        centre = np.argwhere((crescent > 0) & ~flow_targets(crescent).any(axis=-1))[0]
+        ends = follow_flow(flow, 200)[crescent > 0]
+        return np.mean(np.hypot(*(ends - centre).T) < 3)
+
+    assert arrived(flow_targets(crescent)) < 0.8
+    assert arrived(heat_flow_targets(crescent)) > 0.95
+    np.testing.assert_allclose(np.hypot(*heat_flow_targets(LABELS)[10, 4]), 1, atol=1e-5)
+    assert not heat_flow_targets(LABELS)[LABELS == 0].any()
+
+
+def test_rays_reach_as_far_as_their_nucleus():
+    y, x = np.mgrid[:80, :100]
+    disc = np.int32(np.hypot(y - 30, x - 40) <= 12)
+    rays = ray_targets(disc)
+    np.testing.assert_allclose(rays[30, 40], 12, atol=1.5)
+    np.testing.assert_allclose(rays[30, 46][[0, RAYS // 2]], [6, 18], atol=1.5)  # towards growing columns, and back
+    np.testing.assert_allclose(rays[36, 40][[RAYS // 4, 3 * RAYS // 4]], [6, 18], atol=1.5)  # growing rows
+    assert not rays[disc == 0].any()
+    touching = ray_targets(LABELS)
+    assert touching[10, 10, 0] == 3 - 0.5 and touching[10, 15, RAYS // 2] == 3 - 0.5  # not into the neighbour
+
+
+def test_rays_count_in_the_loss_by_their_ratio_and_only_inside():
+    truth = instance_targets(LABELS, rays=True)[None]
+    best, twice, elsewhere = float(instance_loss(truth, truth)), truth.copy(), truth.copy()
+    twice[..., CHANNELS:] *= 2
+    elsewhere[..., CHANNELS:][LABELS[None] == 0] = 50
+    inside = np.count_nonzero(LABELS)
+    assert float(instance_loss(truth, twice)) - best == pytest.approx(np.log(2) * inside / (inside + 1), rel=1e-3)
+    assert float(instance_loss(truth, elsewhere)) == pytest.approx(best)
+
+
+def test_a_network_with_rays_predicts_positive_lengths(rng):
+    network = models.instance_unet(base_filters=4, levels=2, rays=True, seed=1)
+    maps = predict_whole(network, rng.integers(0, 256, (40, 50, 3), np.uint8))
+    assert maps.shape == (40, 50, CHANNELS + RAYS) and maps[..., CHANNELS:].min() > 0
+
+
+def test_rare_groups_and_small_images_are_drawn_by_the_root_of_their_number():
+    labels = np.ones((14, 4, 4), np.int32)
+    labels[0] = 0
+    stems = (
+        ["a"] * 4 + list("bcdefghi") + ["j", "k"]
+    )  # Nine images of one kind, of which one has four tiles; two others.
+    weights = tile_weights(labels, stems, dict.fromkeys("abcdefghi", "many") | {"j": "rare"})
+    assert weights[:12].sum() == pytest.approx(3)  # the root of nine
+    assert weights[12] == pytest.approx(1) and weights[13] == pytest.approx(1)  # k belongs to no group
+    assert weights[1] / weights[0] == pytest.approx(1 / EMPTY)
+    assert weights[:4].sum() / weights[4] == pytest.approx(2)  # the root of four
 
 
 def test_parts_of_a_label_that_do_not_touch_have_centres_of_their_own():
@@ -147,7 +213,7 @@ def uninterrupted(drawn, tmp_path_factory):
 
 def test_training_learns_records_and_ends_with_the_last_epoch(uninterrupted, drawn):
     run, result, weights = uninterrupted
-    images, labels = label_tiles(split_pairs(find_pairs(drawn), drawn, 0)["train"], 128)
+    images, labels, _ = label_tiles(split_pairs(find_pairs(drawn), drawn, 0)["train"], 128)
     truth = np.stack([instance_targets(mask) for mask in labels])
     model = load_model(run / "instances.keras", channels=(6,))
     untrained = models.instance_unet(**SETTINGS, seed=4)
@@ -223,10 +289,11 @@ def test_tiles_of_images_that_show_a_nucleus(tmp_path):
         write_image(tmp_path / "images" / f"{stem}.png", np.zeros((64, 64, 3), np.uint8))
         write_image(tmp_path / "labels" / f"{stem}.tif", labels)
     pairs = find_pairs(tmp_path)
-    images, labels = label_tiles(pairs, 32)
+    images, labels, stems = label_tiles(pairs, 32)
+    assert stems == ["a"] * 4 + ["b"] * 4
     assert images.shape == (8, 32, 32, 3) and labels.shape == (8, 32, 32) and labels.max() == 1
     assert smallest_area(pairs) == 200  # half of 20 x 20
     for call in (lambda: label_tiles(pairs[1:], 32), lambda: smallest_area(pairs[1:])):
         with pytest.raises(UserError, match="show no nucleus"):
             call()
-    assert instance_training.RIM == 2
+    assert targets.RIM == 2

@@ -19,7 +19,7 @@ def add(commands) -> None:
     command.add_argument("--out", type=Path, required=True, help="folder for <stem>.tif, int32 labels from 1")
     command.add_argument(
         "--method",
-        choices=["components", "watershed", "boundary", "flow"],
+        choices=["components", "watershed", "boundary", "flow", "rays"],
         help="how nuclei that touch are told apart; by default as the run of instances.keras did, or flow if "
         "its file does not say; else watershed",
     )
@@ -38,10 +38,11 @@ def instances(arguments) -> None:
     outputs = {path: arguments.out / f"{path.stem}.tif" for path in arguments.images}
     check_outputs(arguments, [Output(out, f"the label image of {path.name}") for path, out in outputs.items()])
 
+    from ..models.instance_unet import INSTANCE_CHANNELS
     from ..prediction.inference import load_model
     from ..prediction.instances import label_file
 
-    model = load_model(arguments.model, (1, 6)) if arguments.model else None
+    model = load_model(arguments.model, (1, *INSTANCE_CHANNELS)) if arguments.model else None
     rule = _rule(model, arguments)
 
     def work(path: Path) -> dict:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from skimage.segmentation import find_boundaries
 
-from ..prediction.instances import BOUNDARY, FLOW, INTERIOR, METHODS, label_image
+from ..prediction.instances import BOUNDARY, FLOW, INTERIOR, label_image, methods_for
 from ..scoring.matching import (
     THRESHOLDS,
     Matches,
@@ -20,7 +20,7 @@ from ..scoring.matching import (
 from .claims import Claim, interval_text
 from .plots import FOUND, INVENTED, MISSED
 
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 _WHEEL = np.array([colorsys.hsv_to_rgb(hue / 256, 1, 1) for hue in range(256)], np.float32)
 
 
@@ -54,14 +54,15 @@ def map_pictures(maps: np.ndarray) -> dict[str, np.ndarray]:
 def compare_methods(
     maps: Mapping[str, np.ndarray], references: Mapping[str, np.ndarray], min_area: int
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, list[Matches]]]]:
-    """Labels of every method in `instances.METHODS`, by method and stem, and what `matching.match_sweep` says of them.
+    """Labels of every method that the maps allow, by method and stem, and what `matching.match_sweep` says of them.
 
     Args:
-        maps: (H, W, 6) by stem, as `models.instance_unet` predicts them.
+        maps: (H, W, C) by stem, as `models.instance_unet` predicts them.
         references: (H, W) int32 by stem.
         min_area: see `instances.label_rows`.
     """
-    found = {m: {stem: label_image(maps[stem], m, min_area=min_area) for stem in references} for m in METHODS}
+    methods = methods_for(next(iter(maps.values())).shape[-1])
+    found = {m: {stem: label_image(maps[stem], m, min_area=min_area) for stem in references} for m in methods}
     sweeps = {m: {stem: match_sweep(own[stem], references[stem]) for stem in references} for m, own in found.items()}
     return found, sweeps
 

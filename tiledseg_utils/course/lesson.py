@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from ..base.files import UserError, hash_file
+from ..base.files import UserError, hash_file, read_csv
 from ..data import provenance
+from ..data.images import Pair
+from ..data.masks import numbers_objects
 
 
 def project_folder() -> Path:
@@ -67,3 +69,35 @@ def network_of(run: Path):
         remedy = "Notebook 01_data_and_tiling has divided them anew: run notebook 03_unet_training again"
         raise UserError(path, problem, remedy)
     return network
+
+
+def own_labels(run: Path) -> dict[str, list[Pair]]:
+    """The images of a run by split, if they are the user's own and some training mask numbers its nuclei, else {}.
+
+    Raises:
+        UserError: as `provenance.run_splits`; or a mask cannot be read.
+    """
+    if _is_drawn(run):
+        return {}
+    splits = provenance.run_splits(run)
+    return splits if any(numbers_objects(pair.mask) for pair in splits["train"]) else {}
+
+
+def groups_of(run: Path) -> dict[str, str] | None:
+    """The kind of each image by the kinds.csv of the user's data (columns stem, kind); None without such a file.
+
+    Raises:
+        UserError: notebook 1 has not run to its end, or the file lacks one of the columns.
+    """
+    path = Path(provenance.read_run(run)["path"], "kinds.csv")
+    if _is_drawn(run) or not path.exists():
+        return None
+    rows = read_csv(path)
+    if not rows or not {"stem", "kind"} <= rows[0].keys():
+        raise UserError(path, "does not have the columns stem and kind", "Name them so, or remove the file")
+    return {str(row["stem"]): str(row["kind"]) for row in rows}
+
+
+def _is_drawn(run: Path) -> bool:
+    """Whether notebook 1 drew the images of a run."""
+    return Path(provenance.read_run(run)["path"]) == run.resolve() / "data"

@@ -14,6 +14,9 @@ CHANNELS, FLOW = 6, slice(4, 6)
 RAYS = 32
 """Directions in which a network with rays says how far a nucleus reaches; its maps follow the others."""
 
+INSTANCE_CHANNELS = (CHANNELS, CHANNELS + RAYS)
+"""How many maps an `instance_unet` may predict, for `load_model`."""
+
 USUAL_RAY = 8.0
 """Length of the rays that an untrained network predicts, pixels."""
 
@@ -64,7 +67,7 @@ def instance_unet(seed: int = 0, patch_size: int = 1, rays: bool = False, **sett
     features = body.get_layer("probability").input
     # Float32 as in `blocks.probability_model`.
     initializer = GlorotUniform(layer_seed(seed, 4))
-    channels = CHANNELS + RAYS if rays else CHANNELS
-    x = layers.Conv2D(channels * patch_size**2, 1, kernel_initializer=initializer, dtype="float32", name="maps")(features)
+    filters = (CHANNELS + RAYS if rays else CHANNELS) * patch_size**2
+    x = layers.Conv2D(filters, 1, kernel_initializer=initializer, dtype="float32", name="maps")(features)
     x = DepthToSpace(patch_size, dtype="float32")(x) if patch_size > 1 else x
     return keras.Model(body.input, Heads(dtype="float32")(x), name="instance_unet")

@@ -69,15 +69,14 @@ def _check_size(model: keras.Model, batch: np.ndarray) -> None:
 def check_maps(maps: np.ndarray, name: str) -> None:
     """Raise a UserError if the maps (..., C) that the model `name` predicted are not probabilities.
 
-    The vectors of `models.instance_unet` may have any finite value.
+    The vectors and rays of `models.instance_unet` may have any finite value.
     """
     remedy = (
         "Give a model whose last layer is a sigmoid, or train it anew with a lower learning rate if it predicts nan"
     )
-    is_instances = maps.shape[-1] >= CHANNELS
-    probabilities, others = (maps[..., : FLOW.start], maps[..., FLOW.start :]) if is_instances else (maps, maps[..., :0])
-    check_probabilities(probabilities, name, remedy, "predicts")
-    if not np.isfinite(others).all():
+    count = FLOW.start if maps.shape[-1] >= CHANNELS else maps.shape[-1]
+    check_probabilities(maps[..., :count], name, remedy, "predicts")
+    if not np.isfinite(maps[..., count:]).all():
         raise UserError(name, "predicts vectors that are not all finite numbers", remedy)
 
 

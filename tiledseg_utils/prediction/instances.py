@@ -198,6 +198,11 @@ NEEDED = {"boundary": CHANNELS, "flow": CHANNELS, "rays": CHANNELS + RAYS}
 """How many maps a method needs at least, if more than the foreground."""
 
 
+def methods_for(channels: int) -> list[str]:
+    """The names of the methods for which so many maps are enough."""
+    return [method for method in METHODS if NEEDED.get(method, 1) <= channels]
+
+
 def _divide(maps: np.ndarray, mask: np.ndarray, method: Method, min_area: int) -> np.ndarray:
     """Labels 1, 2, ... of one component, each of them one connected piece.
 
@@ -364,7 +369,9 @@ def label_file(
         nuclei = label_file("slide.tif", "labels.tif", load_model("model.keras"))
     """
     _check_rule(method, threshold, min_area)
-    setting, pixel_size = with_changes(setting, changes), pixel_size or read_pixel_size(image)
+    setting, pixel_size = with_changes(setting, changes), pixel_size
+    if pixel_size is None and not isinstance(image, np.ndarray):
+        pixel_size = read_pixel_size(image)
     with open_source(image) as source, little_memory(), contextlib.ExitStack() as closing:
         identity = {
             "image": source.identity(),

@@ -260,6 +260,10 @@ class Parameters:
     counting_images: CountingImages = field(_usual_counting_images, "generated images to count nuclei in")
     counting_size: whole(SMALLEST_IMAGE, 8192) = field(768, "side of the images to count in", "pixels")
     counting_model: Unet = field(Unet, "settings of the network that counts")
+    counting_rays: Truth = field(False, "whether that network also learns rays, for the method rays")
+    counting_flow: Literal["centre", "heat"] = field(
+        "centre", "where flows lead: straight to a nucleus' centre, or around its dents, as heat spreads (Cellpose)"
+    )
     counting: TrainingSetting = field(TrainingSetting, "how that network is trained; notebook 8 runs if it is given")
     part_side: whole(64, 16_384) = field(
         640, "side of the parts on which mistakes are shown; notebook 9 runs if it is given", "pixels"

@@ -1,5 +1,6 @@
 """What `models.instance_unet` learns from instance labels, and how."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ EMPTY = 0.15
 
 NO_NUCLEUS = "Give images with instance labels in labels/"
 
+
 @keras.saving.register_keras_serializable("tiledseg")
 def instance_loss(y_true, y_pred):
     """The sum of one loss per head: BCE + Dice of the foreground, cross-entropy of the classes, error of the flow.
@@ -49,24 +51,25 @@ def instance_loss(y_true, y_pred):
     return loss
 
 
-def label_tiles(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, np.ndarray]:
+def label_tiles(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Cut images and their instance labels into tiles.
 
     Returns:
-        images (N, size, size, 3) uint8 RGB and labels (N, size, size) int32.
+        images (N, size, size, 3) uint8 RGB, labels (N, size, size) int32, and the stem of each tile's image.
 
     Raises:
         UserError: an image or its labels cannot be read, or none shows a nucleus.
     """
-    images, labels = [], []
+    images, labels, stems = [], [], []
     for pair in pairs:
         image, instances = read_pair(pair, labels=True)
         images.append(split(image, size)[0])
         labels.append(split(instances, size)[0])
+        stems += [pair.stem] * len(images[-1])
     labels = np.concatenate(labels)
     if not labels.any():
         raise UserError("the images", "show no nucleus", NO_NUCLEUS)
-    return np.concatenate(images), labels
+    return np.concatenate(images), labels, stems
 
 
 def tile_weights(labels: np.ndarray, stems: Sequence[str], groups: Mapping[str, str] | None = None) -> np.ndarray:
@@ -130,18 +133,22 @@ def train_instances(
     augmentation: Mapping,
     setting: TrainingSetting,
     seed: int,
+    flow: str = "centre",
+    groups: Mapping[str, str] | None = None,
 ) -> dict:
     """Train `models.instance_unet`, or go on where a killed run stopped; write `<run>/instances.keras`.
 
     Args:
         run: run folder; the state goes to `<run>/counting`.
-        splits: images with instance labels. All tiles of train are drawn equally often; those of valid, if there are
-            any, judge each epoch (see `fit.Task`).
+        splits: images with instance labels. Those of valid, if there are any, judge each epoch (see `fit.Task`).
         tile_size: side of the tiles that the images are cut into, pixels.
-        model_settings: of `models.instance_unet`; the seed is added.
+        model_settings: of `models.instance_unet`; the seed is added. With `rays`, it also learns these.
         augmentation: see `augmentation.Augmentation`.
         setting: see `fit`; its loss is not used.
         seed: of the initial weights, the draws of tiles, their augmentation, and dropout.
+        flow: "centre" or "heat", see `targets.instance_targets`.
+        groups: the kind of each stem, if there are several; tiles are then drawn as `tile_weights` says. Without, all
+            are drawn equally often.
 
     Returns:
         see `fit`.
@@ -155,19 +162,22 @@ def train_instances(
         with layers_of(precision):
             return instance_unet(seed=seed, **model_settings)
 
-    images, labels = label_tiles(splits["train"], tile_size)
+    targets = functools.partial(instance_targets, flow=flow, rays=model_settings.get("rays", False))
+    images, labels, stems = label_tiles(splits["train"], tile_size)
+    weights = np.ones(len(images)) if groups is None else tile_weights(labels, stems, groups)
     request = {"model": "instance_unet", "model_settings": model_settings, "augmentation": augmentation, "seed": seed}
     request |= {"tiles": [provenance.hash_array(images), provenance.hash_array(labels)]}
+    request |= {"flow": flow, "weights": provenance.hash_array(weights)}
     validation = None
     if splits.get("valid"):
-        pictures, truth = label_tiles(splits["valid"], tile_size)
+        pictures, truth, _ = label_tiles(splits["valid"], tile_size)
         chosen = validation_indices(len(pictures), setting)
-        validation = ValidationBatches(pictures[chosen], truth[chosen], setting, instance_targets)
+        validation = ValidationBatches(pictures[chosen], truth[chosen], setting, targets)
         request |= {"validation": [provenance.hash_array(pictures), provenance.hash_array(truth)]}
-    tiles = TrainingTiles(images, labels, np.ones(len(images)), np.zeros(len(images), bool))
+    tiles = TrainingTiles(images, labels, weights, np.zeros(len(images), bool))
     task = Task(
         build=build,
-        batches=TrainingBatches(tiles, setting, seed, Augmentation.from_dict(augmentation), instance_targets),
+        batches=TrainingBatches(tiles, setting, seed, Augmentation.from_dict(augmentation), targets),
         validation=validation,
         loss=instance_loss,
         metrics=None,

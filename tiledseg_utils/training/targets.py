@@ -57,7 +57,7 @@ def heat_flow_targets(labels: np.ndarray) -> np.ndarray:
     flow = np.zeros((*labels.shape, 2), np.float32)
     for box, places, centre in _nuclei(labels):
         corner = np.array([box[0].start, box[1].start]) - 1  # A frame of one pixel, which stays cold.
-        inside = np.zeros([side.stop - side.start + 2 for side in box], np.float32)
+        inside = np.zeros([side.stop - side.start + 2 for side in box])
         rows, columns = (places - corner).T
         inside[rows, columns] = 1
         heat, source = np.zeros_like(inside), tuple(centre - corner)
@@ -69,7 +69,7 @@ def heat_flow_targets(labels: np.ndarray) -> np.ndarray:
             [heat[rows + 1, columns] - heat[rows - 1, columns], heat[rows, columns + 1] - heat[rows, columns - 1]], -1
         )
         length = np.hypot(*gradient.T)[:, None]
-        flow[tuple(places.T)] = np.divide(gradient, length, out=np.zeros_like(gradient), where=length > 1e-6)
+        flow[tuple(places.T)] = np.divide(gradient, length, out=np.zeros_like(gradient), where=length > 0)
     return flow
 
 
@@ -94,10 +94,11 @@ def ray_targets(labels: np.ndarray) -> np.ndarray:
         labels: (H, W) int32, 0 = background.
     """
     height, width = labels.shape
-    side = int(np.ceil(np.hypot(height, width))) + 2
+    side = int(np.ceil(np.hypot(height, width))) + 4
     places = np.nonzero(labels)
     rows, columns = places[0] - (height - 1) / 2, places[1] - (width - 1) / 2
-    middle, reach = (side - 1) / 2, np.arange(side, dtype=np.int16)
+    # Pixels stay on pixels in the turns by quarters, also where sides are even.
+    middle, reach = side // 2 + (width - 1) / 2 % 1, np.arange(side, dtype=np.int16)
     rays = np.zeros((height, width, RAYS), np.float32)
     for k in range(RAYS // 2):
         cosine, sine = np.cos(2 * np.pi * k / RAYS), np.sin(2 * np.pi * k / RAYS)
