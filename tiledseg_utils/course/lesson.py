@@ -5,7 +5,7 @@ from pathlib import Path
 from ..base.files import UserError, hash_file, read_csv
 from ..data import provenance
 from ..data.images import Pair
-from ..data.masks import numbers_objects
+from ..data.masks import read_either
 
 
 def project_folder() -> Path:
@@ -80,7 +80,7 @@ def own_labels(run: Path) -> dict[str, list[Pair]]:
     if _is_drawn(run):
         return {}
     splits = provenance.run_splits(run)
-    return splits if any(numbers_objects(pair.mask) for pair in splits["train"]) else {}
+    return splits if any(read_either(pair.mask).dtype != bool for pair in splits["train"]) else {}
 
 
 def groups_of(run: Path) -> dict[str, str] | None:

@@ -299,17 +299,6 @@ def read_labels(path: str | os.PathLike) -> np.ndarray:
     return to_labels(read_either(path))
 
 
-def numbers_objects(path: str | os.PathLike) -> bool:
-    """Whether a mask file gives each object a number of its own, rather than telling foreground from background only.
-
-    A file with one number, or none, may be either.
-
-    Raises:
-        UserError: as for `read_labels`.
-    """
-    return _read(Path(path)).dtype != bool
-
-
 def read_mask(path: str | os.PathLike) -> np.ndarray:
     """Read a mask file as `(H, W)` bool, True = foreground, by the rules of this module."""
     return read_either(path) != 0
