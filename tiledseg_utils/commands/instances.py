@@ -61,7 +61,7 @@ def _rule(model, arguments) -> dict:
     from ..prediction.instances import METHODS
 
     usual = {
-        "method": "flow" if model and model.output_shape[-1] == 6 else "watershed",
+        "method": "flow" if model and model.output_shape[-1] > 1 else "watershed",
         "threshold": fields_of(Parameters)["threshold"].default,
         "min_area": fields_of(CommandSetting)["nucleus_area"].default,
     }
