@@ -4,6 +4,8 @@
 PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
+# PyTorch, TensorFlow and what they want of other packages stay out of the environment of the course.
+BENCH_VENV := .venv-bench
 
 PRESET  ?= quick
 BENCH   ?= inference
@@ -29,8 +31,8 @@ lab: $(VENV)/installed
 	$(BIN)/python -m tiledseg_utils.course.edition
 
 # For instance make bench BENCH="memory --square 16384"
-bench: $(VENV)/bench
-	$(BIN)/python -m tests.benchmarks $(BENCH)
+bench: $(BENCH_VENV)/installed
+	$(BENCH_VENV)/bin/python -m tests.benchmarks $(BENCH)
 
 # Renews the list of all parameters, and what tells editors about them; commit the result.
 presets: $(VENV)/installed
@@ -43,7 +45,7 @@ lock: $(VENV)/installed
 	  --fork-strategy fewest --upgrade --no-emit-index-url --custom-compile-command "make lock" --quiet --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info
+	rm -rf $(VENV) $(BENCH_VENV) build .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
@@ -53,7 +55,8 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	@touch $@
 
 # TensorFlow 2.21 wants an older h5py than the lock has.
-$(VENV)/bench: $(VENV)/installed
-	grep -v '^h5py==' requirements.lock > $(VENV)/bench-constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/bench-constraints.txt --no-build-isolation --editable ".[bench]"
+$(BENCH_VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(BENCH_VENV)
+	grep -v '^h5py==' requirements.lock > $(BENCH_VENV)/constraints.txt
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(BENCH_VENV)/constraints.txt --editable ".[bench]"
 	@touch $@

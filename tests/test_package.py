@@ -1,4 +1,9 @@
+import ast
+import importlib.metadata
+import importlib.util
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -62,3 +67,34 @@ def test_an_installed_package_reads_its_own_presets_and_a_clone_those_beside_it(
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", COPIED], env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.strip() == f"{tmp_path} {found}", done.stderr
+
+
+def test_what_the_package_imports_is_installed_with_it():
+    declared = {re.match(r"[\w-]+", name)[0] for name in PROJECT["project"]["dependencies"]}
+    declared |= {"ipython", "jupyter-client", "jupyter-core", "nbformat"}  # These come with ipykernel and nbconvert.
+    imported = set()
+    for path in (ROOT / "tiledseg_utils").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            imported |= {name.split(".")[0] for name in names}
+    distributions = importlib.metadata.packages_distributions()
+    own = {"tiledseg_utils", *sys.stdlib_module_names}
+    needed = {name: {found.lower().replace("_", "-") for found in distributions[name]} for name in imported - own}
+    assert not {name for name, found in needed.items() if not found & declared}
+
+
+def test_benchmarks_have_an_environment_of_their_own():
+    command = ["make", "--always-make", "-n", "bench"]
+    recipe = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert ".venv-bench/bin/python -m tests.benchmarks" in recipe.stdout
+    assert ".venv/" not in recipe.stdout and "tensorflow" not in (ROOT / "requirements.lock").read_text()
+
+
+def test_the_container_installs_the_pinned_versions():
+    lines = (ROOT / ".ci" / "Dockerfile").read_text().splitlines()
+    steps = [line.split(" ", 1) for line in lines if line and not line.startswith("#")]
+    pips = [rest for word, rest in steps if word == "RUN"]
+    assert pips[0].endswith("--requirement requirements.lock") and "--no-deps" in pips[1]
+    module = json.loads(dict(steps)["CMD"])[2]
+    assert importlib.util.find_spec(module) and "--file .ci/Dockerfile" in (ROOT / "README.md").read_text()

@@ -1,8 +1,11 @@
 """The mechanism: what a check tells and returns, and what the learner's edition looks like."""
 
+import contextlib
+
 import nbformat
 import pytest
 
+from tiledseg_utils.base.files import UserError
 from tiledseg_utils.course import edition
 from tiledseg_utils.course.exercises import NOT_DONE, Exercise, Trial, result_of, same
 
@@ -91,3 +94,38 @@ def test_work_of_a_learner_is_never_replaced(tmp_path):
     worked = sorted(tmp_path.glob("*.ipynb"))[0]
     worked.write_text("mine")
     assert not edition.write_edition(tmp_path) and worked.read_text() == "mine"
+
+
+class Lab(contextlib.nullcontext):
+    """Stands in for the process of JupyterLab: the first Ctrl-C has it ask, then it ends with 3."""
+
+    def __init__(self, command):
+        super().__init__(self)
+        self.command, self.answers, self.returncode = command, [KeyboardInterrupt, None], None
+        self.started.append(self)
+
+    def poll(self):
+        return self.returncode
+
+    def wait(self):
+        if answer := self.answers.pop(0):
+            raise answer
+        self.returncode = 3
+
+
+def test_jupyterlab_opens_with_the_first_notebook_and_outlives_ctrl_c(tmp_path, monkeypatch):
+    monkeypatch.setattr(Lab, "started", [], raising=False)
+    monkeypatch.setattr(edition.subprocess, "Popen", Lab)
+    monkeypatch.setattr(edition.os, "geteuid", lambda: 0, raising=False)  # as in most containers
+    assert edition.open_lab(tmp_path, ["--ip=0.0.0.0", "--no-browser"]) == 3
+    (command,) = (lab.command for lab in Lab.started)
+    first = str(edition.LAB / "00_start_here.ipynb")
+    assert command[1:6] == ["-m", "jupyterlab", first, "--ServerApp.root_dir", str(tmp_path)]
+    assert command[6:] == ["--allow-root", "--ip=0.0.0.0", "--no-browser"]
+
+
+def test_without_jupyterlab_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(edition.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r'JupyterLab: is not installed\. .* pip install "\.\[notebooks\]"'):
+        edition.open_lab(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -4,16 +4,19 @@ The notebooks in git are the one source. In them, a solution stands between the 
 `# END SOLUTION` of a code cell; an answer that is a value stands there as `name = value`.
 """
 
+import contextlib
 import copy
+import importlib.util
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 
-from ..base.files import atomic_path
+from ..base.files import UserError, atomic_path
 from .lesson import project_folder
 from .links import GLOSSARY
 from .report import NOTEBOOK_FOLDER
@@ -78,20 +81,39 @@ def write_edition(folder: Path) -> list[Path]:
     return written
 
 
-def open_lab(root: Path) -> int:
+def open_lab(root: Path, options: Sequence[str] = ()) -> int:
     """Write the learner's edition into `runs/lab/notebooks` below `root`, and open JupyterLab with its first notebook.
 
     As the user root, as in most containers, JupyterLab only starts if that is said.
+
+    Args:
+        root: top folder of the clone, or any folder.
+        options: for JupyterLab, such as `--no-browser`.
+
+    Returns:
+        the exit code of JupyterLab.
+
+    Raises:
+        UserError: JupyterLab is not installed.
     """
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise UserError("JupyterLab", "is not installed", 'Install the course with it: pip install ".[notebooks]"')
     folder = root / LAB
     written = write_edition(folder)
     first = sorted(folder.glob("*.ipynb"))[0].relative_to(root)
     kept = "" if written else "; those that are there stay (delete one, and it is written anew)"
     print(f"{len(written)} notebook(s) written into {folder}{kept}", flush=True)
     as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    command = [sys.executable, "-m", "jupyterlab", str(first), "--ServerApp.root_dir", str(root), *as_root]
-    return subprocess.run(command).returncode
+    command = [sys.executable, "-m", "jupyterlab", str(first), "--ServerApp.root_dir", str(root), *as_root, *options]
+    with subprocess.Popen(command) as lab:
+        while lab.poll() is None:
+            with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is for JupyterLab, which asks before it ends.
+                lab.wait()
+    return lab.returncode
 
 
 if __name__ == "__main__":
-    sys.exit(open_lab(project_folder()))
+    try:
+        sys.exit(open_lab(project_folder(), sys.argv[1:]))
+    except UserError as problem:
+        sys.exit(f"error: {problem}")
