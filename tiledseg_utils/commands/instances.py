@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from ..base.paths import Output
 from ..data.images import IMAGE_SUFFIXES
 from ..settings.parameters import CommandSetting, Parameters
 from ..settings.schema import add_option, fields_of
-from .batch import IMAGES_HELP, PROBABILITY_SUFFIXES, check_outputs, expand_images, one_by_one
+from .batch import IMAGES_HELP, PROBABILITY_SUFFIXES, check_outputs, expand_images
+from .exports import Exports, add_export_options
 from .options import add_command
 from .remembered import but_for, remembered_counting
 
@@ -16,7 +16,7 @@ def add(commands) -> None:
     about = f"{IMAGES_HELP}; without --model, .tif or .npy files of predict --probability instead of images"
     command.add_argument("images", type=Path, nargs="+", metavar="image", help=about)
     command.add_argument("--model", type=Path, help="a model.keras, or instances.keras, of a run")
-    command.add_argument("--out", type=Path, required=True, help="folder for <stem>.tif, int32 labels from 1")
+    command.add_argument("--out", type=Path, required=True, help="folder for <stem>.tif, labels from 1")
     command.add_argument(
         "--method",
         choices=["components", "watershed", "boundary", "flow", "rays"],
@@ -27,7 +27,8 @@ def add(commands) -> None:
         field = fields_of(cls)[name]
         about = f"{field.description}; by default as the run of instances.keras did, else {field.default}"
         add_option(command, cls, name, flag, dest=flag[2:].replace("-", "_"), default=None, help=about)
-    command.add_argument("--overwrite", action="store_true", help="replace labels that are there")
+    add_export_options(command)
+    command.add_argument("--overwrite", action="store_true", help="replace results that are there")
     command.set_defaults(function=instances, needs_keras=True)
 
 
@@ -35,8 +36,9 @@ def instances(arguments) -> None:
     """Label the nuclei of images one by one; what this command finished before is left as it is."""
     suffixes = IMAGE_SUFFIXES if arguments.model else PROBABILITY_SUFFIXES
     arguments.images = expand_images(arguments.images, arguments.out, suffixes)
-    outputs = {path: arguments.out / f"{path.stem}.tif" for path in arguments.images}
-    check_outputs(arguments, [Output(out, f"the label image of {path.name}") for path, out in outputs.items()])
+    exports = Exports(arguments)
+    check_outputs(arguments, exports.outputs())
+    exports.check()
 
     from ..models.instance_unet import INSTANCE_CHANNELS
     from ..prediction.inference import load_model
@@ -46,10 +48,12 @@ def instances(arguments) -> None:
     rule = _rule(model, arguments)
 
     def work(path: Path) -> dict:
-        nuclei = label_file(path, outputs[path], model, **rule, overwrite=arguments.overwrite, mode="auto")
-        return {"image": path.name, "nuclei": nuclei, "labels": outputs[path]}
+        labels, about = exports.labels[path], exports.about(path)
+        nuclei = label_file(path, labels, model, **rule, **about, overwrite=arguments.overwrite, mode="auto")
+        exports.write(path)
+        return {"image": path.name, "nuclei": nuclei, "labels": labels}
 
-    one_by_one(arguments.images, work)
+    exports.run(work)
 
 
 def _rule(model, arguments) -> dict:

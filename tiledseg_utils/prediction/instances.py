@@ -369,9 +369,11 @@ def label_file(
         nuclei = label_file("slide.tif", "labels.tif", load_model("model.keras"))
     """
     _check_rule(method, threshold, min_area)
-    setting, pixel_size = with_changes(setting, changes), pixel_size
-    if pixel_size is None and not isinstance(image, np.ndarray):
+    if pixel_size is not None:
+        check_value(CommandSetting, "pixel_size", pixel_size)
+    elif not isinstance(image, np.ndarray):
         pixel_size = read_pixel_size(image)
+    setting = with_changes(setting, changes)
     with open_source(image) as source, little_memory(), contextlib.ExitStack() as closing:
         identity = {
             "image": source.identity(),

@@ -291,6 +291,7 @@ class CommandSetting:
         "scores pixels alone",
     )
     nucleus_area: whole(1, 10**9) = field(16, "size of the smallest nucleus that is kept", "pixels")
+    pixel_size: decimal(0.001, 1000) = field(..., "side of a pixel; by default what the image's file says", "µm")
 
 
 def check_notebook(namespace: Mapping) -> Parameters:

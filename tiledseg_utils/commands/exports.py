@@ -1,0 +1,184 @@
+"""What `instances` writes beside its labels: tables of nuclei, and files for other programs."""
+
+import argparse
+from pathlib import Path
+
+from ..base.files import UserError, WriteError, atomic_path, hash_file
+from ..base.finished import JOURNAL, find_finished, note_finished
+from ..base.paths import Output, check_paths
+from ..settings.parameters import CommandSetting
+from ..settings.schema import add_option
+from .batch import one_by_one
+
+ENDINGS = {
+    "nuclei": (".csv", "the table of nuclei of"),
+    "geojson": (".geojson", "the GeoJSON of"),
+    "rois": ("_rois.zip", "the ROIs of"),
+    "overlay": ("_overlay.png", "the overlay of"),
+}
+"""Of the files beside the labels of an image: what follows its stem, and what they are."""
+
+FORMATS = ("tif", "ome.tif")
+
+CALL = ("model", "out", "format", "method", "threshold", "min_area", "table", "groups", "pixel_size")
+"""The options by which one call is told from another that would write other tables."""
+
+
+def add_export_options(command: argparse.ArgumentParser) -> None:
+    """The options of `Exports`."""
+    command.add_argument(
+        "--format", choices=FORMATS, default="tif", help="of the labels: with ImageJ's description, or OME-TIFF"
+    )
+    command.add_argument(
+        "--table",
+        type=Path,
+        metavar="FILE.csv",
+        help="measure all nuclei into one table, and summaries into FILE_images.csv and FILE_groups.csv; "
+        "<stem>.csv in the folder of the labels has those of one image",
+    )
+    command.add_argument(
+        "--groups", type=Path, metavar="FILE.csv", help="the group of each image for --table: a csv with stem,group"
+    )
+    add_option(command, CommandSetting, "pixel_size")
+    command.add_argument("--micrometres", action="store_true", help="refuse images whose pixel size is not known")
+    command.add_argument("--geojson", action="store_true", help="also write <stem>.geojson, outlines for QuPath")
+    command.add_argument("--rois", action="store_true", help="also write <stem>_rois.zip, for ImageJ's ROI Manager")
+    command.add_argument(
+        "--overlay", action="store_true", help="also write <stem>_overlay.png, the image with outlines and numbers"
+    )
+
+
+class Exports:
+    """The files that `instances` writes for each image, and the tables of all.
+
+    Args:
+        arguments: of the command; see `add_export_options`.
+    """
+
+    def __init__(self, arguments: argparse.Namespace):
+        self._arguments, self._done = arguments, []
+        kinds = [kind for kind in ("geojson", "rois", "overlay") if getattr(arguments, kind)]
+        if kinds or arguments.table:
+            kinds.insert(0, "nuclei")
+        self.labels = {path: arguments.out / f"{path.stem}.{arguments.format}" for path in arguments.images}
+        self.files = {
+            path: {kind: arguments.out / f"{path.stem}{ENDINGS[kind][0]}" for kind in kinds}
+            for path in arguments.images
+        }
+
+    def outputs(self) -> list[Output]:
+        """All files that will be written."""
+        results = [Output(out, f"the label image of {path.name}") for path, out in self.labels.items()]
+        for path, files in self.files.items():
+            results += [Output(out, f"{ENDINGS[kind][1]} {path.name}") for kind, out in files.items()]
+        if self._arguments.table:
+            results += [Output(path, f"the table of {what}") for what, path in self._tables().items()]
+            if self._arguments.table.absolute().parent != self._arguments.out.absolute():
+                results.append(Output(self._arguments.table.parent / JOURNAL, "the list of finished tables"))
+        return results
+
+    def check(self) -> None:
+        """Refuse options that do not go together, and tables that exist, before anything is predicted."""
+        from ..scoring.nucleus_tables import check_absent, read_groups
+
+        arguments, self._groups = self._arguments, {}
+        if arguments.table and arguments.table.suffix.lower() != ".csv":
+            raise UserError(arguments.table, "is not the name of a table", "Give a name that ends in .csv")
+        if arguments.groups and not arguments.table:
+            raise UserError("--groups", "is for the summaries of --table, which is not given", "Give --table FILE.csv")
+        if arguments.overlay and not arguments.model:
+            problem = "shows nuclei in their image, and without --model a map of probabilities is given"
+            raise UserError("--overlay", problem, "Give the images and --model, or leave it out")
+        if arguments.groups:
+            check_paths([arguments.groups], self.outputs())
+            self._groups = read_groups(arguments.groups)
+            missing = [path for path in arguments.images if path.stem not in self._groups]
+            if missing:
+                problem = f"has no line for {missing[0].stem}"
+                raise UserError(arguments.groups, problem, "Give each image a line: stem,group")
+        if arguments.table and not arguments.overwrite:
+            for path in self._tables().values():
+                check_absent(path, self._identity())
+
+    def about(self, path: Path) -> dict:
+        """What `label_file` needs to know of an image beside the rule: its table, and the size of a pixel."""
+        from ..data.pixel_size import read_pixel_size, require_pixel_size
+
+        pixel_size = self._arguments.pixel_size or read_pixel_size(path)
+        if self._arguments.micrometres:
+            require_pixel_size(path, pixel_size)
+        return {"table": self.files[path].get("nuclei"), "pixel_size": pixel_size}
+
+    def write(self, path: Path) -> None:
+        """Write what is missing of the files of an image, once its labels and its table are there."""
+        files = {kind: out for kind, out in self.files[path].items() if kind != "nuclei"}
+        self._done.append(path)
+        if not files:
+            return
+        from ..data.label_rows import LabelRows
+        from ..scoring.nucleus_tables import check_absent, join_nuclei
+
+        labels, table = self.labels[path], self.files[path]["nuclei"]
+        identity = {"labels": hash_file(labels), "table": hash_file(table)}
+        for kind, out in files.items():
+            if not self._arguments.overwrite:
+                if find_finished(out, identity) is not None:
+                    continue
+                check_absent(out, identity)
+            with LabelRows(labels) as rows, atomic_path(out) as temporary:
+                _write_kind(kind, temporary, path, rows, join_nuclei([table]).drop(columns="file"))
+                note_finished(out, temporary, identity)
+
+    def run(self, work) -> None:
+        """Do the work for each image, and write the tables of those that could be done, even if others could not."""
+        try:
+            one_by_one(self._arguments.images, work)
+        except WriteError:
+            raise
+        except UserError:
+            self._write_tables()
+            raise
+        self._write_tables()
+
+    def _write_tables(self) -> None:
+        if not self._arguments.table or not self._done:
+            return
+        from ..scoring.nucleus_tables import join_nuclei, summarise_groups, summarise_images, write_frame
+
+        nuclei = join_nuclei([self.files[path]["nuclei"] for path in self._done])
+        images = summarise_images(nuclei, [path.name for path in self._done], self._groups)
+        tables = {"nuclei": nuclei, "images": images, "groups": summarise_groups(images)}
+        for what, path in self._tables().items():
+            write_frame(path, tables[what], self._identity())
+
+    def _tables(self) -> dict[str, Path]:
+        table = self._arguments.table
+        names = {"nuclei": table.name, "images": f"{table.stem}_images.csv", "groups": f"{table.stem}_groups.csv"}
+        return {what: table.with_name(name) for what, name in names.items()}
+
+    def _identity(self) -> dict:
+        """The same for the same call, whichever of its images could be done, so that it may replace its own tables."""
+        options = {name: str(getattr(self._arguments, name)) for name in CALL}
+        return {"call": options, "images": [str(path) for path in self._arguments.images]}
+
+
+def _write_kind(kind: str, out: Path, image: Path, labels, table) -> None:
+    """Write one of the files of `ENDINGS` from the labels (a `LabelRows`) and the table of an image."""
+    from ..scoring.exports.outlines import cut_out
+
+    if kind == "geojson":
+        from ..scoring.exports.geojson import write_geojson
+
+        write_geojson(out, cut_out(labels.read, table))
+    elif kind == "rois":
+        from ..scoring.exports.rois import write_rois
+
+        write_rois(out, cut_out(labels.read, table), labels.shape)
+    else:
+        from ..data.pictures import write_image
+        from ..data.streaming import open_source
+        from ..scoring.exports.pictures import draw_nuclei
+
+        with open_source(image) as source:
+            picture = source.read_rows(0, source.shape[0])
+        write_image(out, draw_nuclei(picture, labels.read(0, labels.shape[0]), table))
