@@ -74,3 +74,10 @@ def test_a_perfect_network_is_as_good_as_its_method():
 def test_the_share_of_nuclei_that_components_lose():
     assert instance_plots.touching_share(REFERENCE) == pytest.approx(1 / 3)
     assert instance_plots.touching_share(np.zeros((20, 20), np.int32)) == 0
+
+
+def test_the_histogram_counts_each_nucleus_once():
+    figure = instance_plots.area_histogram({"components": np.array([10, 10, 40]), "flow": np.array([])})
+    (outline, _) = figure.axes[0].patches
+    assert outline.get_xy()[:, 1].max() == 2 and outline.get_xy()[:, 0].max() == 40
+    instance_plots.area_histogram({"flow": np.array([])})

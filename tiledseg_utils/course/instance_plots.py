@@ -110,6 +110,19 @@ def score_curves(sweeps: Mapping[str, Mapping[str, Sequence[Matches]]]) -> Figur
     return figure
 
 
+def area_histogram(areas: Mapping[str, np.ndarray]) -> Figure:
+    """How many nuclei of each method have which area; `areas` in pixels, by method."""
+    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    ax = figure.subplots()
+    largest = max([1, *(np.max(each) for each in areas.values() if len(each))])
+    bins = np.linspace(0, largest, 25)
+    for (method, each), color in zip(areas.items(), COLORS, strict=False):
+        ax.hist(each, bins, histtype="step", linewidth=2, color=color, label=method)
+    ax.set(xlabel="area of a nucleus, pixels", ylabel="number of nuclei")
+    ax.legend(frameon=False)
+    return figure
+
+
 def gains(
     sweeps: Mapping[str, Mapping[str, Sequence[Matches]]], stems: Sequence[str], seed: int = 0
 ) -> tuple[dict, list[Claim]]:
