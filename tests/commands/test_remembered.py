@@ -18,8 +18,9 @@ from tiledseg_utils.commands.remembered import how, remembered_counting, remembe
 from tiledseg_utils.data.masks import read_mask
 from tiledseg_utils.data.pictures import write_image
 from tiledseg_utils.models.inputs import remember_options, remember_white_balance, remembered_options
+from tiledseg_utils.prediction.dividing import METHODS
 from tiledseg_utils.prediction.inference import load_model, multi_scale, predict_tiled
-from tiledseg_utils.prediction.instances import METHODS, label_image
+from tiledseg_utils.prediction.instances import label_image
 from tiledseg_utils.scoring.foreground import find_foreground
 from tiledseg_utils.settings.parameters import check_all
 from tiledseg_utils.settings.remembered import options_of

@@ -20,7 +20,7 @@ from tiledseg_utils.base.finished import JOURNAL
 from tiledseg_utils.course.diagnostics import seam_score
 from tiledseg_utils.data import streaming
 from tiledseg_utils.models.receptive_field import required_halo
-from tiledseg_utils.prediction import files, forward, inference, instances
+from tiledseg_utils.prediction import dividing, files, forward, inference, instances
 from tiledseg_utils.settings.parameters import PredictionSetting
 from tiledseg_utils.tiles.planning import Plan, make_axis
 
@@ -509,7 +509,7 @@ def test_vectors_are_turned_with_their_view():
         row, column = np.unravel_index(batch[0, ..., 0].argmax(), batch.shape[1:3])
         maps = np.zeros((1, *batch.shape[1:3], 6), np.float32)
         maps[0, ..., 0] = batch[0, ..., 0] / 255
-        maps[0, ..., instances.FLOW] = vectors_to(row, column, batch.shape[1:3])
+        maps[0, ..., dividing.FLOW] = vectors_to(row, column, batch.shape[1:3])
         return maps
 
     image = np.zeros((1, 20, 31, 3), np.uint8)
@@ -524,7 +524,7 @@ def test_symmetries_of_an_instance_network_turn_with_the_image(rng):
     predict = partial(inference.predict_tiled, network, test_time_augmentation=True)
     image = noise(rng, 40, 40)
     maps = predict(image)
-    assert np.abs(maps[..., instances.FLOW]).max() > 1e-3
+    assert np.abs(maps[..., dividing.FLOW]).max() > 1e-3
     turned = np.rot90(maps).copy()
     turned[..., 4], turned[..., 5] = -np.rot90(maps[..., 5]), np.rot90(maps[..., 4])
     turned[..., 6:] = np.roll(turned[..., 6:], -8, axis=-1)  # Ray 8, which pointed down, is ray 0 and points right.

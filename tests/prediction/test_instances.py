@@ -18,7 +18,7 @@ from tiledseg_utils.data.masks import read_labels
 from tiledseg_utils.data.pictures import write_image
 from tiledseg_utils.data.pixel_size import read_pixel_size
 from tiledseg_utils.models.instance_unet import CHANNELS, RAYS
-from tiledseg_utils.prediction import instances
+from tiledseg_utils.prediction import dividing, instances
 from tiledseg_utils.prediction.inference import predict_file, predict_tiled
 from tiledseg_utils.scoring.matching import match_instances
 from tiledseg_utils.scoring.measure import measure
@@ -53,7 +53,7 @@ def test_touching_nuclei_are_divided_where_their_border_is(method, count):
         assert match_instances(labels, TOUCHING, 0.9).tp == 2
 
 
-@pytest.mark.parametrize("method", instances.METHODS)
+@pytest.mark.parametrize("method", dividing.METHODS)
 def test_an_oval_and_its_rough_outline_stay_one_nucleus(method):
     y, x = np.mgrid[:64, :96]
     wave = 1 + 0.04 * np.cos(11 * np.arctan2(y - 32, x - 48))
@@ -61,7 +61,7 @@ def test_an_oval_and_its_rough_outline_stay_one_nucleus(method):
     assert instances.label_image(targets.instance_targets(oval, rays=True), method).max() == 1
 
 
-@pytest.mark.parametrize("method", instances.METHODS)
+@pytest.mark.parametrize("method", dividing.METHODS)
 def test_small_components_are_dropped_and_small_parts_joined(method):
     speck = discs((10, 10, 2), (40, 50, 14))
     assert instances.label_image(targets.instance_targets(speck, rays=True), method, min_area=16).max() == 1
@@ -75,7 +75,7 @@ def maps_of(mask, seed=0):
     """Maps whose foreground is `mask`, and whose interiors, boundaries, flows and rays are random."""
     maps = np.random.default_rng(seed).random((*mask.shape, CHANNELS + RAYS)).astype(np.float32)
     maps[..., 0] = mask
-    maps[..., instances.FLOW] = 2 * maps[..., instances.FLOW] - 1
+    maps[..., dividing.FLOW] = 2 * maps[..., dividing.FLOW] - 1
     return maps
 
 
@@ -90,7 +90,7 @@ def check_that_labels_fit(labels, mask, min_area):
     assert len(owners) == labels.max()
 
 
-@pytest.mark.parametrize("method", instances.METHODS)
+@pytest.mark.parametrize("method", dividing.METHODS)
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -121,11 +121,11 @@ def test_small_parts_join_a_neighbour_over_a_corner():
     mask[6, 6] = mask[7, 7] = True  # hangs on the left square by a corner
     maps = np.zeros((*mask.shape, 6), np.float32)
     maps[..., 0] = mask
-    maps[..., instances.BOUNDARY] = 1
+    maps[..., dividing.BOUNDARY] = 1
     interior = np.zeros_like(mask)
     interior[1:6, 1:6] = interior[1:6, 12:28] = True
     interior[7, 7] = True  # too small to be a nucleus
-    maps[..., instances.INTERIOR] = 2 * interior
+    maps[..., dividing.INTERIOR] = 2 * interior
     labels = instances.label_image(maps, "boundary", min_area=4)
     check_that_labels_fit(labels, mask, 4)
     assert labels.max() == 2
@@ -136,7 +136,7 @@ def test_of_a_label_in_two_pieces_the_largest_counts(monkeypatch):
     """As walkers may end at a sink that lies behind another one."""
     mask = np.ones((4, 30), bool)
     pieces = np.repeat([1, 2, 1], [14, 10, 6])[None].repeat(4, axis=0)
-    monkeypatch.setitem(instances.METHODS, "flow", lambda maps, mask: np.int32(pieces))
+    monkeypatch.setitem(dividing.METHODS, "flow", lambda maps, mask: np.int32(pieces))
     labels = instances.label_image(maps_of(mask), "flow", min_area=1)
     np.testing.assert_array_equal(labels, np.repeat([1, 2], [14, 16])[None].repeat(4, axis=0))
 
@@ -162,7 +162,7 @@ def test_perfect_maps_of_a_crowded_smear_give_its_cells(method, crowd):
     assert match_instances(instances.label_image(maps, method), reference, ignore_border=0).f1 > 0.95
 
 
-@pytest.mark.parametrize("method", instances.METHODS)
+@pytest.mark.parametrize("method", dividing.METHODS)
 @pytest.mark.parametrize("step", [1, 7, 100, 511])
 def test_labels_do_not_depend_on_how_the_rows_arrive(method, step, crowd):
     maps = crowd[1][:200, :300] if step == 1 else crowd[1]
@@ -216,7 +216,7 @@ def test_the_number_of_nuclei_does_not_depend_on_the_tile_size(network):
     upper = slice(int(0.9 * len(values)), int(0.99 * len(values)))  # of this untrained network
     gap = upper.start + int(np.argmax(np.diff(values[upper])))
     threshold = float(values[gap] + values[gap + 1]) / 2  # which no pixel meets by a hair
-    for method in instances.METHODS:
+    for method in dividing.METHODS:
         expected = instances.label_image(maps, method, threshold)
         assert expected.max() > 5
         for size in (64, 96, 160) if method != "flow" else (96,):
@@ -286,16 +286,16 @@ def test_wrong_maps_and_methods_are_told(tmp_path):
 def test_walkers_follow_the_field_and_stay_at_the_centre():
     flow = np.zeros((40, 50, 2), np.float32)
     flow[..., 1] = 0.25
-    ends = instances.follow_flow(flow, steps=8)
+    ends = dividing.follow_flow(flow, steps=8)
     np.testing.assert_allclose(ends[10, 5], (10, 7), atol=1e-4)
     y, x = np.mgrid[:40, :50].astype(np.float32)
     away = np.stack([20 - y, 24 - x], -1)
-    ends = instances.follow_flow(away / np.maximum(np.hypot(*np.moveaxis(away, -1, 0)), 1)[..., None])
+    ends = dividing.follow_flow(away / np.maximum(np.hypot(*np.moveaxis(away, -1, 0)), 1)[..., None])
     assert np.abs(ends - (20, 24)).max() < 1
 
 
 def test_an_image_without_nuclei(tmp_path):
-    for method in instances.METHODS:
+    for method in dividing.METHODS:
         assert not instances.label_image(np.zeros((40, 40, CHANNELS + RAYS), np.float32), method).any()
 
 

@@ -20,8 +20,8 @@ from tiledseg_utils.models.inputs import images_learnt_from
 from tiledseg_utils.models.instance_unet import CHANNELS, RAYS
 from tiledseg_utils.models.model_files import load_checkpoint, load_model
 from tiledseg_utils.models.receptive_field import required_halo
+from tiledseg_utils.prediction.dividing import follow_flow
 from tiledseg_utils.prediction.inference import predict_tiled, predict_whole
-from tiledseg_utils.prediction.instances import follow_flow
 from tiledseg_utils.training import targets
 from tiledseg_utils.training.fit import TrainingSetting
 from tiledseg_utils.training.instances import (

@@ -62,7 +62,7 @@ def _rule(model, arguments) -> dict:
     Raises:
         UserError: what the model remembers is not what these options take.
     """
-    from ..prediction.instances import METHODS
+    from ..prediction.dividing import METHODS
 
     usual = {
         "method": "flow" if model and model.output_shape[-1] > 1 else "watershed",

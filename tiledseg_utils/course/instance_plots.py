@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from skimage.segmentation import find_boundaries
 
-from ..prediction.instances import BOUNDARY, FLOW, INTERIOR, label_image, methods_for
+from ..prediction.dividing import BOUNDARY, FLOW, INTERIOR, methods_for
+from ..prediction.instances import label_image
 from ..scoring.matching import (
     THRESHOLDS,
     Matches,
