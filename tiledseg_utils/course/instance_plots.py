@@ -7,7 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from skimage.segmentation import find_boundaries
 
+from ..data.images import Pair, read_pair
 from ..prediction.dividing import BOUNDARY, FLOW, INTERIOR, methods_for
+from ..prediction.inference import predict_tiled
 from ..prediction.instances import label_image
 from ..scoring.matching import (
     THRESHOLDS,
@@ -66,6 +68,23 @@ def compare_methods(
     found = {m: {stem: label_image(maps[stem], m, min_area=min_area) for stem in references} for m in methods}
     sweeps = {m: {stem: match_sweep(own[stem], references[stem]) for stem in references} for m, own in found.items()}
     return found, sweeps
+
+
+def best_method(model, pairs: Sequence[Pair], min_area: int) -> str | None:
+    """The method with the highest mean F1 at IoU 0.5 on some images with labels; None if no method finds anything.
+
+    Args:
+        model: an `instance_unet`.
+        pairs: images to choose by, which must not be test images.
+        min_area: see `instances.label_rows`.
+    """
+    maps, references = {}, {}
+    for pair in pairs:
+        image, references[pair.stem] = read_pair(pair, labels=True)
+        maps[pair.stem] = predict_tiled(model, image)
+    rows = score_rows(compare_methods(maps, references, min_area)[1])
+    best = max(rows, key=lambda row: row["f1"])
+    return best["method"] if best["f1"] > 0 else None
 
 
 def score_rows(sweeps: Mapping[str, Mapping[str, Sequence[Matches]]], seed: int = 0) -> list[dict]:
