@@ -153,24 +153,21 @@ def label_file(
     Args:
         image: what to label: a probability map as `inference.predict_file` writes it, (H, W) float32 in .tif or .npy;
             or, with a model, an image.
-        out: .tif, .ome.tif or .npy of labels, int32, or uint16 in a .tif of up to 65,535 nuclei; it appears under its
-            name only when it is complete. After an interruption it starts over: where the prediction takes long,
-            predict to a file first, which resumes. If the same call has finished it before, and nobody has changed it
-            since, it stays.
+        out: .tif, .ome.tif or .npy of labels, int32, or uint16 in a .tif of up to 65,535 nuclei; complete or absent.
+            After an interruption it starts over (predict to a file first where that takes long, which resumes). What
+            the same call has finished, and nobody has changed since, stays.
         model: one that predicts a single probability, or `models.instance_unet`.
         method, threshold, min_area: see `label_rows`.
-        overwrite: replace `out` if it exists.
+        overwrite: replace what exists.
         setting, changes: how the model predicts, as for `inference.predict_tiled`.
-        table: .csv of all nuclei, as `scoring.measure.measure` describes them; with a model, also their brightness in
-            the image, in the numbers that the file stores.
+        table: .csv of all nuclei, see `measure.measure`; with a model, also their brightness, as the file stores it.
         pixel_size: side of a pixel, µm, for `out` and `table`; by default what the image's file says.
 
     Returns:
         the number of instances.
 
     Raises:
-        UserError: a file cannot be read or written, or does not hold probabilities; the method needs other maps; the
-            model does not predict probabilities.
+        UserError: a file cannot be read or written; the method needs other maps; there are no probabilities.
 
     Example:
         from tiledseg_utils.prediction.inference import load_model
@@ -178,38 +175,45 @@ def label_file(
         nuclei = label_file("slide.tif", "labels.tif", load_model("model.keras"))
     """
     _check_rule(method, threshold, min_area)
-    if pixel_size is not None:
-        check_value(CommandSetting, "pixel_size", pixel_size)
-    elif not isinstance(image, np.ndarray):
-        pixel_size = read_pixel_size(image)
-    setting = with_changes(setting, changes)
-    with open_source(image) as source, little_memory(), contextlib.ExitStack() as closing:
-        identity = {
-            "image": source.identity(),
-            "model": fingerprint(model) if model is not None else None,
-            "settings": [method, threshold, min_area, asdict(setting), pixel_size],
-        }
+    setting, pixel_size = with_changes(setting, changes), _pixel_size(image, pixel_size)
+    with open_source(image) as source, little_memory():
+        identity = {"image": source.identity(), "model": fingerprint(model) if model is not None else None}
+        identity |= {"settings": [method, threshold, min_area, asdict(setting), pixel_size]}
         finished = None if overwrite else find_finished(Path(out), identity)
         if finished is not None and (table is None or find_finished(table, identity) is not None):
             return finished["nuclei"]
         if table is not None and not overwrite:
             check_absent(table, identity)
-        if model is not None:
-            plan = plan_prediction(model, source.shape, setting)
-            maps = predict_maps(model, source, plan, setting)
-            closing.enter_context(contextlib.closing(maps))
-            bands = stitch_rows(maps, plan, source.shape, channels=model.output_shape[-1])
-        else:
-            bands = _read_probabilities(source)
-        meter = NucleusMeter(source, has_image=model is not None) if table is not None else None
-        bands = bands if meter is None else meter.remember(bands)
-        rows = label_rows(bands, method, threshold, min_area, source.name)
+        meter = None if table is None else NucleusMeter(source, has_image=model is not None)
         replace = overwrite or finished is not None  # Labels that lack their table are made again.
-        with BandWriter(out, source.shape, np.int32, identity, replace, False, pixel_size) as writer:
-            count = _write_labels(rows, writer, meter)
+        with contextlib.ExitStack() as stack:
+            bands = _bands_of(source, model, setting, stack)
+            bands = bands if meter is None else meter.remember(bands)
+            rows = label_rows(bands, method, threshold, min_area, source.name)
+            writer = BandWriter(out, source.shape, np.int32, identity, replace, False, pixel_size)
+            count = _write_labels(rows, stack.enter_context(writer), meter)
         if meter is not None:
             write_nuclei(table, meter.table(pixel_size), Path(image).name, identity, {"nuclei": count})
         return count
+
+
+def _pixel_size(image: Path | np.ndarray, given: float | None) -> float | None:
+    """The side of a pixel, µm: as given, else what the image's file says."""
+    if given is not None:
+        check_value(CommandSetting, "pixel_size", given)
+        return given
+    return None if isinstance(image, np.ndarray) else read_pixel_size(image)
+
+
+def _bands_of(
+    source: Source, model: keras.Model | None, setting: PredictionSetting, stack: contextlib.ExitStack
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows of the maps that a model predicts of an image, or of the map that the file itself is."""
+    if model is None:
+        return _read_probabilities(source)
+    plan = plan_prediction(model, source.shape, setting)
+    maps = stack.enter_context(contextlib.closing(predict_maps(model, source, plan, setting)))
+    return stitch_rows(maps, plan, source.shape, channels=model.output_shape[-1])
 
 
 def _read_probabilities(source: Source) -> Iterator[tuple[int, np.ndarray]]:

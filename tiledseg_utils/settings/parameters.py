@@ -116,9 +116,7 @@ class Augmentation:
     sharpening_k: decimal(0, 10) = field(1.0, "the factor k", "factor")
     noise: decimal(0, 1) = _chance("Gaussian noise, independent in each pixel and channel")
     noise_sigma: span(0, 128) = field((2.0, 8.0), "its standard deviation", "grey levels")
-    stray_light: decimal(0, 1) = _chance(
-        "stray light, which pales most what is darkest; mix with the grey of empty background"
-    )
+    stray_light: decimal(0, 1) = _chance("stray light: mix with the grey of empty background, paling the dark most")
     stray_light_share: span(0, 1) = field((0.0, 0.3), "share of the stray light", "share")
     stray_light_grey: decimal(0, 255) = field(220.0, "grey level of empty background; it stays as it is", "grey level")
     cell_brightness: decimal(0, 1) = _chance("make some objects brighter or darker, each by itself (MEDIAR, 2022)")
@@ -261,9 +259,7 @@ class Parameters:
     counting_size: whole(SMALLEST_IMAGE, 8192) = field(768, "side of the images to count in", "pixels")
     counting_model: Unet = field(Unet, "settings of the network that counts")
     counting_rays: Truth = field(False, "whether that network also learns rays, for the method rays")
-    counting_flow: Literal["centre", "heat"] = field(
-        "centre", "where flows lead: straight to a nucleus' centre, or around its dents, as heat spreads (Cellpose)"
-    )
+    counting_flow: Literal["centre", "heat"] = field("centre", "its flows lead straight, or as heat spreads (Cellpose)")
     counting: TrainingSetting = field(TrainingSetting, "how that network is trained; notebook 8 runs if it is given")
     part_side: whole(64, 16_384) = field(
         640, "side of the parts on which mistakes are shown; notebook 9 runs if it is given", "pixels"
