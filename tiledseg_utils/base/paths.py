@@ -14,6 +14,11 @@ NOTEBOOK_FOLDER = PACKAGE / "notebooks" if (PACKAGE / "notebooks").is_dir() else
 """The course's notebooks and presets: within an installed package, and beside the package in a clone."""
 
 
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
+NEVER_IMAGES = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".ini", ".db"}
+"""Endings of files that are images, and of files that are left out of a folder of images without a word."""
+
+
 @dataclass(frozen=True)
 class Output:
     """A file that a command is about to write, and in words what it will hold: "the mask of a.png"."""

@@ -8,8 +8,7 @@ from pathlib import Path
 from ..base.files import UserError, WriteError, progress
 from ..base.finished import JOURNAL
 from ..base.locks import lock_path
-from ..base.paths import Output, check_paths
-from ..data.images import IMAGE_SUFFIXES, NEVER_IMAGES
+from ..base.paths import IMAGE_SUFFIXES, NEVER_IMAGES, Output, check_paths
 from ..prediction.band_writer import working_paths
 from .console import explain, print_table, say
 

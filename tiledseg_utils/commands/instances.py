@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..data.images import IMAGE_SUFFIXES
+from ..base.paths import IMAGE_SUFFIXES
 from ..settings.parameters import CommandSetting, Parameters
 from ..settings.schema import add_option, fields_of
 from .batch import IMAGES_HELP, PROBABILITY_SUFFIXES, check_outputs, expand_images

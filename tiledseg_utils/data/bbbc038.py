@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from ..base.files import UserError, read_csv, write_csv, write_json
+from ..base.paths import IMAGE_SUFFIXES, NEVER_IMAGES
 from . import archives, images, masks, pictures
 from .archives import JOURNAL, MANIFEST
 
@@ -140,11 +141,11 @@ def _find_members(archive: Path, zipped: zipfile.ZipFile) -> tuple[dict[str, zip
     for member in archives.list_members(SOURCE, archive, zipped):
         path = PureWindowsPath(member.filename)
         folder = path.parent.name
-        if folder not in members or len(path.parts) < 3 or path.suffix.lower() in images.NEVER_IMAGES:
+        if folder not in members or len(path.parts) < 3 or path.suffix.lower() in NEVER_IMAGES:
             continue
         stem = unicodedata.normalize("NFC", path.parts[-3])
         members[folder].setdefault(stem, []).append(member)
-        if path.suffix.lower() not in images.IMAGE_SUFFIXES:
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
             problems.append(f"{member.filename} is not a PNG, JPEG, TIFF or BMP file")
     remedy = f"Give {ARCHIVE} as it was published. {SOURCE.by_hand}"
     if not members["images"] or not members["masks"]:

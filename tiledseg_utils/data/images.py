@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..base.files import UserError, read_bytes, read_csv
+from ..base.paths import IMAGE_SUFFIXES, NEVER_IMAGES
 from ..base.text import printable, storable
 from .masks import read_labels, read_mask, to_labels, to_mask
 from .pictures import decode, read_image, to_rgb
@@ -24,11 +25,9 @@ from .pictures.orientation import orientation_notes
 
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("stem", "split", "height", "width", "dtype", "channels", "foreground_percent", "objects", "note")
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 ONE_COLOUR = "image is of one colour"
 SMALLEST_SIDE = 32  # pixels; a smaller image shows no surroundings, and a network sees mostly its reflected border
 LONGEST_STEM = 200  # bytes; file systems take 255, and the names of tiles and figures are longer
-NEVER_IMAGES = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".ini", ".db"}
 
 
 @dataclass(frozen=True)

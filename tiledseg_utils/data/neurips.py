@@ -14,6 +14,7 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 
 from ..base.files import UserError, write_csv, write_json
+from ..base.paths import IMAGE_SUFFIXES, NEVER_IMAGES
 from . import archives, images, masks, pictures
 from .archives import JOURNAL, MANIFEST
 from .bare_nuclei import judge_bare_nuclei
@@ -68,11 +69,11 @@ def _find_members(archive: Path, zipped: zipfile.ZipFile) -> tuple[dict, dict]:
     for member in archives.list_members(SOURCE, archive, zipped):
         path = PureWindowsPath(member.filename)
         folder, suffix = path.parent.name, path.suffix.lower()
-        if folder not in found or suffix in images.NEVER_IMAGES:
+        if folder not in found or suffix in NEVER_IMAGES:
             continue
         stem = unicodedata.normalize("NFC", path.stem)
         stem = stem.removesuffix("_label") if folder == "labels" else stem
-        if suffix not in images.IMAGE_SUFFIXES:
+        if suffix not in IMAGE_SUFFIXES:
             problems.append(f"{member.filename} is not a PNG, JPEG, TIFF or BMP file")
         elif stem in found[folder]:
             problems.append(f"{found[folder][stem].filename} and {member.filename} share one stem")

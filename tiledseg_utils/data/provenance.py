@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ..base.files import UserError, hash_file, read_record, write_json
-from .images import NEVER_IMAGES, SPLITS, Pair, find_pairs, hash_folder
+from ..base.paths import NEVER_IMAGES
+from .images import SPLITS, Pair, find_pairs, hash_folder
 from .pictures import read_image
 
 RECORD = Path("results", "01_data.json")
