@@ -268,7 +268,7 @@ def test_errors_while_predicting_name_the_file(tmp_path, rng):
     one_input((64, 64, 3), sigmoid).save(tmp_path / "fixed.keras")
     with pytest.raises(UserError, match=r"fixed\.keras: takes images of 64 x 64 pixels only"):
         predict_tiled(load_model(tmp_path / "fixed.keras"), image)
-    large = layers.Conv2D(1, 1, kernel_initializer="ones")
+    large = layers.Conv2D(1, 1, activation="relu", kernel_initializer="ones")
     one_input(ANY, lambda x: large(255 * x)).save(tmp_path / "logits.keras")
     model = load_model(tmp_path / "logits.keras")
     for call in (
