@@ -14,6 +14,7 @@ looks like a nucleus at first sight: platelets, stain precipitate, burst cells, 
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,18 +164,23 @@ def write_dataset(
         folder, recipe, {f"images/{stem}{suffix}" for stem in stems} | {f"masks/{stem}.png" for stem in stems}
     )
     write_json(folder / RECIPE, recipe)
-    for index, stem in enumerate(progress(stems, unit="image")):
-        image, mask = folder / "images" / f"{stem}{suffix}", folder / "masks" / f"{stem}.png"
+
+    def draw(index: int) -> None:
+        image, mask = folder / "images" / f"{stems[index]}{suffix}", folder / "masks" / f"{stems[index]}.png"
         if image.exists() and mask.exists():
-            continue
+            return
         picture, labels = draw_smear(seed, index, size, touching, varied)
         write_image(mask, labels)
         if jpeg_quality is None:
             write_image(image, picture)
-            continue
+            return
         with atomic_path(image) as temporary:
             code = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])[1]
             temporary.write_bytes(code.tobytes())
+
+    with ThreadPoolExecutor(2) as pool:  # Each image depends on its index alone.
+        for _ in progress(pool.map(draw, range(len(stems))), total=len(stems), unit="image"):
+            pass
     write_csv(folder / "split.csv", [{"stem": stem, "split": split} for stem, split in zip(stems, splits, strict=True)])
     return stems
 

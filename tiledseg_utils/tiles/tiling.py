@@ -165,6 +165,31 @@ def _tiles_of(pair: Pair, image: np.ndarray, mask: np.ndarray, setting: TileSett
         yield f"{pair.stem}_{row:05d}x{column:05d}", tile, tile_mask, int(row), int(column), scale
 
 
+def _write_tiles(name: str, pair: Pair, folder: Path, setting: TileSetting) -> tuple[dict, list[dict]]:
+    """Write the tiles of one source image; return its hashes, and its rows of the manifest."""
+    rows, (whole, whole_mask) = [], read_pair(pair)
+    for stem, image, mask, row, column, scale in _tiles_of(pair, whole, whole_mask, setting):
+        empty = not mask.any()
+        if empty and setting.empty == "drop":
+            continue
+        write_image(folder / name / "images" / f"{stem}.png", image, sync=False)
+        write_image(folder / name / "masks" / f"{stem}.png", mask, sync=False)
+        rows.append(
+            {
+                "tile": stem,
+                "source": pair.stem,
+                "split": name,
+                "row": row,
+                "column": column,
+                "scale": round(scale, 6),
+                "foreground": round(float(mask.mean()), 8),
+                "weight": setting.empty_weight if empty and setting.empty == "down-weight" else 1.0,
+                "white_balance": int(setting.white_balance),
+            }
+        )
+    return identify(pair, whole, whole_mask), rows
+
+
 def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: TileSetting) -> list[dict]:
     """Write `folder/<split>/{images,masks}/<tile>.png`, `folder/sources.json` and `folder/manifest.csv`.
 
@@ -184,28 +209,12 @@ def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: 
     """
     rows, sources = [], {name: {} for name in splits}
     (Path(folder) / MANIFEST).unlink(missing_ok=True)  # An older one would call a half-written set complete.
-    for name, pair in progress([(name, pair) for name, pairs in splits.items() for pair in pairs], unit="image"):
-        whole, whole_mask = read_pair(pair)
-        sources[name][pair.stem] = identify(pair, whole, whole_mask)
-        for stem, image, mask, row, column, scale in _tiles_of(pair, whole, whole_mask, setting):
-            empty = not mask.any()
-            if empty and setting.empty == "drop":
-                continue
-            write_image(folder / name / "images" / f"{stem}.png", image, sync=False)
-            write_image(folder / name / "masks" / f"{stem}.png", mask, sync=False)
-            rows.append(
-                {
-                    "tile": stem,
-                    "source": pair.stem,
-                    "split": name,
-                    "row": row,
-                    "column": column,
-                    "scale": round(scale, 6),
-                    "foreground": round(float(mask.mean()), 8),
-                    "weight": setting.empty_weight if empty and setting.empty == "down-weight" else 1.0,
-                    "white_balance": int(setting.white_balance),
-                }
-            )
+    pairs = [(name, pair) for name, own in splits.items() for pair in own]
+    with ThreadPoolExecutor(2) as pool:
+        written = pool.map(lambda each: _write_tiles(*each, folder, setting), pairs)
+        for (name, pair), (identity, own) in zip(pairs, progress(written, total=len(pairs), unit="image"), strict=True):
+            sources[name][pair.stem] = identity
+            rows += own
     if setting.balance:
         total = Counter()
         for row in rows:
