@@ -16,17 +16,22 @@ from tiledseg_utils.scoring import matching, pixels
 from tiledseg_utils.tiles import tiling
 
 EXAMPLES = [
-    (images.find_pairs, "len(pairs) == 5 and image.shape == (280, 280, 3) and mask.any()"),
-    (pictures.read_image, "image.shape == (100, 150, 3)"),
-    (synthetic.write_dataset, "len(stems) == 4"),
-    (tiling.split, "tiles.shape[1:] == (256, 256, 3) and again.shape == image.shape"),
-    (pixels.count_pixels, "counts.dice == 0.5"),
-    (matching.match_instances, "matches.tp == 0 and matches.fp == matches.fn == 1"),
-    (receptive_field.receptive_field, "field.halo % field.alignment == 0"),
-    (inference.predict_tiled, "probability.shape == (100, 150)"),
-    (files.predict_file, "report['megapixels'] == 0.015"),
-    (instances.label_file, "nuclei >= 0"),
+    (images.find_pairs, lambda found: (len(found["pairs"]), found["image"].shape), (5, (280, 280, 3))),
+    (pictures.read_image, lambda found: found["image"].shape, (100, 150, 3)),
+    (synthetic.write_dataset, lambda found: len(found["stems"]), 4),
+    (tiling.split, lambda found: (found["tiles"].shape, found["again"].shape), ((40, 256, 256, 3), (1000, 1500, 3))),
+    (pixels.count_pixels, lambda found: found["counts"].dice, 0.5),
+    (
+        matching.match_instances,
+        lambda found: (found["matches"].tp, found["matches"].fp, found["matches"].fn),
+        (0, 1, 1),
+    ),
+    (receptive_field.receptive_field, lambda found: (found["field"].halo, found["field"].alignment), (16, 4)),
+    (inference.predict_tiled, lambda found: found["probability"].shape, (100, 150)),
+    (files.predict_file, lambda found: found["report"]["megapixels"], 0.015),
+    (instances.label_file, lambda found: found["nuclei"], 0),  # The slide is empty.
 ]
+"""Functions, what their example finds, and what that should be."""
 
 
 def example_of(function) -> str:
@@ -48,9 +53,9 @@ def folder(data_folder, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("function", "expected"), EXAMPLES, ids=[function.__name__ for function, _ in EXAMPLES])
-def test_an_example_runs_and_does_what_it_says(folder, monkeypatch, function, expected):
+@pytest.mark.parametrize(("function", "result", "expected"), EXAMPLES, ids=lambda value: getattr(value, "__name__", ""))
+def test_an_example_runs_and_does_what_it_says(folder, monkeypatch, function, result, expected):
     monkeypatch.chdir(folder)
-    names = {}
-    exec(example_of(function), names)
-    assert eval(expected, names), expected
+    found = {}
+    exec(example_of(function), found)
+    assert result(found) == expected
