@@ -11,6 +11,7 @@ import math
 import os
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -261,32 +262,45 @@ def _check(folder: Path) -> tuple[list[dict], list[str], list[str]]:
     with _collecting(problems):
         splits = given_split(folder, images.keys()) if images else {}
     pictures: dict[str, list[str]] = {}  # by the hash of their pixels, the stems of images
-    for stem in sorted(images.keys() | masks.keys()):
-        row, image, notes, known = dict.fromkeys(COLUMNS), None, [], len(problems)
-        row |= {"stem": stem, "split": splits.get(stem)}
-        with _collecting(problems):
-            if stem in images:
-                stored = decode(images[stem])
-                image, notes = to_rgb(stored)
-                row |= {"height": image.shape[0], "width": image.shape[1]}
-                row |= {"dtype": stored.pixels.dtype.name, "channels": stored.channels}
-                _check_picture(images[stem], image, notes)
-                same = pictures.setdefault(hash_pixels(image), [])
-                notes += [f"same picture as {other}" for other in same[:1]]
+    stems = sorted(images.keys() | masks.keys())
+    with ThreadPoolExecutor(2) as pool:
+        checked = pool.map(lambda stem: _check_files(stem, images.get(stem), masks.get(stem)), stems)
+        for stem, (row, known, picture) in zip(stems, checked, strict=True):
+            problems += known
+            if picture is not None:
+                same = pictures.setdefault(picture, [])
+                if same:
+                    row["notes"].append(f"same picture as {same[0]}")
                 same.append(stem)
-        with _collecting(problems):
-            if stem in masks:
-                mask, mask_notes = to_mask(masks[stem], decode(masks[stem]))
-                notes = notes + mask_notes
-                row |= {"foreground_percent": 100 * float((mask != 0).mean())}
-                row |= {"objects": int(np.count_nonzero(np.unique(to_labels(mask))))}
-                if image is not None:
-                    check_sizes(Pair(stem, images[stem], masks[stem]), image, mask)
-        row["note"] = ", ".join(notes + ["see problems"] * (len(problems) > known))
-        rows += [row] if stem in images else []
+            row["note"] = ", ".join(row.pop("notes"))
+            rows += [row | {"split": splits.get(stem)}] if stem in images else []
     leaks, doubled = _find_same_pictures(pictures.values(), splits)
     problems += [f"{folder}: {found}." for found in _find_wrong_polarity(rows) + _find_nothing_to_learn(rows) + leaks]
     return rows, problems, doubled
+
+
+def _check_files(stem: str, image_path: Path | None, mask_path: Path | None) -> tuple[dict, list[str], str | None]:
+    """The row of `check_folder` for one image with a list of notes, its problems, and the hash of its pixels."""
+    row, problems, notes, image, picture = dict.fromkeys(COLUMNS) | {"stem": stem}, [], [], None, None
+    with _collecting(problems):
+        if image_path:
+            stored = decode(image_path)
+            image, notes = to_rgb(stored)
+            row |= {"height": image.shape[0], "width": image.shape[1]}
+            row |= {"dtype": stored.pixels.dtype.name, "channels": stored.channels}
+            _check_picture(image_path, image, notes)
+            picture = hash_pixels(image)
+    with _collecting(problems):
+        if mask_path:
+            mask, mask_notes = to_mask(mask_path, decode(mask_path))
+            notes = notes + mask_notes
+            row |= {"foreground_percent": 100 * float((mask != 0).mean())}
+            row |= {"objects": int(np.count_nonzero(np.unique(to_labels(mask))))}
+            if image is not None:
+                check_sizes(Pair(stem, image_path, mask_path), image, mask)
+    if problems:
+        notes.append("see problems")
+    return row | {"notes": notes}, problems, picture
 
 
 def hash_pixels(image: np.ndarray) -> str:
