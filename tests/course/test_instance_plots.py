@@ -5,8 +5,8 @@ import pytest
 
 from tiledseg_utils.course import instance_plots
 from tiledseg_utils.course.plots import FOUND, INVENTED, MISSED
+from tiledseg_utils.models.instance_targets import instance_targets
 from tiledseg_utils.scoring.matching import THRESHOLDS, Matches
-from tiledseg_utils.training.targets import instance_targets
 
 
 def squares(*corners, side=12, shape=(60, 60)):

@@ -17,12 +17,12 @@ from tiledseg_utils.data import synthetic
 from tiledseg_utils.data.masks import read_labels
 from tiledseg_utils.data.pictures import write_image
 from tiledseg_utils.data.pixel_size import read_pixel_size
+from tiledseg_utils.models import instance_targets as targets
 from tiledseg_utils.models.instance_unet import CHANNELS, RAYS
 from tiledseg_utils.prediction import dividing, instances
 from tiledseg_utils.prediction.inference import predict_file, predict_tiled
 from tiledseg_utils.scoring.matching import match_instances
 from tiledseg_utils.scoring.measure import measure
-from tiledseg_utils.training import targets
 
 
 def discs(*circles, shape=(64, 96)):
@@ -179,6 +179,46 @@ def test_labels_do_not_depend_on_how_the_rows_arrive(method, step, crowd):
     np.testing.assert_array_equal(np.concatenate([rows for _, rows in parts]), instances.label_image(maps, method))
 
 
+def spoilt(crowd):
+    """Maps of a smear in which the flow of every third cell leads away from its centre, and these cells' labels."""
+    reference, maps = crowd
+    wrong = [number for number in np.unique(reference)[1:] if number % 3 == 0]
+    flow = dividing.FLOW
+    maps = maps.copy()
+    maps[..., flow] = np.where(np.isin(reference, wrong)[..., None], -maps[..., flow], maps[..., flow])
+    return maps, wrong
+
+
+def test_nuclei_whose_flow_is_not_their_own_are_dropped(crowd):
+    reference, (maps, wrong) = crowd[0], spoilt(crowd)
+    every = instances.label_image(maps, "boundary")
+    kept = instances.label_image(maps, "boundary", flow_threshold=1.0)
+    assert len(wrong) > 2 and every.max() == reference.max()
+    assert kept.max() == reference.max() - len(wrong)
+    assert sorted(np.unique(kept)) == list(range(kept.max() + 1))
+    assert not kept[np.isin(reference, wrong)].any()
+    np.testing.assert_array_equal(kept > 0, (every > 0) & ~np.isin(reference, wrong))
+    np.testing.assert_array_equal(instances.label_image(maps, "boundary", flow_threshold=4), every)
+
+
+@pytest.mark.parametrize("step", [1, 7, 100, 511])
+def test_the_check_of_flows_does_not_depend_on_how_the_rows_arrive(step, crowd):
+    maps = spoilt(crowd)[0][: 200 if step == 1 else 512]
+    bands = ((start, maps[start : start + step]) for start in range(0, len(maps), step))
+    parts = [rows for _, rows in instances.label_rows(bands, "boundary", flow_threshold=1.0)]
+    expected = instances.label_image(maps, "boundary", flow_threshold=1.0)
+    assert 0 < expected.max() < instances.label_image(maps, "boundary").max()
+    np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+def test_two_nuclei_taken_for_one_are_told_by_their_flow():
+    maps = targets.instance_targets(TOUCHING)
+    both = (TOUCHING > 0).astype(np.int32)
+    assert dividing.drop_wrong_flow(maps, TOUCHING, 0.4).max() == 2
+    assert dividing.drop_wrong_flow(maps, both, 0.4).max() == 0
+    assert dividing.drop_wrong_flow(maps, both, 4).max() == 1
+
+
 def test_rows_are_let_go_as_soon_as_no_component_in_them_can_grow():
     labels = np.zeros((1000, 64), np.float32)
     for top in range(10, 1000, 50):
@@ -276,6 +316,10 @@ def test_wrong_maps_and_methods_are_told(tmp_path):
     maps = np.zeros((32, 32), np.float32)
     with pytest.raises(UserError, match="needs 6 maps, and there are 1"):
         instances.label_image(maps, "flow")
+    with pytest.raises(UserError, match="flow_threshold 0.4: needs 6 maps, and there are 1"):
+        instances.label_image(maps, "watershed", flow_threshold=0.4)
+    with pytest.raises(UserError, match="flow_threshold"):
+        instances.label_image(maps, "watershed", flow_threshold=-0.1)
     with pytest.raises(UserError, match="wathershed"):
         instances.label_image(maps, "wathershed")
     np.save(tmp_path / "mask.npy", np.zeros((32, 32), np.uint8))

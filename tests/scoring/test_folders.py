@@ -18,7 +18,7 @@ from tiledseg_utils.scoring.folders import (
 )
 from tiledseg_utils.scoring.matching import Matches
 from tiledseg_utils.scoring.pixels import Counts
-from tiledseg_utils.settings.parameters import CommandSetting
+from tiledseg_utils.settings.command_options import CommandSetting
 from tiledseg_utils.settings.schema import fields_of
 
 

@@ -16,13 +16,20 @@ from tiledseg_utils.data import provenance, synthetic
 from tiledseg_utils.data.images import find_pairs, split_pairs
 from tiledseg_utils.data.masks import read_labels
 from tiledseg_utils.data.pictures import write_image
+from tiledseg_utils.models import instance_targets as targets
 from tiledseg_utils.models.inputs import images_learnt_from
+from tiledseg_utils.models.instance_targets import (
+    boundary_targets,
+    flow_targets,
+    heat_flow_targets,
+    instance_targets,
+    ray_targets,
+)
 from tiledseg_utils.models.instance_unet import CHANNELS, RAYS
 from tiledseg_utils.models.model_files import load_checkpoint, load_model
 from tiledseg_utils.models.receptive_field import required_halo
 from tiledseg_utils.prediction.dividing import follow_flow
 from tiledseg_utils.prediction.inference import predict_tiled, predict_whole
-from tiledseg_utils.training import targets
 from tiledseg_utils.training.fit import TrainingSetting
 from tiledseg_utils.training.instances import (
     EMPTY,
@@ -31,13 +38,6 @@ from tiledseg_utils.training.instances import (
     smallest_area,
     tile_weights,
     train_instances,
-)
-from tiledseg_utils.training.targets import (
-    boundary_targets,
-    flow_targets,
-    heat_flow_targets,
-    instance_targets,
-    ray_targets,
 )
 
 ROOT = str(Path(__file__).parents[2])
@@ -292,7 +292,7 @@ def test_tiles_of_images_that_show_a_nucleus(tmp_path):
     images, labels, stems = label_tiles(pairs, 32)
     assert stems == ["a"] * 4 + ["b"] * 4
     assert images.shape == (8, 32, 32, 3) and labels.shape == (8, 32, 32) and labels.max() == 1
-    assert smallest_area(pairs) == 200  # half of 20 x 20
+    assert smallest_area(pairs) == 100  # a quarter of the only one, 20 x 20
     for call in (lambda: label_tiles(pairs[1:], 32), lambda: smallest_area(pairs[1:])):
         with pytest.raises(UserError, match="show no nucleus"):
             call()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..base.files import UserError
 from ..base.text import printable, printable_lines
-from ..settings.parameters import CommandSetting, GeneratedImages, Parameters
+from ..settings.command_options import CommandSetting
+from ..settings.parameters import GeneratedImages, Parameters
 from ..settings.schema import add_option
 from .console import print_table
 from .options import add_command

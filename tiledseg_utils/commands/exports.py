@@ -6,7 +6,7 @@ from pathlib import Path
 from ..base.files import UserError, WriteError, atomic_path, hash_file
 from ..base.finished import JOURNAL, find_finished, note_finished
 from ..base.paths import Output, check_paths
-from ..settings.parameters import CommandSetting
+from ..settings.command_options import CommandSetting
 from ..settings.schema import add_option
 from .batch import one_by_one
 
@@ -20,7 +20,7 @@ ENDINGS = {
 
 FORMATS = ("tif", "ome.tif")
 
-CALL = ("model", "out", "format", "method", "threshold", "min_area", "table", "groups", "pixel_size")
+CALL = ("model", "out", "format", "method", "threshold", "min_area", "flow_threshold", "table", "groups", "pixel_size")
 """The options by which one call is told from another that would write other tables."""
 
 

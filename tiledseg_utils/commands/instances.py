@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ..base.paths import IMAGE_SUFFIXES
-from ..settings.parameters import CommandSetting, Parameters
+from ..settings.command_options import CommandSetting
+from ..settings.parameters import Parameters
 from ..settings.schema import add_option, fields_of
 from .batch import IMAGES_HELP, PROBABILITY_SUFFIXES, check_outputs, expand_images
 from .exports import Exports, add_export_options
@@ -23,7 +24,12 @@ def add(commands) -> None:
         help="how nuclei that touch are told apart; by default as the run of instances.keras did, or flow if "
         "its file does not say; else watershed",
     )
-    for cls, name, flag in ((Parameters, "threshold", "--threshold"), (CommandSetting, "nucleus_area", "--min-area")):
+    options = (
+        (Parameters, "threshold", "--threshold"),
+        (CommandSetting, "nucleus_area", "--min-area"),
+        (CommandSetting, "flow_threshold", "--flow-threshold"),
+    )
+    for cls, name, flag in options:
         field = fields_of(cls)[name]
         about = f"{field.description}; by default as the run of instances.keras did, else {field.default}"
         add_option(command, cls, name, flag, dest=flag[2:].replace("-", "_"), default=None, help=about)
@@ -57,7 +63,7 @@ def instances(arguments) -> None:
 
 
 def _rule(model, arguments) -> dict:
-    """The method, threshold and min_area: as given, else as a model remembers, else as usual.
+    """The method, threshold, min_area and flow_threshold: as given, else as a model remembers, else as usual.
 
     Raises:
         UserError: what the model remembers is not what these options take.
@@ -68,6 +74,7 @@ def _rule(model, arguments) -> dict:
         "method": "flow" if model and model.output_shape[-1] > 1 else "watershed",
         "threshold": fields_of(Parameters)["threshold"].default,
         "min_area": fields_of(CommandSetting)["nucleus_area"].default,
+        "flow_threshold": fields_of(CommandSetting)["flow_threshold"].default,
     }
     given = {name: getattr(arguments, name) for name in usual if getattr(arguments, name) is not None}
     if model is None or given.keys() == usual.keys():

@@ -11,7 +11,7 @@ from ..base.finished import find_finished, note_finished
 from ..base.locks import lock_output
 from ..base.paths import Output
 from ..base.text import printable
-from ..settings.parameters import CommandSetting
+from ..settings.command_options import CommandSetting
 from ..settings.schema import add_option
 from .batch import IMAGES_HELP, check_outputs, expand_images, one_by_one
 from .options import add_command, add_prediction_options, foreground, prediction_setting, predictor

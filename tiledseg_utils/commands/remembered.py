@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..base.files import UserError
 from ..base.text import printable
-from ..settings.parameters import CommandSetting, Parameters
+from ..settings.command_options import CommandSetting
+from ..settings.parameters import Parameters
 from ..settings.remembered import PREDICTION
 from ..settings.schema import check_value, fields_of, shown
 
@@ -72,8 +73,13 @@ def remembered_counting(model, path: Path, methods) -> dict:
     Args:
         methods: those that are known.
     """
-    fields = {"threshold": (Parameters, "threshold"), "min_area": (CommandSetting, "nucleus_area"), "method": None}
-    remedy = "Give --method, --threshold and --min-area, and the model is not asked"
+    fields = {
+        "method": None,
+        "threshold": (Parameters, "threshold"),
+        "min_area": (CommandSetting, "nucleus_area"),
+        "flow_threshold": (CommandSetting, "flow_threshold"),
+    }
+    remedy = "Give --method, --threshold, --min-area and --flow-threshold, and the model is not asked"
     known = _remembered(model, path, "instances", fields, remedy) or {}
     if "method" in known and known["method"] not in list(methods):
         raise UserError(path, f"remembers a method that is not known ({shown(known['method'])})", remedy)

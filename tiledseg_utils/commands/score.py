@@ -6,7 +6,8 @@ from pathlib import Path
 from ..base.files import UserError, write_csv
 from ..base.paths import Output, check_paths
 from ..base.text import printable
-from ..settings.parameters import CommandSetting, Parameters
+from ..settings.command_options import CommandSetting
+from ..settings.parameters import Parameters
 from ..settings.schema import add_option
 from .console import print_table
 from .options import add_command

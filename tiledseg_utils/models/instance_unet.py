@@ -51,7 +51,7 @@ def instance_unet(seed: int = 0, patch_size: int = 1, rays: bool = False, **sett
     - 4 and 5: rows and columns of a unit vector to the nucleus' centre (after Cellpose, Stringer et al., Nature Methods
       2021, doi 10.1038/s41592-020-01018-x); meaningless outside nuclei;
     - 6 and more, with `rays`: how far the nucleus reaches in each of `RAYS` directions, pixels (after StarDist, Schmidt
-      et al., MICCAI 2018, arXiv:1806.03535; see `targets.ray_targets`); meaningless outside nuclei.
+      et al., MICCAI 2018, arXiv:1806.03535; see `instance_targets.ray_targets`); meaningless outside nuclei.
 
     All heads read the same features, so that only the heads differ when they are compared.
 

@@ -9,7 +9,7 @@ from functools import cache
 
 import cv2
 import numpy as np
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, mean
 from scipy.spatial import cKDTree
 from skimage.feature import peak_local_max
 from skimage.measure import label as label_pieces
@@ -17,6 +17,7 @@ from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed as flood_relief
 
 from ..models.backend import keras, ops
+from ..models.instance_targets import heat_flow_targets
 from ..models.instance_unet import CHANNELS, FLOW, RAYS
 
 FOREGROUND, INTERIOR, BOUNDARY = 0, 2, 3
@@ -199,3 +200,24 @@ def divide(maps: np.ndarray, mask: np.ndarray, method: Method, min_area: int) ->
     numbers[kept] = np.arange(1, len(kept) + 1)
     labels = numbers[pieces]
     return labels if len(kept) == len(areas) - 1 else _flood(np.zeros(mask.shape), labels, mask)
+
+
+def drop_wrong_flow(maps: np.ndarray, labels: np.ndarray, flow_threshold: float) -> np.ndarray:
+    """Drop nuclei whose own flow is not the predicted one: they are two in one, or no nuclei.
+
+    The check of Cellpose (Stringer et al., Nature Methods 2021, doi 10.1038/s41592-020-01018-x). A nucleus' own flow is
+    that of `instance_targets.heat_flow_targets`.
+
+    Args:
+        maps: (h, w, C) float32 around one component, with flows.
+        labels: (h, w) int32, 1, 2, ..., as `divide` returns them.
+        flow_threshold: the largest mean squared distance of predicted and own vectors that is accepted; 2 is that of
+            random directions.
+
+    Returns:
+        (h, w) int32: the others, again 1, 2, ... in their order.
+    """
+    distance = ((maps[..., FLOW] - heat_flow_targets(labels)) ** 2).sum(axis=-1)
+    errors = mean(distance, labels, np.arange(1, labels.max() + 1))
+    kept = np.concatenate([[False], errors <= flow_threshold])
+    return np.where(kept, np.cumsum(kept), 0)[labels].astype(np.int32)

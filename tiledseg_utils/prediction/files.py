@@ -15,7 +15,8 @@ from ..data.pixel_size import find_pixel_size
 from ..data.streaming import open_source
 from ..models.backend import keras
 from ..models.model_files import check_channels, name_of
-from ..settings.parameters import CommandSetting, Parameters, PredictionSetting
+from ..settings.command_options import CommandSetting
+from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import check_value
 from .band_writer import BandWriter
 from .forward import device_count

@@ -20,12 +20,14 @@ from ..base.memory import little_memory
 from ..data.pixel_size import read_pixel_size
 from ..data.streaming import Source, open_source
 from ..models.backend import keras
+from ..models.instance_unet import CHANNELS
 from ..scoring.foreground import check_probabilities
 from ..scoring.nucleus_tables import check_absent, write_nuclei
-from ..settings.parameters import CommandSetting, Parameters, PredictionSetting
+from ..settings.command_options import CommandSetting
+from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import check_value
 from .band_writer import BandWriter
-from .dividing import FOREGROUND, METHODS, NEEDED, divide
+from .dividing import FOREGROUND, METHODS, NEEDED, divide, drop_wrong_flow
 from .files import fingerprint
 from .measuring import NucleusMeter
 from .tiled import plan_prediction, predict_maps, stitch_rows, with_changes
@@ -33,6 +35,7 @@ from .tiled import plan_prediction, predict_maps, stitch_rows, with_changes
 NO_PROBABILITIES = "Scale them to 0 to 1, or write the map with predict --probability"
 
 PIXELS_AT_A_TIME = 2**23  # of a map of probabilities that is read by rows
+DROPPED = -1  # in place of a label, until the rows leave: the pixel's component is done
 
 
 def label_rows(
@@ -41,6 +44,7 @@ def label_rows(
     threshold: float = 0.5,
     min_area: int = 16,
     name: str = "the maps",
+    flow_threshold: float = 0.0,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Instances of an image that comes row by row, as rows of labels.
 
@@ -53,6 +57,7 @@ def label_rows(
         threshold: of the foreground probability, the first channel.
         min_area: pixels; smaller components are dropped, smaller parts of a component join their neighbour.
         name: of the file with the maps, for errors.
+        flow_threshold: see `dividing.drop_wrong_flow`; 0 accepts every nucleus.
 
     Yields:
         (first row, (n, W) int32).
@@ -60,15 +65,18 @@ def label_rows(
     Raises:
         UserError: the method is not known or needs other maps, or the foreground's values are not probabilities.
     """
-    _check_rule(method, threshold, min_area)
+    _check_rule(method, threshold, min_area, flow_threshold)
+    wanted = f"flow_threshold {flow_threshold:g}" if flow_threshold else f"method {method}"
+    needed = max(NEEDED.get(method, 1), CHANNELS if flow_threshold else 1)
     waiting, count = None, 0
     for start, band, is_last in _with_last(bands):
         band = band if band.ndim == 3 else band[..., None]
         check_probabilities(band[..., FOREGROUND], name, NO_PROBABILITIES)
-        needed = NEEDED.get(method, 1)
         if band.shape[2] < needed:
-            remedy = "Predict with an instance_unet that has them, or choose components or watershed"
-            raise UserError(f"method {method}", f"needs {needed} maps, and there are {band.shape[2]}", remedy)
+            remedy = (
+                "Predict with an instance_unet that has them, or choose components or watershed and no flow_threshold"
+            )
+            raise UserError(wanted, f"needs {needed} maps, and there are {band.shape[2]}", remedy)
         if waiting is None:
             top, maps, labels = start, band, np.zeros(band.shape[:2], np.int32)
         else:
@@ -86,19 +94,22 @@ def label_rows(
             mask = components[box] == number
             # Nothing to divide; this saves time where there are 100,000 nuclei.
             parts = mask if method == "components" else divide(maps[box], mask, METHODS[method], min_area)
-            labels[box][mask] = parts[mask] + count
+            if flow_threshold:
+                parts = drop_wrong_flow(maps[box], parts.astype(np.int32), flow_threshold)
+            labels[box][mask] = np.where(parts[mask] > 0, parts[mask] + count, DROPPED)
             count += int(parts.max())
         keep = min((boxes[number][1] for number in open_ones), default=len(labels))
         if keep:
-            yield top, labels[:keep]
+            yield top, np.maximum(labels[:keep], 0)
         waiting = top + keep, maps[keep:].copy(), labels[keep:].copy()
 
 
-def _check_rule(method: str, threshold: float, min_area: int) -> None:
+def _check_rule(method: str, threshold: float, min_area: int, flow_threshold: float) -> None:
     """Refuse wrong arguments of `label_rows` before anything is predicted or written."""
     check_names("method", [method], METHODS)
     check_value(Parameters, "threshold", threshold)
     check_value(CommandSetting, "nucleus_area", min_area, "min_area")
+    check_value(CommandSetting, "flow_threshold", flow_threshold)
 
 
 def _with_last(bands: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray, bool]]:
@@ -123,7 +134,13 @@ def _in_order_of_end(components: np.ndarray, boxes: np.ndarray, without: set[int
     return sorted((number for number in range(1, len(boxes)) if number not in without), key=end)
 
 
-def label_image(maps: np.ndarray, method: str = "watershed", threshold: float = 0.5, min_area: int = 16) -> np.ndarray:
+def label_image(
+    maps: np.ndarray,
+    method: str = "watershed",
+    threshold: float = 0.5,
+    min_area: int = 16,
+    flow_threshold: float = 0.0,
+) -> np.ndarray:
     """Instances of a whole image; arguments as for `label_rows`.
 
     Args:
@@ -132,7 +149,8 @@ def label_image(maps: np.ndarray, method: str = "watershed", threshold: float = 
     Returns:
         (H, W) int32, 0 = background, instances from 1 without gaps.
     """
-    return np.concatenate([rows for _, rows in label_rows([(0, maps)], method, threshold, min_area)])
+    rule = {"method": method, "threshold": threshold, "min_area": min_area, "flow_threshold": flow_threshold}
+    return np.concatenate([rows for _, rows in label_rows([(0, maps)], **rule)])
 
 
 def label_file(
@@ -142,6 +160,7 @@ def label_file(
     method: str = "watershed",
     threshold: float = 0.5,
     min_area: int = 16,
+    flow_threshold: float = 0.0,
     overwrite: bool = False,
     setting: PredictionSetting | None = None,
     table: Path | None = None,
@@ -157,7 +176,7 @@ def label_file(
             After an interruption it starts over (predict to a file first where that takes long, which resumes). What
             the same call has finished, and nobody has changed since, stays.
         model: one that predicts a single probability, or `models.instance_unet`.
-        method, threshold, min_area: see `label_rows`.
+        method, threshold, min_area, flow_threshold: see `label_rows`.
         overwrite: replace what exists.
         setting, changes: how the model predicts, as for `inference.predict_tiled`.
         table: .csv of all nuclei, see `measure.measure`; with a model, also their brightness, as the file stores it.
@@ -174,11 +193,12 @@ def label_file(
         from tiledseg_utils.prediction.instances import label_file
         nuclei = label_file("slide.tif", "labels.tif", load_model("model.keras"))
     """
-    _check_rule(method, threshold, min_area)
+    rule = {"method": method, "threshold": threshold, "min_area": min_area, "flow_threshold": flow_threshold}
+    _check_rule(**rule)
     setting, pixel_size = with_changes(setting, changes), _pixel_size(image, pixel_size)
     with open_source(image) as source, little_memory():
         identity = {"image": source.identity(), "model": fingerprint(model) if model is not None else None}
-        identity |= {"settings": [method, threshold, min_area, asdict(setting), pixel_size]}
+        identity |= {"settings": [*rule.values(), asdict(setting), pixel_size]}
         finished = None if overwrite else find_finished(Path(out), identity)
         if finished is not None and (table is None or find_finished(table, identity) is not None):
             return finished["nuclei"]
@@ -189,7 +209,7 @@ def label_file(
         with contextlib.ExitStack() as stack:
             bands = _bands_of(source, model, setting, stack)
             bands = bands if meter is None else meter.remember(bands)
-            rows = label_rows(bands, method, threshold, min_area, source.name)
+            rows = label_rows(bands, **rule, name=source.name)
             writer = BandWriter(out, source.shape, np.int32, identity, replace, False, pixel_size)
             count = _write_labels(rows, stack.enter_context(writer), meter)
         if meter is not None:

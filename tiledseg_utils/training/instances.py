@@ -12,6 +12,7 @@ from ..data.images import Pair, read_pair
 from ..models import instance_unet, layers_of
 from ..models.backend import keras, ops
 from ..models.inputs import remember_options
+from ..models.instance_targets import instance_targets
 from ..models.instance_unet import CHANNELS, FLOW
 from ..models.losses import bce_dice_loss
 from ..models.model_files import load_checkpoint
@@ -19,7 +20,6 @@ from ..tiles.augmentation import Augmentation
 from ..tiles.tiling import split
 from .batches import TrainingBatches, TrainingTiles, ValidationBatches, validation_indices
 from .fit import Task, TrainingSetting, fit
-from .targets import instance_targets
 
 EMPTY = 0.15
 """How often a tile without a nucleus is drawn beside one with some."""
@@ -97,7 +97,10 @@ def tile_weights(labels: np.ndarray, stems: Sequence[str], groups: Mapping[str, 
 
 
 def smallest_area(pairs: Sequence[Pair]) -> int:
-    """Half the first percentile of the nuclei's areas, pixels: anything smaller cannot be a nucleus.
+    """The area, pixels, below which nothing is a nucleus: three standard deviations below the mean of logarithms.
+
+    Areas are about log-normal, so that mean and variance of their logarithms describe them. It is never more than a
+    quarter of the usual area, since a few nuclei may be of one size by chance.
 
     Raises:
         UserError: an image or its labels cannot be read, or none shows a nucleus.
@@ -107,7 +110,9 @@ def smallest_area(pairs: Sequence[Pair]) -> int:
     areas = areas[areas > 0]
     if not areas.size:
         raise UserError("the images", "show no nucleus", NO_NUCLEUS)
-    return max(1, int(np.percentile(areas, 1) / 2))
+    logarithms = np.log(areas)
+    usual = np.exp(logarithms.mean())
+    return max(1, int(min(usual * np.exp(-3 * logarithms.std()), usual / 4)))
 
 
 def learnt_from(splits: Mapping[str, Sequence[Pair]]) -> dict[str, dict[str, list[str]]]:
@@ -146,7 +151,7 @@ def train_instances(
         augmentation: see `augmentation.Augmentation`.
         setting: see `fit`; its loss is not used.
         seed: of the initial weights, the draws of tiles, their augmentation, and dropout.
-        flow: "centre" or "heat", see `targets.instance_targets`.
+        flow: "centre" or "heat", see `instance_targets.instance_targets`.
         groups: the kind of each stem, if there are several; tiles are then drawn as `tile_weights` says. Without, all
             are drawn equally often.
 
@@ -187,17 +192,18 @@ def train_instances(
     return fit(task, setting, run / "counting", run / "instances.keras")
 
 
-def remember_counting(path: Path, method: str, threshold: float, min_area: int) -> None:
+def remember_counting(path: Path, method: str, threshold: float, min_area: int, flow_threshold: float = 0.0) -> None:
     """Have a model file remember how its run tells nuclei apart. The command `instances` then does the same.
 
     Args:
         path: of `instances.keras`, which is written again; its weights stay as they are.
-        method, threshold, min_area: see `prediction.instances.label_rows`.
+        method, threshold, min_area, flow_threshold: see `prediction.instances.label_rows`.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     model = load_checkpoint(path, with_optimizer=False)
-    remember_options(model, {"instances": {"method": method, "threshold": threshold, "min_area": min_area}})
+    rule = {"method": method, "threshold": threshold, "min_area": min_area, "flow_threshold": flow_threshold}
+    remember_options(model, {"instances": rule})
     with atomic_path(path) as temporary:
         model.save(temporary)

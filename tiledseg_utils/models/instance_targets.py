@@ -5,7 +5,7 @@ import numpy as np
 from scipy.ndimage import center_of_mass, find_objects
 from skimage.measure import label
 
-from ..models.instance_unet import RAYS
+from .instance_unet import RAYS
 
 RIM = 2
 """How far the boundary reaches into a nucleus, pixels."""
