@@ -316,7 +316,7 @@ def test_wrong_maps_and_methods_are_told(tmp_path):
     maps = np.zeros((32, 32), np.float32)
     with pytest.raises(UserError, match="needs 6 maps, and there are 1"):
         instances.label_image(maps, "flow")
-    with pytest.raises(UserError, match="flow_threshold 0.4: needs 6 maps, and there are 1"):
+    with pytest.raises(UserError, match=r"flow_threshold 0.4: needs 6 maps, and there are 1"):
         instances.label_image(maps, "watershed", flow_threshold=0.4)
     with pytest.raises(UserError, match="flow_threshold"):
         instances.label_image(maps, "watershed", flow_threshold=-0.1)

@@ -1,6 +1,8 @@
 """Methods of `instances` compared: outlines by match, maps of the three heads, tables and curves of scores."""
 
 import colorsys
+import functools
+import operator
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -118,15 +120,17 @@ def score_rows(sweeps: Mapping[str, Mapping[str, Sequence[Matches]]], seed: int 
 
 
 def score_curves(sweeps: Mapping[str, Mapping[str, Sequence[Matches]]]) -> Figure:
-    """Mean F1 of each method for matches at an IoU from 0.5 to 0.9; `sweeps` as of `compare_methods`."""
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    ax = figure.subplots()
-    for (method, images), color in zip(sweeps.items(), COLORS, strict=False):
-        means = [np.mean([sweep[i].f1 for sweep in images.values()]) for i in range(len(THRESHOLDS))]
-        ax.plot(THRESHOLDS, means, marker="o", markersize=4, color=color, label=method)
-    ax.set(xlabel="IoU from which a nucleus counts as found", ylabel="mean F1 of the test images", ylim=(0, 1.02))
+    """F1 and AP of each method for matches at an IoU from 0.5 to 0.9, pooled; `sweeps` as of `compare_methods`."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    scores = {"F1 = 2 TP / (2 TP + FP + FN)": "f1", "AP = TP / (TP + FP + FN)": "average_precision"}
+    for ax, (title, score) in zip(figure.subplots(1, 2, sharey=True), scores.items(), strict=True):
+        for (method, images), color in zip(sweeps.items(), COLORS, strict=False):
+            pooled = [functools.reduce(operator.add, matches) for matches in zip(*images.values(), strict=True)]
+            values = [getattr(matches, score) for matches in pooled]
+            ax.plot(THRESHOLDS, values, marker="o", markersize=4, color=color, label=method)
+        ax.set(xlabel="IoU from which a nucleus counts as found", title=title, ylim=(0, 1.02))
+        ax.grid(alpha=0.3)
     ax.legend(frameon=False)
-    ax.grid(alpha=0.3)
     return figure
 
 

@@ -55,22 +55,43 @@ def heat_flow_targets(labels: np.ndarray) -> np.ndarray:
         labels: (H, W) int32, 0 = background.
     """
     flow = np.zeros((*labels.shape, 2), np.float32)
-    for box, places, centre in _nuclei(labels):
-        corner = np.array([box[0].start, box[1].start]) - 1  # A frame of one pixel, which stays cold.
-        inside = np.zeros([side.stop - side.start + 2 for side in box])
-        rows, columns = (places - corner).T
-        inside[rows, columns] = 1
-        heat, source = np.zeros_like(inside), tuple(centre - corner)
-        for _ in range(2 * sum(inside.shape)):
-            heat[source] += 1
-            heat = cv2.blur(heat, (3, 3), borderType=cv2.BORDER_CONSTANT) * inside
-        heat = np.log1p(heat)
-        gradient = np.stack(
-            [heat[rows + 1, columns] - heat[rows - 1, columns], heat[rows, columns + 1] - heat[rows, columns - 1]], -1
-        )
-        length = np.hypot(*gradient.T)[:, None]
-        flow[tuple(places.T)] = np.divide(gradient, length, out=np.zeros_like(gradient), where=length > 0)
+    by_steps: dict[int, list] = {}
+    for nucleus in _nuclei(labels):
+        height, width = (side.stop - side.start + 2 for side in nucleus[0])
+        steps = 64 * int(np.ceil(2 * (height + width) / 64))  # Few different numbers: many nuclei share a strip.
+        by_steps.setdefault(steps, []).append(nucleus)
+    for steps, nuclei in by_steps.items():
+        places, directions = _heat_directions(nuclei, steps)
+        flow[tuple(places.T)] = directions
     return flow
+
+
+def _heat_directions(nuclei: list[tuple], steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of some nuclei, (n, 2), and their unit vectors along the gradient of heat after some steps.
+
+    The nuclei lie side by side in one strip, each in a frame of one pixel, which stays cold.
+    """
+    heights, widths = (np.array([box[axis].stop - box[axis].start + 2 for box, _, _ in nuclei]) for axis in (0, 1))
+    lefts = np.cumsum(widths) - widths
+    inside = np.zeros((heights.max(), widths.sum()), np.float32)
+    moved, sources = [], []
+    for (box, places, centre), left in zip(nuclei, lefts, strict=True):
+        shift = [1 - box[0].start, 1 - box[1].start + left]
+        moved.append(places + shift)
+        sources.append(centre + shift)
+    rows, columns = np.concatenate(moved).T
+    inside[rows, columns] = 1
+    heat, sources = np.zeros_like(inside), tuple(np.transpose(sources))
+    for _ in range(steps):
+        heat[sources] += 1
+        heat = cv2.blur(heat, (3, 3), borderType=cv2.BORDER_CONSTANT) * inside
+    heat = np.log1p(heat)
+    gradient = np.stack(
+        [heat[rows + 1, columns] - heat[rows - 1, columns], heat[rows, columns + 1] - heat[rows, columns - 1]], -1
+    )
+    length = np.hypot(*gradient.T)[:, None]
+    directions = np.divide(gradient, length, out=np.zeros_like(gradient), where=length > 0)
+    return np.concatenate([places for _, places, _ in nuclei]), directions
 
 
 def _nuclei(labels: np.ndarray):
@@ -98,8 +119,8 @@ def ray_targets(labels: np.ndarray) -> np.ndarray:
     places = np.nonzero(labels)
     rows, columns = places[0] - (height - 1) / 2, places[1] - (width - 1) / 2
     # Pixels stay on pixels in the turns by quarters, also where sides are even.
-    middle, reach = side // 2 + (width - 1) / 2 % 1, np.arange(side, dtype=np.int16)
-    rays = np.zeros((height, width, RAYS), np.float32)
+    middle = side // 2 + (width - 1) / 2 % 1
+    distances = np.empty((RAYS, len(rows)), np.float32)
     for k in range(RAYS // 2):
         cosine, sine = np.cos(2 * np.pi * k / RAYS), np.sin(2 * np.pi * k / RAYS)
         back = np.float64([[cosine, -sine, 0], [sine, cosine, 0]])  # From the turned image to the image itself.
@@ -108,22 +129,25 @@ def ray_targets(labels: np.ndarray) -> np.ndarray:
         turned = cv2.warpAffine(labels.astype(np.float32), back, (side, side), flags=flags, borderValue=-1)
         row = np.rint(cosine * rows - sine * columns + middle).astype(int)
         column = np.rint(cosine * columns + sine * rows + middle).astype(int)
-        first, last = _run_of_each_pixel(turned, reach)
+        runs, starts = _runs_of_rows(turned)
+        place, run = row * side + column, runs[row, column]
         is_same = turned[row, column] == labels[places]
-        rays[*places, k] = np.where(is_same, last[row, column] - column + 0.5, 0.5)
-        rays[*places, k + RAYS // 2] = np.where(is_same, column - first[row, column] + 0.5, 0.5)
+        distances[k] = np.where(is_same, starts[run + 1] - place - 0.5, 0.5)
+        distances[k + RAYS // 2] = np.where(is_same, place - starts[run] + 0.5, 0.5)
+    rays = np.zeros((height, width, RAYS), np.float32)
+    rays[places] = distances.T
     return rays
 
 
-def _run_of_each_pixel(labels: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the last column of the run of equal labels in its row that each pixel belongs to."""
+def _runs_of_rows(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of equal labels along rows: the number of each pixel's run, (H, W), and where each begins, counting pixels.
+
+    One more begins behind the last pixel.
+    """
     is_first = np.ones(labels.shape, bool)
     is_first[:, 1:] = labels[:, 1:] != labels[:, :-1]
-    is_last = np.ones(labels.shape, bool)
-    is_last[:, :-1] = is_first[:, 1:]
-    first = np.maximum.accumulate(np.where(is_first, columns, 0), axis=1)
-    last = np.minimum.accumulate(np.where(is_last, columns, columns[-1])[:, ::-1], axis=1)[:, ::-1]
-    return first, last
+    runs = np.cumsum(is_first, dtype=np.int32).reshape(labels.shape) - 1
+    return runs, np.append(np.flatnonzero(is_first), labels.size)
 
 
 def instance_targets(labels: np.ndarray, flow: str = "centre", rays: bool = False) -> np.ndarray:
