@@ -17,7 +17,7 @@ from tiledseg_utils.base.files import UserError
 from tiledseg_utils.commands.remembered import how, remembered_counting, remembered_prediction
 from tiledseg_utils.data.masks import read_mask
 from tiledseg_utils.data.pictures import write_image
-from tiledseg_utils.models.inputs import remember_options, remember_white_balance, remembered_options
+from tiledseg_utils.models.inputs import remember_normalization, remember_options, remembered_options
 from tiledseg_utils.prediction.dividing import METHODS
 from tiledseg_utils.prediction.inference import load_model, multi_scale, predict_tiled
 from tiledseg_utils.prediction.instances import label_image
@@ -135,7 +135,7 @@ def test_evaluate_scores_what_the_run_would_predict(folder, found, data_folder, 
 
 def test_what_is_said_names_all_that_changes_the_result():
     model = small_model()
-    remember_white_balance(model)
+    remember_normalization(model, "white_balance")
     options = {**TILES, "scales": [0.5, 1.25], "threshold": 0.625, "min_area": 200, "min_confidence": 0.5}
     words = "8 views, sizes 0.5 and 1.25, threshold 0.625, pieces of 200 px or more, of confidence 0.5 or more, "
     assert how(model, argparse.Namespace(**options)) == f"{words}mode blend, tiles of 64 px, white balanced"

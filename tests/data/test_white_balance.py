@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from tiledseg_utils import models
 from tiledseg_utils.data import images, pictures
+from tiledseg_utils.data.normalization import NormalizedSource
 from tiledseg_utils.data.streaming import open_source
 from tiledseg_utils.data.synthetic import draw_smear
-from tiledseg_utils.data.white_balance import BACKGROUND, BalancedSource, balance_white, measure_light
+from tiledseg_utils.data.white_balance import BACKGROUND, balance_white, measure_light
 from tiledseg_utils.prediction import inference
 from tiledseg_utils.tiles import tiling
 from tiledseg_utils.training import fit as training
@@ -99,14 +100,14 @@ def test_rows_come_as_from_the_balanced_image(smear, tmp_path, kind):
     expected = balance_white(image)
     assert not np.array_equal(expected, image)
     with open_source(stored) as source:
-        balanced = BalancedSource(source)
+        balanced = NormalizedSource(source, "white_balance")
         assert np.array_equal(balanced.read_rows(100, 130), expected[100:130])
         assert np.array_equal(balanced.read_rows(0, 320), expected)
 
 
 def test_decimal_numbers_are_left_alone(smear):
     image = tinted(smear).astype(np.float32)
-    assert np.array_equal(BalancedSource(open_source(image)).read_rows(0, 320), image)
+    assert np.array_equal(NormalizedSource(open_source(image), "white_balance").read_rows(0, 320), image)
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +159,6 @@ def test_a_network_of_its_own_beginning_cannot_remember():
     models.MODELS["plain"] = plain
     try:
         with pytest.raises(models.UserError, match="does not begin with ColorInput"):
-            models.build_model("plain", {}, white_balance=True)
+            models.build_model("plain", {}, normalization="white_balance")
     finally:
         del models.MODELS["plain"]

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from ..base.files import UserError
 from ..base.text import printable
+from ..data.normalization import CONTRAST, WHITE_BALANCE
 from ..settings.command_options import CommandSetting
 from ..settings.parameters import Parameters
 from ..settings.remembered import PREDICTION
 from ..settings.schema import check_value, fields_of, shown
+
+NORMALIZED = {WHITE_BALANCE: "white balanced", CONTRAST: "contrast stretched"}
 
 IN_MEMORY = ("scales", "min_area", "min_confidence")
 """Options of `predict` that need the whole image in memory."""
@@ -48,7 +51,7 @@ def as_its_run_did(model, arguments: argparse.Namespace, by_rows: bool = False) 
 
 def how(model, arguments: argparse.Namespace) -> str:
     """How images are predicted, in words."""
-    from ..models.inputs import expects_white_balance
+    from ..models.inputs import normalization_of
 
     sizes = " and ".join(f"{size:g}" for size in arguments.scales)
     words = ["8 views" if arguments.test_time_augmentation else "1 view"]
@@ -57,7 +60,8 @@ def how(model, arguments: argparse.Namespace) -> str:
     words += [f"of confidence {arguments.min_confidence:g} or more"] if arguments.min_confidence else []
     words += [f"mode {arguments.mode}"]
     words += [f"tiles of {arguments.tile_size} px"] if arguments.tile_size else []
-    words += ["white balanced"] if expects_white_balance(model) else []
+    normalization = normalization_of(model)
+    words += [NORMALIZED[normalization]] if normalization else []
     return ", ".join(words)
 
 

@@ -74,9 +74,10 @@ def reduced_tiles(train: Sequence[images.Pair], size: int, run: Path) -> Path:
             write_image(small.image, image, sync=False)
             write_image(small.mask, mask, sync=False)
             reduced[name].append(small)
-    balanced = any(row["white_balance"] for row in manifest)
+    normalization = tiling.normalization_of_tiles(manifest)
     stride = min(side, max(size // 4, -(-side // 16)))
-    how = {"empty": "down-weight", "empty_weight": 0.3, "reduced": False, "white_balance": balanced}
+    how = {"empty": "down-weight", "empty_weight": 0.3, "reduced": False}
+    how |= {normalization: True} if normalization else {}
     tiling.write_tile_set(reduced, folder / "tiles", TileSetting(tile_size=side, stride=stride, **how))
     return folder / "tiles"
 

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from skimage.filters import threshold_otsu
 
-from .streaming import Source, percentile_of_counts
+from .streaming import percentile_of_counts
 
 BACKGROUND = 220  # grey level that the background becomes; above it, there is room for noise and bright spots
 DARKEST, WIDEST = 170, 40  # least value of its channels, and their widest spread: else the image has no background
@@ -83,19 +83,3 @@ def apply_balance(pixels: np.ndarray, light: Light | None) -> np.ndarray:
 def balance_white(image: np.ndarray) -> np.ndarray:
     """As `apply_balance`, with the background and stray light of the image itself, (H, W, 3) uint8 RGB."""
     return apply_balance(image, measure_light([image]))
-
-
-class BalancedSource:
-    """A `streaming.Source` whose rows come balanced; its first reading passes over the whole image once."""
-
-    def __init__(self, source: Source):
-        self.name, self.shape, self.dtype = source.name, source.shape, source.dtype
-        self._source, self._light = source, None
-        self._searched = source.dtype != np.uint8  # decimal numbers have no levels to count, and stay as they are
-
-    def read_rows(self, start: int, stop: int) -> np.ndarray:
-        """As `Source.read_rows`."""
-        if not self._searched:
-            self._light = measure_light(self._source.read_rows(*rows) for rows in self._source.chunks())
-            self._searched = True
-        return apply_balance(self._source.read_rows(start, stop), self._light)

@@ -11,7 +11,7 @@ from .attention_unet import attention_unet
 from .backend import keras
 from .deeplab_v3_plus import deeplab_v3_plus
 from .efficient_unet import efficient_unet
-from .inputs import remember_white_balance
+from .inputs import remember_normalization
 from .instance_unet import instance_unet  # noqa: F401 - of six maps, for `instances`; no choice of `build_model`
 from .multires_unet import multires_unet
 from .swin_unet import swin_unet
@@ -53,13 +53,13 @@ def layers_of(precision: str) -> Iterator[None]:
 
 
 def build_model(
-    name: str, settings: Mapping | None = None, white_balance: bool = False, precision: str = "float32"
+    name: str, settings: Mapping | None = None, normalization: str | None = None, precision: str = "float32"
 ) -> keras.Model:
     """Build the architecture `name` with its own `settings` (see the function's docstring).
 
     Args:
-        white_balance: the model will learn from images that `white_balance.balance_white` went over. It remembers that,
-            and the functions of `inference` balance what they give it.
+        normalization: how the images that it will learn from were normalized, see `normalization.METHODS`. It remembers
+            that, and the functions of `inference` do so to what they give it.
         precision: of the layers, as Keras names dtype policies; weights and probabilities are float32 in any case.
 
     Raises:
@@ -70,8 +70,7 @@ def build_model(
     try:
         with layers_of(precision):
             model = MODELS[name](**settings)
-        if white_balance:
-            remember_white_balance(model)
+        remember_normalization(model, normalization)
     except UserError:
         raise
     except ValueError as error:

@@ -1,14 +1,15 @@
 """What models do first with their pixels, so that no caller can feed a trained model the wrong colours.
 
-White balance is not part of this, as a model sees tiles and the white belongs to the whole image. But models remember
-whether their training images were balanced (`expects_white_balance`), and `inference` then balances what it predicts.
-They also remember which images these were (`images_learnt_from`), and how the run that trained them used them
+White balance and contrast are not part of this, as a model sees tiles and these belong to the whole image. But models
+remember how their training images were normalized (`normalization_of`), and `inference` then normalizes what it
+predicts. They also remember which images these were (`images_learnt_from`), and how the run that trained them used them
 (`remembered_options`).
 """
 
 import json
 from collections.abc import Mapping
 
+from ..data.normalization import CONTRAST, WHITE_BALANCE
 from .backend import keras, layers, ops
 
 
@@ -16,22 +17,28 @@ class _Input(layers.Layer):
     """Converts pixels, and holds what a model remembers of the images that it was trained on.
 
     Args:
-        white_balance: whether they come from images that `white_balance.balance_white` went over.
+        white_balance, contrast: whether `normalization.normalize` went over them with the method of that name.
         learnt_from: which images they were, see `provenance.learnt_from`; None if unknown.
         options: how the run used the model, see `remember_options`; None if unknown.
     """
 
     def __init__(
-        self, white_balance: bool = False, learnt_from: dict | None = None, options: dict | None = None, **kwargs
+        self,
+        white_balance: bool = False,
+        learnt_from: dict | None = None,
+        options: dict | None = None,
+        contrast: bool = False,
+        **kwargs,
     ):
         super().__init__(**kwargs)
-        self.white_balance = white_balance
+        self.white_balance, self.contrast = white_balance, contrast
         self.learnt_from = json.dumps(learnt_from)  # As text, since Keras would look for layers in a dictionary.
         self.options = json.dumps(options)
 
     def get_config(self):
         known = {"learnt_from": json.loads(self.learnt_from), "options": json.loads(self.options)}
         known = {name: value for name, value in known.items() if value is not None}
+        known |= {"contrast": True} if self.contrast else {}  # Left out where not needed: earlier versions refuse it.
         return {**super().get_config(), "white_balance": self.white_balance, **known}
 
     def compute_output_spec(self, inputs):
@@ -87,22 +94,25 @@ class ImageNetInput(_Input):
         return {**super().get_config(), "mode": self.mode}
 
 
-def expects_white_balance(model: keras.Model) -> bool:
-    """Whether a model was trained on balanced images."""
-    return any(getattr(layer, "white_balance", False) for layer in model.layers)
+def normalization_of(model: keras.Model) -> str | None:
+    """How the images that a model was trained on were normalized: one of `normalization.METHODS`, or None."""
+    for name in (WHITE_BALANCE, CONTRAST):
+        if any(getattr(layer, name, False) for layer in model.layers):
+            return name
+    return None
 
 
-def remember_white_balance(model: keras.Model) -> None:
-    """Have a model expect balanced images, also once it is saved and loaded.
+def remember_normalization(model: keras.Model, method: str | None) -> None:
+    """Have a model expect normalized images, also once it is saved and loaded; None changes nothing.
 
     Raises:
         ValueError: it does not begin with a layer of this module, and so has nowhere to keep it.
     """
     inputs = _inputs(model)
-    if not inputs:
-        raise ValueError("white_balance: the network does not begin with ColorInput or ImageNetInput.")
-    for layer in inputs:
-        layer.white_balance = True
+    if method and not inputs:
+        raise ValueError(f"{method}: the network does not begin with ColorInput or ImageNetInput.")
+    for layer in inputs if method else ():
+        setattr(layer, method, True)
 
 
 def images_learnt_from(model: keras.Model) -> dict | None:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from ..data.normalization import normalize
 from ..data.streaming import Source, open_source
-from ..data.white_balance import balance_white
 from ..models.backend import keras
-from ..models.inputs import expects_white_balance
+from ..models.inputs import normalization_of
 from ..models.model_files import load_model as load_model
 from ..models.receptive_field import receptive_field
 from ..settings.parameters import Parameters, PredictionSetting
@@ -132,8 +132,8 @@ def predict_reduced(
 
 
 def as_trained(model: keras.Model, image: np.ndarray) -> np.ndarray:
-    """A whole uint8 RGB image in the colours that the network knows: balanced if its training images were."""
-    return balance_white(image) if image.dtype == np.uint8 and expects_white_balance(model) else image
+    """A whole uint8 RGB image in the colours that the network knows: normalized as its training images were."""
+    return normalize(image, normalization_of(model)) if image.dtype == np.uint8 else image
 
 
 def _predict_one(model: keras.Model, image: np.ndarray, test_time_augmentation: bool) -> np.ndarray:

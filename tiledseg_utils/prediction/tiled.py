@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..base.files import UserError
+from ..data.normalization import NormalizedSource
 from ..data.streaming import Source
-from ..data.white_balance import BalancedSource
 from ..models.backend import keras
-from ..models.inputs import expects_white_balance
+from ..models.inputs import normalization_of
 from ..models.model_files import name_of
 from ..models.receptive_field import receptive_field, required_halo
 from ..settings.parameters import PredictionSetting
@@ -74,7 +74,8 @@ def predict_maps(
     if source.dtype != np.uint8 and np.dtype(model.input.dtype).kind in "iu":
         problem = f"holds decimal numbers ({np.dtype(source.dtype)}), and the model takes {model.input.dtype}"
         raise UserError(source.name, problem, "Scale it to 0-255 as the training images were, and convert it to uint8")
-    source = BalancedSource(source) if expects_white_balance(model) else source
+    method = normalization_of(model)
+    source = NormalizedSource(source, method) if method else source
     tiles = _read_tiles(source, plan, first_row, is_background)
     yield from predict_batches(
         forward_pass(model, setting.test_time_augmentation), tiles, setting.batch_size * device_count()
@@ -88,7 +89,7 @@ def _mirrored(pixels: np.ndarray, length: int) -> np.ndarray:
 
 
 def _read_tiles(
-    source: Source | BalancedSource,
+    source: Source | NormalizedSource,
     plan: Plan,
     first_row: int,
     is_background: Callable[[np.ndarray], bool] | None,

@@ -56,6 +56,21 @@ class TileSetting:
     white_balance: Truth = field(
         False, "whether the background of all images gets one colour and stray light is taken away; the model remembers"
     )
+    contrast: Truth = field(
+        False, "whether the grey levels of each image are spread over 0 to 255, as StarDist does; the model remembers"
+    )
+
+    @property
+    def normalization(self) -> str | None:
+        """What `normalization.normalize` is to do to an image before it is cut."""
+        names = [name for name in ("white_balance", "contrast") if getattr(self, name)]
+        return names[0] if names else None
+
+    @model_validator(mode="after")
+    def _one_normalization(self):
+        if self.white_balance and self.contrast:
+            raise UserError("contrast", "is true, and so is white_balance", "Choose one of the two")
+        return self
 
     @model_validator(mode="after")
     def _stride_fits(self):
@@ -258,6 +273,7 @@ class Parameters:
     counting_images: CountingImages = field(_usual_counting_images, "generated images to count nuclei in")
     counting_size: whole(SMALLEST_IMAGE, 8192) = field(768, "side of the images to count in", "pixels")
     counting_model: Unet = field(Unet, "settings of the network that counts")
+    counting_contrast: Truth = field(False, "whether the contrast of its images is stretched, as by contrast of tiles")
     counting_rays: Truth = field(False, "whether that network also learns rays, for the method rays")
     counting_flow: Literal["centre", "heat"] = field("centre", "its flows lead straight, or as heat spreads (Cellpose)")
     counting: TrainingSetting = field(TrainingSetting, "how that network is trained; notebook 8 runs if it is given")

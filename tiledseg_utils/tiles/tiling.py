@@ -17,14 +17,14 @@ import numpy as np
 from ..base.files import UserError, progress, read_csv, sync_disks, write_csv, write_json
 from ..data.images import SPLITS, Pair, read_pair
 from ..data.masks import read_mask
+from ..data.normalization import METHODS, normalize
 from ..data.pictures import read_image, write_image
 from ..data.provenance import SOURCES, identify
-from ..data.white_balance import balance_white
 from ..settings.parameters import TileSetting
 
 MANIFEST = "manifest.csv"
 KINDS = {"tile": str, "source": str, "split": str, "row": int, "column": int, "scale": float, "foreground": float}
-KINDS |= {"weight": float, "white_balance": int}  # of the manifest's columns
+KINDS |= {"weight": float, "white_balance": int, "contrast": int}  # of the manifest's columns
 ADDED = "added"  # beside the three splits: tiles of generated images that learn along with real ones
 
 
@@ -149,7 +149,7 @@ def enlarge_to_multiple(image: np.ndarray, tile: int) -> np.ndarray:
 
 def _tiles_of(pair: Pair, image: np.ndarray, mask: np.ndarray, setting: TileSetting):
     """Yield (name, image tile, mask tile, row, column, scale) of one source image."""
-    image = balance_white(image) if setting.white_balance else image
+    image = normalize(image, setting.normalization)
     size = setting.tile_size
     if setting.reduced:
         scale = size / float(np.sqrt(image.shape[0] * image.shape[1]))
@@ -185,6 +185,7 @@ def _write_tiles(name: str, pair: Pair, folder: Path, setting: TileSetting) -> t
                 "foreground": round(float(mask.mean()), 8),
                 "weight": setting.empty_weight if empty and setting.empty == "down-weight" else 1.0,
                 "white_balance": int(setting.white_balance),
+                "contrast": int(setting.contrast),
             }
         )
     return identify(pair, whole, whole_mask), rows
@@ -204,8 +205,8 @@ def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: 
 
     Returns:
         the manifest's rows: tile, source, split, row, column (pixels in the scaled image), scale (tile pixels per
-        source pixel), foreground (share of mask pixels, 0..1), weight (for sampling in training), white_balance (1 if
-        the source was balanced).
+        source pixel), foreground (share of mask pixels, 0..1), weight (for sampling in training), white_balance and
+        contrast (1 if the source was normalized so).
     """
     rows, sources = [], {name: {} for name in splits}
     (Path(folder) / MANIFEST).unlink(missing_ok=True)  # An older one would call a half-written set complete.
@@ -237,7 +238,8 @@ def read_manifest(folder: Path) -> list[dict]:
     if not path.exists():
         raise UserError(path, "the tiles are missing", "Run notebook 01_data_and_tiling for this run folder first")
     try:
-        table = [{"white_balance": "0"} | row for row in read_csv(path)]  # Earlier versions did not have that column.
+        # Earlier versions did not have these columns.
+        table = [{"white_balance": "0", "contrast": "0"} | row for row in read_csv(path)]
         rows = [{name: kind(row[name]) for name, kind in KINDS.items()} for row in table]
         strange = [row for row in rows if row["split"] not in (*SPLITS, ADDED) or not 0 <= row["weight"] < math.inf]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:  # ValueError: also of bytes that are no text
@@ -247,6 +249,11 @@ def read_manifest(folder: Path) -> list[dict]:
         problem = f"the list of tiles is damaged ({strange[0] if strange else 'it has no rows'})"
         raise UserError(path, problem, "Run notebook 01_data_and_tiling again")
     return rows
+
+
+def normalization_of_tiles(manifest: Sequence[Mapping]) -> str | None:
+    """How the sources of the tiles of a manifest were normalized, see `normalization.METHODS`."""
+    return next((name for name in METHODS if any(row[name] for row in manifest)), None)
 
 
 def read_tiles(folder: Path, rows: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:

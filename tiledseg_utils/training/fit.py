@@ -26,7 +26,7 @@ from ..models.receptive_field import receptive_field
 from ..prediction.inference import predict_reduced, predict_tiled
 from ..settings.parameters import TrainingSetting
 from ..tiles.augmentation import Augmentation
-from ..tiles.tiling import MANIFEST, read_manifest
+from ..tiles.tiling import MANIFEST, normalization_of_tiles, read_manifest
 from .batches import TrainingBatches, ValidationBatches, read_training_tiles, read_validation_tiles
 from .callbacks import Patience, ProgressLines, StopOnNaN
 
@@ -381,10 +381,10 @@ def train(
     learnt_from = provenance.learnt_from(tiles)
     if learnt_from is not None:
         request |= {"sources": hash_file(tiles / provenance.SOURCES)}
-    balanced = any(row.get("white_balance") for row in read_manifest(tiles))
+    normalization = normalization_of_tiles(read_manifest(tiles))
     settings = {**model_settings, "seed": seed}
     task = Task(
-        build=lambda precision: build_model(model, settings, balanced, precision),
+        build=lambda precision: build_model(model, settings, normalization, precision),
         batches=TrainingBatches(read_training_tiles(tiles), setting, seed, Augmentation.from_dict(augmentation)),
         validation=ValidationBatches(*read_validation_tiles(tiles, setting), setting),
         loss=losses.LOSSES[setting.loss],

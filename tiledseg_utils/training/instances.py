@@ -9,9 +9,10 @@ import numpy as np
 from ..base.files import UserError, atomic_path
 from ..data import provenance
 from ..data.images import Pair, read_pair
+from ..data.normalization import normalize
 from ..models import instance_unet, layers_of
 from ..models.backend import keras, ops
-from ..models.inputs import remember_options
+from ..models.inputs import remember_normalization, remember_options
 from ..models.instance_targets import instance_targets
 from ..models.instance_unet import CHANNELS, FLOW
 from ..models.losses import bce_dice_loss
@@ -51,8 +52,15 @@ def instance_loss(y_true, y_pred):
     return loss
 
 
-def label_tiles(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def label_tiles(
+    pairs: Sequence[Pair], size: int, normalization: str | None = None
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Cut images and their instance labels into tiles.
+
+    Args:
+        pairs: images with labels.
+        size: side of a tile, pixels.
+        normalization: what is done to each image first, see `normalization.METHODS`.
 
     Returns:
         images (N, size, size, 3) uint8 RGB, labels (N, size, size) int32, and the stem of each tile's image.
@@ -63,7 +71,7 @@ def label_tiles(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, np.ndarra
     images, labels, stems = [], [], []
     for pair in pairs:
         image, instances = read_pair(pair, labels=True)
-        images.append(split(image, size)[0])
+        images.append(split(normalize(image, normalization), size)[0])
         labels.append(split(instances, size)[0])
         stems += [pair.stem] * len(images[-1])
     labels = np.concatenate(labels)
@@ -140,6 +148,7 @@ def train_instances(
     seed: int,
     flow: str = "centre",
     groups: Mapping[str, str] | None = None,
+    normalization: str | None = None,
 ) -> dict:
     """Train `models.instance_unet`, or go on where a killed run stopped; write `<run>/instances.keras`.
 
@@ -154,6 +163,7 @@ def train_instances(
         flow: "centre" or "heat", see `instance_targets.instance_targets`.
         groups: the kind of each stem, if there are several; tiles are then drawn as `tile_weights` says. Without, all
             are drawn equally often.
+        normalization: of the images, see `normalization.METHODS`; the model remembers it.
 
     Returns:
         see `fit`.
@@ -165,17 +175,19 @@ def train_instances(
 
     def build(precision: str) -> keras.Model:
         with layers_of(precision):
-            return instance_unet(seed=seed, **model_settings)
+            model = instance_unet(seed=seed, **model_settings)
+        remember_normalization(model, normalization)
+        return model
 
     targets = functools.partial(instance_targets, flow=flow, rays=model_settings.get("rays", False))
-    images, labels, stems = label_tiles(splits["train"], tile_size)
+    images, labels, stems = label_tiles(splits["train"], tile_size, normalization)
     weights = np.ones(len(images)) if groups is None else tile_weights(labels, stems, groups)
     request = {"model": "instance_unet", "model_settings": model_settings, "augmentation": augmentation, "seed": seed}
     request |= {"tiles": [provenance.hash_array(images), provenance.hash_array(labels)]}
     request |= {"flow": flow, "weights": provenance.hash_array(weights)}
     validation = None
     if splits.get("valid"):
-        pictures, truth, _ = label_tiles(splits["valid"], tile_size)
+        pictures, truth, _ = label_tiles(splits["valid"], tile_size, normalization)
         chosen = validation_indices(len(pictures), setting)
         validation = ValidationBatches(pictures[chosen], truth[chosen], setting, targets)
         request |= {"validation": [provenance.hash_array(pictures), provenance.hash_array(truth)]}
