@@ -24,7 +24,7 @@ def preset_file(tmp_path, **changes):
     return str(path)
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "standard", "general", "original"])
+@pytest.mark.parametrize("name", ["smoke", "quick", "standard", "general", "nuclei", "original"])
 def test_every_preset_is_valid(name):
     parameters = report.read_preset(name)
     assert parameters.pop("description")
@@ -60,7 +60,7 @@ def test_the_preset_original_is_the_published_configuration():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"preset nosuch: is not known\. Choose one of general, original, quick, smoke, standard"),
+        (None, r"preset nosuch: is not known\. Choose one of general, nuclei, original, quick, smoke, standard"),
         ("a: [1", "is not valid YAML"),
         ("- 1\n- 2", "does not hold names and values"),
     ],

@@ -423,7 +423,7 @@ def test_presets_that_are_no_files(tmp_path):
         with pytest.raises(UserError, match=message):
             presets.read_preset(str(tmp_path / name))
     for name in ("", ".", "a\0b", "nosuch", "a" * 300):
-        with pytest.raises(UserError, match="Choose one of general, original, quick"):
+        with pytest.raises(UserError, match="Choose one of general, nuclei, original, quick"):
             presets.read_preset(name)
 
 

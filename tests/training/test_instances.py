@@ -283,6 +283,22 @@ def test_other_labels_in_the_same_run_are_refused(uninterrupted, drawn, tmp_path
         count_in(uninterrupted[0], tmp_path / "drawn")
 
 
+def test_tiles_lie_flush_with_the_borders(tmp_path):
+    rng = np.random.default_rng(2)
+    image = rng.integers(0, 255, (40, 75, 3), np.uint8)
+    labels = np.zeros((40, 75), np.int32)
+    labels[3:12, 20:30], labels[3:12, 50:60], labels[25:38, 40:70] = 1, 2, 3
+    write_image(tmp_path / "images" / "a.png", image)
+    write_image(tmp_path / "labels" / "a.tif", labels)
+    tiles, parts, stems = label_tiles(find_pairs(tmp_path), 32)
+    assert stems == ["a"] * 6  # rows from 0 and 8, columns from 0, 21 and 43
+    np.testing.assert_array_equal(tiles[4], image[8:40, 21:53])
+    np.testing.assert_array_equal(parts[2], labels[:32, 43:75])
+    larger, parts, _ = label_tiles(find_pairs(tmp_path), 64)  # An image that is smaller than a tile is reflected.
+    assert larger.shape == (2, 64, 64, 3)
+    np.testing.assert_array_equal(parts[0, 40:], labels[39:15:-1, :64])
+
+
 def test_tiles_of_images_that_show_a_nucleus(tmp_path):
     for stem, labels in (("a", np.pad(np.full((20, 20), 3, np.int32), ((0, 44), (0, 44)))), ("b", None)):
         labels = np.zeros((64, 64), np.int32) if labels is None else labels

@@ -1,6 +1,7 @@
 """What `models.instance_unet` learns from instance labels, and how."""
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ..models.instance_unet import CHANNELS, FLOW
 from ..models.losses import bce_dice_loss
 from ..models.model_files import load_checkpoint
 from ..tiles.augmentation import Augmentation
-from ..tiles.tiling import split
+from ..tiles.tiling import pad_to
 from .batches import TrainingBatches, TrainingTiles, ValidationBatches, validation_indices
 from .fit import Task, TrainingSetting, fit
 
@@ -57,6 +58,9 @@ def label_tiles(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Cut images and their instance labels into tiles.
 
+    They lie flush with the borders of the image and overlap as much as that takes, so that only images smaller than a
+    tile are extended by their reflection.
+
     Args:
         pairs: images with labels.
         size: side of a tile, pixels.
@@ -71,13 +75,22 @@ def label_tiles(
     images, labels, stems = [], [], []
     for pair in pairs:
         image, instances = read_pair(pair, labels=True)
-        images.append(split(normalize(image, normalization), size)[0])
-        labels.append(split(instances, size)[0])
-        stems += [pair.stem] * len(images[-1])
-    labels = np.concatenate(labels)
+        height, width = (max(length, size) for length in instances.shape)
+        image, instances = (pad_to(array, height, width) for array in (normalize(image, normalization), instances))
+        for row, column in itertools.product(_flush_origins(height, size), _flush_origins(width, size)):
+            tile = np.s_[row : row + size, column : column + size]
+            images.append(image[tile])
+            labels.append(instances[tile])
+            stems.append(pair.stem)
+    labels = np.stack(labels)
     if not labels.any():
         raise UserError("the images", "show no nucleus", NO_NUCLEUS)
-    return np.concatenate(images), labels, stems
+    return np.stack(images), labels, stems
+
+
+def _flush_origins(length: int, tile: int) -> list[int]:
+    """Where as few tiles as cover an axis begin, evenly spread, the last one flush with its end."""
+    return np.linspace(0, length - tile, -(-length // tile)).astype(int).tolist()
 
 
 def tile_weights(labels: np.ndarray, stems: Sequence[str], groups: Mapping[str, str] | None = None) -> np.ndarray:
@@ -120,7 +133,7 @@ def smallest_area(pairs: Sequence[Pair]) -> int:
         raise UserError("the images", "show no nucleus", NO_NUCLEUS)
     logarithms = np.log(areas)
     usual = np.exp(logarithms.mean())
-    return max(1, int(min(usual * np.exp(-3 * logarithms.std()), usual / 4)))
+    return max(1, round(min(usual * np.exp(-3 * logarithms.std()), usual / 4)))
 
 
 def learnt_from(splits: Mapping[str, Sequence[Pair]]) -> dict[str, dict[str, list[str]]]:
