@@ -77,8 +77,7 @@ def notebook_page(folder, name: str) -> str:
         nbformat.v4.new_output("stream", name="stdout", text=printable(name)),
     ]
     cell = nbformat.v4.new_code_cell(f"data_dir = {name!r}", outputs=outputs)
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "notebook.ipynb")
-    return report.html_of(folder / "notebook.ipynb")
+    return report.export(nbformat.v4.new_notebook(cells=[cell]), "notebook")
 
 
 @pytest.fixture(scope="module")

@@ -87,8 +87,8 @@ def test_small_pieces_are_dropped_before_counting(pairs):
     assert counted != pixels.score_images(brightness, pairs, 0.5)[1]
 
 
-def test_a_sweep_over_images_adds_their_pixels(pairs):
-    totals = pixels.sweep_images(brightness, pairs, [0.4, 0.6])
-    for threshold, total in zip([0.4, 0.6], totals, strict=True):
-        _, counted = pixels.score_images(brightness, pairs, np.float32(threshold))
-        assert total == sum(counted.values(), Counts(0, 0, 0, 0))
+def test_a_sweep_counts_the_pixels_at_each_threshold(pairs):
+    image, reference = images.read_pair(pairs[0])
+    counts = pixels.threshold_sweep(brightness(image), reference, [0.4, 0.6])
+    for threshold, count in zip([0.4, 0.6], counts, strict=True):
+        assert count == pixels.score_images(brightness, pairs[:1], np.float32(threshold))[1][pairs[0].stem]

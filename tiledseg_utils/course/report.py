@@ -223,11 +223,6 @@ def _cannot_write(path: Path, error: OSError) -> UserError:
     return UserError(path, problem, "Check permissions and disk space; the same command then goes on where it stopped")
 
 
-def html_of(notebook: Path) -> str:
-    """An executed notebook as one HTML page, as `export` makes it."""
-    return export(nbformat.read(notebook, as_version=4), notebook.stem)
-
-
 def export(notebook: nbformat.NotebookNode, title: str) -> str:
     """A notebook as one HTML page that needs no network: scripts that nbconvert would fetch are left out.
 

@@ -135,13 +135,3 @@ def score_images(
         masks[pair.stem] = find_foreground(predict(image), threshold, min_area, min_confidence)
         counts[pair.stem] = count_pixels(masks[pair.stem], reference)
     return masks, counts
-
-
-def sweep_images(predict: Predict, pairs: Sequence[Pair], thresholds: Sequence[float]) -> list[Counts]:
-    """Pixels of all images together, for each of the ascending thresholds."""
-    totals = [Counts(0, 0, 0, 0)] * len(thresholds)
-    for pair in pairs:
-        image, reference = read_pair(pair)
-        counts = threshold_sweep(predict(image), reference, thresholds)
-        totals = [total + count for total, count in zip(totals, counts, strict=True)]
-    return totals
