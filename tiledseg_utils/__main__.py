@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .base import environment
 from .base.version import VERSION
-from .commands import data, evaluate, instances, predict, report, score
+from .commands import data, evaluate, instances, measure, predict, report, score
 from .commands.console import run_safely
 from .commands.options import prediction_defaults
 
@@ -31,6 +31,7 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
     data.add(commands)
     predict.add(commands, prediction)
     instances.add(commands)
+    measure.add(commands)
     evaluate.add(commands, prediction)
     score.add(commands)
     return main_parser

@@ -1,6 +1,8 @@
-"""What `instances` writes beside its labels: tables of nuclei, and files for other programs."""
+"""What `instances` and `measure` write beside labels: tables of nuclei, and files for other programs."""
 
 import argparse
+import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..base.files import UserError, WriteError, atomic_path, hash_file
@@ -18,17 +20,13 @@ ENDINGS = {
 }
 """Of the files beside the labels of an image: what follows its stem, and what they are."""
 
-FORMATS = ("tif", "ome.tif")
-
-CALL = ("model", "out", "format", "method", "threshold", "min_area", "flow_threshold", "table", "groups", "pixel_size")
+CALL = ("model", "out", "format", "method", "threshold", "min_area", "flow_threshold")
+CALL += ("table", "groups", "pixel_size", "pictures", "components")
 """The options by which one call is told from another that would write other tables."""
 
 
 def add_export_options(command: argparse.ArgumentParser) -> None:
     """The options of `Exports`."""
-    command.add_argument(
-        "--format", choices=FORMATS, default="tif", help="of the labels: with ImageJ's description, or OME-TIFF"
-    )
     command.add_argument(
         "--table",
         type=Path,
@@ -49,26 +47,26 @@ def add_export_options(command: argparse.ArgumentParser) -> None:
 
 
 class Exports:
-    """The files that `instances` writes for each image, and the tables of all.
+    """The files that `instances` and `measure` write beside the labels of each image, and the tables of all.
 
     Args:
-        arguments: of the command; see `add_export_options`.
+        arguments: of the command, with `images` and the options of `add_export_options`.
+        labels: the file of the labels by what is given in `images`.
     """
 
-    def __init__(self, arguments: argparse.Namespace):
-        self._arguments, self._done = arguments, []
+    def __init__(self, arguments: argparse.Namespace, labels: Mapping[Path, Path]):
+        self._arguments, self._done, self.labels = arguments, [], labels
         kinds = [kind for kind in ("geojson", "rois", "overlay") if getattr(arguments, kind)]
         if kinds or arguments.table:
             kinds.insert(0, "nuclei")
-        self.labels = {path: arguments.out / f"{path.stem}.{arguments.format}" for path in arguments.images}
         self.files = {
             path: {kind: arguments.out / f"{path.stem}{ENDINGS[kind][0]}" for kind in kinds}
             for path in arguments.images
         }
 
     def outputs(self) -> list[Output]:
-        """All files that will be written."""
-        results = [Output(out, f"the label image of {path.name}") for path, out in self.labels.items()]
+        """All these files."""
+        results = []
         for path, files in self.files.items():
             results += [Output(out, f"{ENDINGS[kind][1]} {path.name}") for kind, out in files.items()]
         if self._arguments.table:
@@ -86,9 +84,6 @@ class Exports:
             raise UserError(arguments.table, "is not the name of a table", "Give a name that ends in .csv")
         if arguments.groups and not arguments.table:
             raise UserError("--groups", "is for the summaries of --table, which is not given", "Give --table FILE.csv")
-        if arguments.overlay and not arguments.model:
-            problem = "shows nuclei in their image, and without --model a map of probabilities is given"
-            raise UserError("--overlay", problem, "Give the images and --model, or leave it out")
         if arguments.groups:
             check_paths([arguments.groups], self.outputs())
             self._groups = read_groups(arguments.groups)
@@ -100,33 +95,41 @@ class Exports:
             for path in self._tables().values():
                 check_absent(path, self._identity())
 
-    def about(self, path: Path) -> dict:
-        """What `label_file` needs to know of an image beside the rule: its table, and the size of a pixel."""
+    def about(self, path: Path, picture: Path | None = None) -> dict:
+        """The table of an image, and the size of a pixel, as the option, the file or its picture says."""
         from ..data.pixel_size import read_pixel_size, require_pixel_size
 
         pixel_size = self._arguments.pixel_size or read_pixel_size(path)
+        pixel_size = pixel_size or (read_pixel_size(picture) if picture else None)
         if self._arguments.micrometres:
             require_pixel_size(path, pixel_size)
         return {"table": self.files[path].get("nuclei"), "pixel_size": pixel_size}
 
-    def write(self, path: Path) -> None:
-        """Write what is missing of the files of an image, once its labels and its table are there."""
+    def write(self, path: Path, picture: Path | None = None, labels=None) -> None:
+        """Write what is missing of the files of an image, once its labels and its table are there.
+
+        Args:
+            path: one of `images`.
+            picture: the image itself, for its overlay.
+            labels: (H, W) int32, if they are in memory; else their file is read by rows.
+        """
         files = {kind: out for kind, out in self.files[path].items() if kind != "nuclei"}
         self._done.append(path)
         if not files:
             return
-        from ..data.label_rows import LabelRows
+        from ..data.label_rows import LabelArray, LabelRows
         from ..scoring.nucleus_tables import check_absent, join_nuclei
 
-        labels, table = self.labels[path], self.files[path]["nuclei"]
-        identity = {"labels": hash_file(labels), "table": hash_file(table)}
+        table = self.files[path]["nuclei"]
+        identity = {"labels": hash_file(self.labels[path]), "table": hash_file(table)}
         for kind, out in files.items():
             if not self._arguments.overwrite:
                 if find_finished(out, identity) is not None:
                     continue
                 check_absent(out, identity)
-            with LabelRows(labels) as rows, atomic_path(out) as temporary:
-                _write_kind(kind, temporary, path, rows, join_nuclei([table]).drop(columns="file"))
+            source = LabelRows(self.labels[path]) if labels is None else contextlib.nullcontext(LabelArray(labels))
+            with source as rows, atomic_path(out) as temporary:
+                _write_kind(kind, temporary, picture, rows, join_nuclei([table]).drop(columns="file"))
                 note_finished(out, temporary, identity)
 
     def run(self, work) -> None:
@@ -158,11 +161,11 @@ class Exports:
 
     def _identity(self) -> dict:
         """The same for the same call, whichever of its images could be done, so that it may replace its own tables."""
-        options = {name: str(getattr(self._arguments, name)) for name in CALL}
+        options = {name: str(getattr(self._arguments, name, None)) for name in CALL}
         return {"call": options, "images": [str(path) for path in self._arguments.images]}
 
 
-def _write_kind(kind: str, out: Path, image: Path, labels, table) -> None:
+def _write_kind(kind: str, out: Path, picture: Path | None, labels, table) -> None:
     """Write one of the files of `ENDINGS` from the labels (a `LabelRows`) and the table of an image."""
     from ..scoring.exports.outlines import cut_out
 
@@ -179,6 +182,6 @@ def _write_kind(kind: str, out: Path, image: Path, labels, table) -> None:
         from ..data.streaming import open_source
         from ..scoring.exports.pictures import draw_nuclei
 
-        with open_source(image) as source:
-            picture = source.read_rows(0, source.shape[0])
-        write_image(out, draw_nuclei(picture, labels.read(0, labels.shape[0]), table))
+        with open_source(picture) as source:
+            pixels = source.read_rows(0, source.shape[0])
+        write_image(out, draw_nuclei(pixels, labels.read(0, labels.shape[0]), table))

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ..base.paths import IMAGE_SUFFIXES
+from ..base.files import UserError
+from ..base.paths import IMAGE_SUFFIXES, Output
 from ..settings.command_options import CommandSetting
 from ..settings.parameters import Parameters
 from ..settings.schema import add_option, fields_of
@@ -10,6 +11,8 @@ from .batch import IMAGES_HELP, PROBABILITY_SUFFIXES, check_outputs, expand_imag
 from .exports import Exports, add_export_options
 from .options import add_command
 from .remembered import but_for, remembered_counting
+
+FORMATS = ("tif", "ome.tif")
 
 
 def add(commands) -> None:
@@ -33,6 +36,9 @@ def add(commands) -> None:
         field = fields_of(cls)[name]
         about = f"{field.description}; by default as the run of instances.keras did, else {field.default}"
         add_option(command, cls, name, flag, dest=flag[2:].replace("-", "_"), default=None, help=about)
+    command.add_argument(
+        "--format", choices=FORMATS, default="tif", help="of the labels: with ImageJ's description, or OME-TIFF"
+    )
     add_export_options(command)
     command.add_argument("--overwrite", action="store_true", help="replace results that are there")
     command.set_defaults(function=instances, needs_keras=True)
@@ -42,8 +48,13 @@ def instances(arguments) -> None:
     """Label the nuclei of images one by one; what this command finished before is left as it is."""
     suffixes = IMAGE_SUFFIXES if arguments.model else PROBABILITY_SUFFIXES
     arguments.images = expand_images(arguments.images, arguments.out, suffixes)
-    exports = Exports(arguments)
-    check_outputs(arguments, exports.outputs())
+    labels = {path: arguments.out / f"{path.stem}.{arguments.format}" for path in arguments.images}
+    exports = Exports(arguments, labels)
+    results = [Output(out, f"the label image of {path.name}") for path, out in labels.items()]
+    check_outputs(arguments, results + exports.outputs())
+    if arguments.overlay and not arguments.model:
+        problem = "shows nuclei in their image, and without --model a map of probabilities is given"
+        raise UserError("--overlay", problem, "Give the images and --model, or leave it out")
     exports.check()
 
     from ..models.instance_unet import INSTANCE_CHANNELS
@@ -54,10 +65,10 @@ def instances(arguments) -> None:
     rule = _rule(model, arguments)
 
     def work(path: Path) -> dict:
-        labels, about = exports.labels[path], exports.about(path)
-        nuclei = label_file(path, labels, model, **rule, **about, overwrite=arguments.overwrite, mode="auto")
-        exports.write(path)
-        return {"image": path.name, "nuclei": nuclei, "labels": labels}
+        about = {**rule, **exports.about(path), "overwrite": arguments.overwrite}
+        nuclei = label_file(path, labels[path], model, **about, mode="auto")
+        exports.write(path, path)
+        return {"image": path.name, "nuclei": nuclei, "labels": labels[path]}
 
     exports.run(work)
 

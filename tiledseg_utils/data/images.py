@@ -27,6 +27,7 @@ from .pictures.orientation import orientation_notes
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("stem", "split", "height", "width", "dtype", "channels", "foreground_percent", "objects", "note")
 ONE_COLOUR = "image is of one colour"
+MASK_ENDINGS = ("_label", "_labels", "_mask", "_masks")  # what programs put behind the stem of an image
 SMALLEST_SIDE = 32  # pixels; a smaller image shows no surroundings, and a network sees mostly its reflected border
 LONGEST_STEM = 200  # bytes; file systems take 255, and the names of tiles and figures are longer
 

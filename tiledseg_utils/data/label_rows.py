@@ -9,6 +9,17 @@ from ..base.files import UserError
 from .pictures.tiff_rows import COPY_AGAIN, TiffRows
 
 
+class LabelArray:
+    """Labels in memory, (H, W) whole numbers, read as `LabelRows` are."""
+
+    def __init__(self, labels: np.ndarray):
+        self._labels, self.shape = labels, labels.shape
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """As `LabelRows.read`."""
+        return self._labels[start:stop]
+
+
 class LabelRows(contextlib.AbstractContextManager):
     """A file of labels as `prediction.instances.label_file` writes it; a context manager that closes the file.
 

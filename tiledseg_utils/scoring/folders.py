@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from ..base.files import UserError, progress
-from ..data.images import all_in_one, given_split, list_files, read_table, without_ending
+from ..data.images import MASK_ENDINGS, all_in_one, given_split, list_files, read_table, without_ending
 from ..data.masks import read_either, to_labels
 from .matching import EMPTY_SCORES, Matches, match_sweep, mean_average_precision
 from .pixels import Counts, count_pixels
 from .statistics import resample_sums
 
-ENDINGS = ("_label", "_labels", "_mask", "_masks")
 OVERLAY = "_overlay"  # what `predict --overlay` writes beside a mask
 
 RULES = {"default": {}, "every": {"ignore_border": 0}, "neurips": {"neurips_compat": True}}
@@ -66,7 +65,7 @@ def _list_masks(folder: Path) -> dict[str, Path]:
     if len(inner) > 1:
         raise UserError(folder, "holds masks and labels", f"Give one of the two, such as {inner[1]}")
     problems: list[str] = []
-    files = list_files(inner[0] if inner else folder, problems, ENDINGS)
+    files = list_files(inner[0] if inner else folder, problems, MASK_ENDINGS)
     if problems:
         raise all_in_one(folder, problems, "Keep one mask or label image of each stem there, and nothing else")
     if not files:
@@ -100,7 +99,7 @@ def pair_files(prediction: Path, reference: Path, split: str | None = None) -> l
         data = data_folder_of(reference)
         stems = list_files(data / "images", []) if (data / "images").is_dir() else referred
         splits = given_split(data, stems.keys()) if (data / "split.csv").exists() else {}
-        wanted = {without_ending(stem, ENDINGS) for stem in splits if splits[stem] == split} & referred.keys()
+        wanted = {without_ending(stem, MASK_ENDINGS) for stem in splits if splits[stem] == split} & referred.keys()
         if not wanted:
             problem = f"has no split.csv with images for {split}"
             raise UserError(data, problem, "Score all images without --split, or add the split")
@@ -127,7 +126,7 @@ def read_kinds(path: Path, stems: Sequence[str]) -> dict[str, str]:
     problems = []
     for row in read_table(path, ("stem", "kind")):
         stem, kind = (unicodedata.normalize("NFC", row[name] or "").strip() for name in ("stem", "kind"))
-        stem = without_ending(stem, ENDINGS)
+        stem = without_ending(stem, MASK_ENDINGS)
         if stem in kinds:
             problems.append(f"'{stem}' is listed more than once")
         if kind == "all":
