@@ -211,6 +211,14 @@ def test_the_check_of_flows_does_not_depend_on_how_the_rows_arrive(step, crowd):
     np.testing.assert_array_equal(np.concatenate(parts), expected)
 
 
+def test_a_boundary_divides_nuclei_without_a_waist():
+    block = np.zeros((40, 60), np.int32)
+    block[10:30, 10:30], block[10:30, 30:50] = 1, 2
+    maps = targets.instance_targets(block)
+    assert instances.label_image(maps, "watershed").max() == 1
+    assert match_instances(instances.label_image(maps, "boundary"), block, 0.9).tp == 2
+
+
 def test_two_nuclei_taken_for_one_are_told_by_their_flow():
     maps = targets.instance_targets(TOUCHING)
     both = (TOUCHING > 0).astype(np.int32)

@@ -283,6 +283,19 @@ def test_other_labels_in_the_same_run_are_refused(uninterrupted, drawn, tmp_path
         count_in(uninterrupted[0], tmp_path / "drawn")
 
 
+def test_the_boundary_weighs_more_where_nuclei_touch():
+    labels = np.zeros((20, 30), np.int32)
+    labels[5:15, 5:15], labels[5:15, 15:25] = 1, 2
+    expected = np.zeros(labels.shape, bool)
+    expected[5:15, 13:17] = True
+    np.testing.assert_array_equal(targets.contacts(labels), expected)
+    assert not targets.contacts(np.where(labels == 2, 0, labels)).any()
+    plain, weighted = (targets.instance_targets(labels, contact_weight=weight) for weight in (1, 8))
+    changed = np.argwhere(plain != weighted)
+    assert set(changed[:, 2]) == {3} and len(changed) == expected.sum()
+    assert (weighted[..., 3][expected] == 8).all() and (plain[..., 3][expected] == 1).all()
+
+
 def test_tiles_lie_flush_with_the_borders(tmp_path):
     rng = np.random.default_rng(2)
     image = rng.integers(0, 255, (40, 75, 3), np.uint8)

@@ -28,6 +28,19 @@ def boundary_targets(labels: np.ndarray) -> np.ndarray:
     return np.stack([~foreground, foreground & alone, foreground & ~alone], -1).astype(np.float32)
 
 
+def contacts(labels: np.ndarray) -> np.ndarray:
+    """The pixels of each nucleus within `RIM` pixels (in a square) of another one, (H, W) bool.
+
+    Args:
+        labels: (H, W) int32, 0 = background.
+    """
+    values, kernel = labels.astype(np.float32), np.ones((2 * RIM + 1,) * 2, np.uint8)
+    never = np.where(labels > 0, values, np.float32(np.inf))
+    highest = cv2.dilate(values, kernel, borderType=cv2.BORDER_REPLICATE)
+    lowest = cv2.erode(never, kernel, borderType=cv2.BORDER_REPLICATE)
+    return (labels > 0) & (highest != lowest)
+
+
 def flow_targets(labels: np.ndarray) -> np.ndarray:
     """Unit vectors (rows, columns) to each nucleus' centre, (H, W, 2) float32; 0 in the background and at the centre.
 
@@ -150,7 +163,9 @@ def _runs_of_rows(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return runs, np.append(np.flatnonzero(is_first), labels.size)
 
 
-def instance_targets(labels: np.ndarray, flow: str = "centre", rays: bool = False) -> np.ndarray:
+def instance_targets(
+    labels: np.ndarray, flow: str = "centre", rays: bool = False, contact_weight: float = 1.0
+) -> np.ndarray:
     """All that `models.instance_unet` should predict, (H, W, 6) or (H, W, 6 + RAYS) float32 in its order of channels.
 
     Parts of a label that do not touch count as separate nuclei: a border may have cut and mirrored one.
@@ -159,9 +174,15 @@ def instance_targets(labels: np.ndarray, flow: str = "centre", rays: bool = Fals
         labels: (H, W) int32, 0 = background.
         flow: "centre" for `flow_targets`, "heat" for `heat_flow_targets`.
         rays: whether `ray_targets` follow.
+        contact_weight: the value of the boundary where two nuclei touch (`contacts`), instead of 1. In the loss it is
+            the weight of these few pixels, as U-Net's authors weigh the gaps between touching cells (Ronneberger et
+            al., MICCAI 2015, arXiv:1505.04597).
     """
     labels = label(labels, connectivity=2).astype(np.int32)
     foreground = (labels > 0)[..., None].astype(np.float32)
     vectors = {"centre": flow_targets, "heat": heat_flow_targets}[flow](labels)
-    maps = [foreground, boundary_targets(labels), vectors]
+    classes = boundary_targets(labels)
+    if contact_weight != 1:
+        classes[contacts(labels), 2] = contact_weight
+    maps = [foreground, classes, vectors]
     return np.concatenate([*maps, ray_targets(labels)] if rays else maps, -1)

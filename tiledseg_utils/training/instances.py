@@ -23,6 +23,9 @@ from ..tiles.tiling import pad_to
 from .batches import TrainingBatches, TrainingTiles, ValidationBatches, validation_indices
 from .fit import Task, TrainingSetting, fit
 
+CONTACT_WEIGHT = 8.0
+"""What a boundary between two nuclei weighs beside one between a nucleus and background, in the loss."""
+
 EMPTY = 0.15
 """How often a tile without a nucleus is drawn beside one with some."""
 
@@ -192,12 +195,13 @@ def train_instances(
         remember_normalization(model, normalization)
         return model
 
-    targets = functools.partial(instance_targets, flow=flow, rays=model_settings.get("rays", False))
+    rays = model_settings.get("rays", False)
+    targets = functools.partial(instance_targets, flow=flow, rays=rays, contact_weight=CONTACT_WEIGHT)
     images, labels, stems = label_tiles(splits["train"], tile_size, normalization)
     weights = np.ones(len(images)) if groups is None else tile_weights(labels, stems, groups)
     request = {"model": "instance_unet", "model_settings": model_settings, "augmentation": augmentation, "seed": seed}
     request |= {"tiles": [provenance.hash_array(images), provenance.hash_array(labels)]}
-    request |= {"flow": flow, "weights": provenance.hash_array(weights)}
+    request |= {"flow": flow, "contact_weight": CONTACT_WEIGHT, "weights": provenance.hash_array(weights)}
     validation = None
     if splits.get("valid"):
         pictures, truth, _ = label_tiles(splits["valid"], tile_size, normalization)
