@@ -196,8 +196,9 @@ def test_nuclei_whose_flow_is_not_their_own_are_dropped(crowd):
     assert len(wrong) > 2 and every.max() == reference.max()
     assert kept.max() == reference.max() - len(wrong)
     assert sorted(np.unique(kept)) == list(range(kept.max() + 1))
-    assert not kept[np.isin(reference, wrong)].any()
-    np.testing.assert_array_equal(kept > 0, (every > 0) & ~np.isin(reference, wrong))
+    mostly = [np.bincount(reference[every == number]).argmax() for number in range(1, every.max() + 1)]
+    dropped = [number for number, cell in enumerate(mostly, start=1) if cell in wrong]
+    np.testing.assert_array_equal(kept > 0, (every > 0) & ~np.isin(every, dropped))
     np.testing.assert_array_equal(instances.label_image(maps, "boundary", flow_threshold=4), every)
 
 

@@ -161,7 +161,7 @@ def test_other_tiles_in_the_same_run_are_refused(uninterrupted, tile_set, tmp_pa
     run, _ = uninterrupted
     shutil.copytree(run, tmp_path / "run")
     manifest = tmp_path / "run" / "tiles" / "manifest.csv"
-    manifest.write_text(manifest.read_text().replace("1.0,0\n", "0.5,0\n"))
+    manifest.write_text(manifest.read_text().replace("1.0,0,0\n", "0.5,0,0\n"))
     with pytest.raises(UserError, match="other settings or tiles"):
         train_in(tmp_path / "run", tile_set)
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from ..base.files import UserError
 from ..base.text import printable
-from ..data.normalization import CONTRAST, WHITE_BALANCE
 from ..settings.command_options import CommandSetting
 from ..settings.parameters import Parameters
 from ..settings.remembered import PREDICTION
 from ..settings.schema import check_value, fields_of, shown
 
-NORMALIZED = {WHITE_BALANCE: "white balanced", CONTRAST: "contrast stretched"}
+NORMALIZED = {"white_balance": "white balanced", "contrast": "contrast stretched"}
 
 IN_MEMORY = ("scales", "min_area", "min_confidence")
 """Options of `predict` that need the whole image in memory."""

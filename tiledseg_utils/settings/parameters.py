@@ -267,7 +267,7 @@ class Parameters:
     baseline_epochs: whole(1, 10_000) = field(
         2, "epochs that a network goes on learning from reduced images, in notebook 5", "epochs"
     )
-    methods_side: whole(16, 16_384) = field(960, "side of the parts in which ways of tiling are compared", "pixels")
+    methods_side: whole(16, 16_384) = field(768, "side of the parts in which ways of tiling are compared", "pixels")
     models: some_of(architectures.Name) = field(list, "architectures to compare; notebook 7 runs if there are any")
     comparison: TrainingSetting = field(TrainingSetting, "how each of these is trained")
     counting_images: CountingImages = field(_usual_counting_images, "generated images to count nuclei in")
