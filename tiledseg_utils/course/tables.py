@@ -7,7 +7,7 @@ import pandas
 
 from ..base.text import printable
 
-WORDS = {"dice": "Dice", "iou": "IoU", "f1": "F1", "mib": "MiB", "075": "0.75"}
+WORDS = {"dice": "Dice", "iou": "IoU", "f1": "F1", "ap": "AP", "mib": "MiB", "075": "0.75"}
 
 
 def title(key: str) -> str:

@@ -158,11 +158,9 @@ def write_dataset(
     splits = [split for split in SPLITS for _ in range(images.get(split, 0))]  # whatever the order of the mapping
     stems = [f"smear_{index:04d}" for index in range(len(splits))]
     recipe = {"drawing": DRAWING, "seed": seed, "images": dict(images), "size": size, "jpeg_quality": jpeg_quality}
-    recipe |= {} if touching is None else {"touching": touching}
-    recipe |= {"varied": VARIATION} if varied else {}
-    _check_folder(
-        folder, recipe, {f"images/{stem}{suffix}" for stem in stems} | {f"masks/{stem}.png" for stem in stems}
-    )
+    recipe |= ({} if touching is None else {"touching": touching}) | ({"varied": VARIATION} if varied else {})
+    own = {f"images/{stem}{suffix}" for stem in stems} | {f"masks/{stem}.png" for stem in stems}
+    _check_folder(folder, recipe, own)
     write_json(folder / RECIPE, recipe)
 
     def draw(index: int) -> None:
@@ -173,16 +171,21 @@ def write_dataset(
         write_image(mask, labels)
         if jpeg_quality is None:
             write_image(image, picture)
-            return
-        with atomic_path(image) as temporary:
-            code = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])[1]
-            temporary.write_bytes(code.tobytes())
+        else:
+            _write_jpeg(image, picture, jpeg_quality)
 
     with ThreadPoolExecutor(2) as pool:  # Each image depends on its index alone.
         for _ in progress(pool.map(draw, range(len(stems))), total=len(stems), unit="image"):
             pass
     write_csv(folder / "split.csv", [{"stem": stem, "split": split} for stem, split in zip(stems, splits, strict=True)])
     return stems
+
+
+def _write_jpeg(path: Path, picture: np.ndarray, quality: int) -> None:
+    """Write (H, W, 3) uint8 RGB, atomically."""
+    with atomic_path(path) as temporary:
+        code = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        temporary.write_bytes(code.tobytes())
 
 
 def added_pairs(folder: str | Path, seed: int, count: int, size: int | None = None) -> list[Pair]:

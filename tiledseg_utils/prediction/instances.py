@@ -66,17 +66,10 @@ def label_rows(
         UserError: the method is not known or needs other maps, or the foreground's values are not probabilities.
     """
     _check_rule(method, threshold, min_area, flow_threshold)
-    wanted = f"flow_threshold {flow_threshold:g}" if flow_threshold else f"method {method}"
-    needed = max(NEEDED.get(method, 1), CHANNELS if flow_threshold else 1)
     waiting, count = None, 0
     for start, band, is_last in _with_last(bands):
         band = band if band.ndim == 3 else band[..., None]
-        check_probabilities(band[..., FOREGROUND], name, NO_PROBABILITIES)
-        if band.shape[2] < needed:
-            remedy = (
-                "Predict with an instance_unet that has them, or choose components or watershed and no flow_threshold"
-            )
-            raise UserError(wanted, f"needs {needed} maps, and there are {band.shape[2]}", remedy)
+        _check_maps(band, name, method, flow_threshold)
         if waiting is None:
             top, maps, labels = start, band, np.zeros(band.shape[:2], np.int32)
         else:
@@ -110,6 +103,16 @@ def _check_rule(method: str, threshold: float, min_area: int, flow_threshold: fl
     check_value(Parameters, "threshold", threshold)
     check_value(CommandSetting, "nucleus_area", min_area, "min_area")
     check_value(CommandSetting, "flow_threshold", flow_threshold)
+
+
+def _check_maps(band: np.ndarray, name: str, method: str, flow_threshold: float) -> None:
+    """Refuse maps, (n, W, C), that are no probabilities, or too few for a method or for the check of flows."""
+    check_probabilities(band[..., FOREGROUND], name, NO_PROBABILITIES)
+    needed = max(NEEDED.get(method, 1), CHANNELS if flow_threshold else 1)
+    if band.shape[2] < needed:
+        wanted = f"flow_threshold {flow_threshold:g}" if flow_threshold else f"method {method}"
+        remedy = "Predict with an instance_unet that has them, or choose components or watershed and no flow_threshold"
+        raise UserError(wanted, f"needs {needed} maps, and there are {band.shape[2]}", remedy)
 
 
 def _with_last(bands: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray, bool]]:
@@ -173,12 +176,11 @@ def label_file(
         image: what to label: a probability map as `inference.predict_file` writes it, (H, W) float32 in .tif or .npy;
             or, with a model, an image.
         out: .tif, .ome.tif or .npy of labels, int32, or uint16 in a .tif of up to 65,535 nuclei; complete or absent.
-            After an interruption it starts over (predict to a file first where that takes long, which resumes). What
-            the same call has finished, and nobody has changed since, stays.
+            After an interruption it starts over. What the same call has finished, and nobody has changed, stays.
         model: one that predicts a single probability, or `models.instance_unet`.
         method, threshold, min_area, flow_threshold: see `label_rows`.
         overwrite: replace what exists.
-        setting, changes: how the model predicts, as for `inference.predict_tiled`.
+        setting, changes: how the model predicts, see `inference.predict_tiled`.
         table: .csv of all nuclei, see `measure.measure`; with a model, also their brightness, as the file stores it.
         pixel_size: side of a pixel, µm, for `out` and `table`; by default what the image's file says.
 
@@ -197,8 +199,8 @@ def label_file(
     _check_rule(**rule)
     setting, pixel_size = with_changes(setting, changes), _pixel_size(image, pixel_size)
     with open_source(image) as source, little_memory():
-        identity = {"image": source.identity(), "model": fingerprint(model) if model is not None else None}
-        identity |= {"settings": [*rule.values(), asdict(setting), pixel_size]}
+        identity = {"image": source.identity(), "settings": [*rule.values(), asdict(setting), pixel_size]}
+        identity |= {"model": None if model is None else fingerprint(model)}
         finished = None if overwrite else find_finished(Path(out), identity)
         if finished is not None and (table is None or find_finished(table, identity) is not None):
             return finished["nuclei"]
@@ -208,9 +210,8 @@ def label_file(
         replace = overwrite or finished is not None  # Labels that lack their table are made again.
         with contextlib.ExitStack() as stack:
             bands = _bands_of(source, model, setting, stack)
-            bands = bands if meter is None else meter.remember(bands)
-            rows = label_rows(bands, **rule, name=source.name)
             writer = BandWriter(out, source.shape, np.int32, identity, replace, False, pixel_size)
+            rows = label_rows(meter.remember(bands) if meter else bands, **rule, name=source.name)
             count = _write_labels(rows, stack.enter_context(writer), meter)
         if meter is not None:
             write_nuclei(table, meter.table(pixel_size), Path(image).name, identity, {"nuclei": count})

@@ -187,14 +187,6 @@ def train_instances(
     Raises:
         UserError: as `fit`; or an image or its labels cannot be read, or none of a split shows a nucleus.
     """
-    run = Path(run)
-
-    def build(precision: str) -> keras.Model:
-        with layers_of(precision):
-            model = instance_unet(seed=seed, **model_settings)
-        remember_normalization(model, normalization)
-        return model
-
     rays = model_settings.get("rays", False)
     targets = functools.partial(instance_targets, flow=flow, rays=rays, contact_weight=CONTACT_WEIGHT)
     images, labels, stems = label_tiles(splits["train"], tile_size, normalization)
@@ -204,13 +196,13 @@ def train_instances(
     request |= {"flow": flow, "contact_weight": CONTACT_WEIGHT, "weights": provenance.hash_array(weights)}
     validation = None
     if splits.get("valid"):
-        pictures, truth, _ = label_tiles(splits["valid"], tile_size, normalization)
-        chosen = validation_indices(len(pictures), setting)
-        validation = ValidationBatches(pictures[chosen], truth[chosen], setting, targets)
-        request |= {"validation": [provenance.hash_array(pictures), provenance.hash_array(truth)]}
+        others = label_tiles(splits["valid"], tile_size, normalization)[:2]
+        chosen = validation_indices(len(others[0]), setting)
+        validation = ValidationBatches(*(each[chosen] for each in others), setting, targets)
+        request |= {"validation": [provenance.hash_array(each) for each in others]}
     tiles = TrainingTiles(images, labels, weights, np.zeros(len(images), bool))
     task = Task(
-        build=build,
+        build=functools.partial(_build, {**model_settings, "seed": seed}, normalization),
         batches=TrainingBatches(tiles, setting, seed, Augmentation.from_dict(augmentation), targets),
         validation=validation,
         loss=instance_loss,
@@ -218,7 +210,15 @@ def train_instances(
         request=request,
         learnt_from=learnt_from(splits),
     )
-    return fit(task, setting, run / "counting", run / "instances.keras")
+    return fit(task, setting, Path(run) / "counting", Path(run) / "instances.keras")
+
+
+def _build(settings: Mapping, normalization: str | None, precision: str) -> keras.Model:
+    """An untrained network that remembers how its images are normalized."""
+    with layers_of(precision):
+        model = instance_unet(**settings)
+    remember_normalization(model, normalization)
+    return model
 
 
 def remember_counting(path: Path, method: str, threshold: float, min_area: int, flow_threshold: float = 0.0) -> None:
