@@ -1,6 +1,7 @@
 """The command `measure`: label images of other programs become tables and files."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -86,11 +87,14 @@ def test_a_mask_is_told_from_labels(folder, capsys):
         (["--table", "t.csv", "--pictures", "{0}/labels/other"], "other"),
         (["--table", "t.csv", "--pictures", "{0}/smaller"], "but its image {0}/smaller/0.png is 40 x 40"),
         (["--table", "t.csv", "--pictures", "{0}/nothing"], "has no image of its name"),
+        (["--table", "t.csv", "--pictures", "{0}/doubled"], "0.jpg and 0.png in doubled differ only in their endings"),
     ],
 )
 def test_what_does_not_go_together_is_refused(folder, capsys, options, words):
     write_image(folder / "smaller" / "0.png", np.zeros((40, 40, 3), np.uint8))
     (folder / "nothing").mkdir()
+    write_image(folder / "doubled" / "0.png", np.zeros((80, 96, 3), np.uint8))
+    shutil.copy(folder / "doubled" / "0.png", folder / "doubled" / "0.jpg")
     options = [folder / "t.csv" if option == "t.csv" else option.format(folder) for option in options]
     assert exit_code("measure", folder / "labels" / "0_mask.png", "--out", folder / "out", *options) == 1
     assert words.format(folder) in capsys.readouterr().err

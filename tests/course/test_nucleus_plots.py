@@ -49,7 +49,10 @@ def test_bias_and_limits_of_agreement():
     found = nucleus_plots.agreement(counts)
     spread = 1.96 * np.std([2, -1, 2], ddof=1)
     assert found == pytest.approx({"bias": 1, "low": 1 - spread, "high": 1 + spread})
-    assert np.isnan(nucleus_plots.agreement({"a": (3, 1)})["low"])
+    assert nucleus_plots.agreement({"a": (3, 1)}) == {"bias": 2, "low": None, "high": None}
+    many = {str(number): (number, 0) for number in range(9)}  # more kinds than colours
+    (axes,) = nucleus_plots.agreement_chart(many, {stem: f"kind {stem}" for stem in many}).axes
+    assert sum(len(collection.get_offsets()) for collection in axes.collections) == 9
     for kinds in (KINDS, {}):
         (axes,) = nucleus_plots.agreement_chart(counts, kinds).axes
         dots = np.concatenate([collection.get_offsets() for collection in axes.collections])

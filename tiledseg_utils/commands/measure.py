@@ -26,7 +26,6 @@ def add(commands) -> None:
 
 def measure(arguments) -> None:
     """Measure label images one by one; what this command finished before is left as it is."""
-    from ..data.images import list_files
     from ..scoring import measure as measuring
     from ..scoring.nucleus_tables import check_absent, write_nuclei
 
@@ -35,7 +34,7 @@ def measure(arguments) -> None:
     if arguments.overlay and not arguments.pictures:
         raise UserError("--overlay", "shows nuclei in their images", "Give the folder of these with --pictures")
     arguments.images = expand_images(arguments.images, arguments.out)
-    pictures = list_files(arguments.pictures, []) if arguments.pictures else {}
+    pictures = _list_pictures(arguments.pictures) if arguments.pictures else {}
     exports = Exports(arguments, {path: path for path in arguments.images})
     check_outputs(arguments, exports.outputs())
     exports.check()
@@ -55,6 +54,21 @@ def measure(arguments) -> None:
         return {"labels": path.name, "nuclei": find_finished(about["table"], identity)["nuclei"]}
 
     exports.run(work)
+
+
+def _list_pictures(folder: Path) -> dict[str, Path]:
+    """The images of a folder by stem.
+
+    Raises:
+        UserError: it cannot be read, or holds two images of one stem, or something else.
+    """
+    from ..data.images import all_in_one, list_files
+
+    problems: list[str] = []
+    files = list_files(folder, problems)
+    if problems:
+        raise all_in_one(folder, problems, "Keep one image of each stem there, and nothing else")
+    return files
 
 
 def _picture_of(path: Path, pictures: dict[str, Path], folder: Path | None) -> Path | None:

@@ -1,5 +1,6 @@
 """Counts and sizes of nuclei, by kind of image: scores of methods, agreement with a reference, where a method fails."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -51,7 +52,7 @@ def kind_rows(
     return sorted(rows, key=lambda row: row["kind"])  # Stable: the methods stay in their order.
 
 
-def agreement(counts: Mapping[str, tuple[int, int]]) -> dict[str, float]:
+def agreement(counts: Mapping[str, tuple[int, int]]) -> dict[str, float | None]:
     """How far counts are from a reference: bias and limits of agreement (Bland & Altman, Lancet 1986).
 
     Args:
@@ -59,12 +60,14 @@ def agreement(counts: Mapping[str, tuple[int, int]]) -> dict[str, float]:
 
     Returns:
         {"bias", "low", "high"}: the mean of found less there, and 1.96 standard deviations on both sides of it, between
-        which about 95 % of images lie. The limits are NaN for a single image.
+        which about 95 % of images lie. The limits are None for a single image.
     """
     differences = np.array([found - there for found, there in counts.values()], float)
-    spread = 1.96 * differences.std(ddof=1) if len(differences) > 1 else np.nan
-    bias = differences.mean()
-    return {"bias": float(bias), "low": float(bias - spread), "high": float(bias + spread)}
+    bias = float(differences.mean())
+    if len(differences) < 2:
+        return {"bias": bias, "low": None, "high": None}
+    spread = 1.96 * float(differences.std(ddof=1))
+    return {"bias": bias, "low": bias - spread, "high": bias + spread}
 
 
 def agreement_chart(counts: Mapping[str, tuple[int, int]], kinds: Mapping[str, str]) -> Figure:
@@ -76,13 +79,13 @@ def agreement_chart(counts: Mapping[str, tuple[int, int]], kinds: Mapping[str, s
     """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     ax = figure.subplots()
-    for kind, color in zip(sorted(set(kinds.values())) or [EVERY], COLORS, strict=False):
+    for kind, color in zip(sorted(set(kinds.values())) or [EVERY], itertools.cycle(COLORS), strict=False):
         own = [pair for stem, pair in counts.items() if kinds.get(stem, EVERY) == kind]
         middles, differences = [sum(pair) / 2 for pair in own], [found - there for found, there in own]
         ax.scatter(middles, differences, 24, color=color, alpha=0.8, label=kind)
     lines = agreement(counts)
     for name, style in (("low", "--"), ("bias", "-"), ("high", "--")):
-        if np.isfinite(lines[name]):
+        if lines[name] is not None:
             ax.axhline(lines[name], color="black", linestyle=style, linewidth=1)
     ax.set(xlabel="nuclei in the image (mean of found and there)", ylabel="found less there")
     if kinds:
