@@ -84,6 +84,16 @@ def hash_file(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hash_path(path: Path) -> str:
+    """SHA-256, in hex, of a file; of a folder, of the names and contents of all files in it."""
+    if not path.is_dir():
+        return hash_file(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()} {hash_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
 def check_names(where: str, given: Iterable[str], valid: Iterable[str]) -> None:
     """Raise a UserError for the first name in `given` that is not `valid`, listing the valid ones and the closest."""
     valid = list(valid)

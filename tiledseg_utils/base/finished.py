@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
-from .files import append_json, hash_file, read_json_lines
+from .files import append_json, hash_path, read_json_lines
 from .version import VERSION
 
 JOURNAL = ".tiledseg-finished.jsonl"
@@ -23,20 +23,20 @@ def note_finished(path: Path, content: Path, identity: Mapping, facts: Mapping |
 
     Args:
         path: the name that it will get.
-        content: the file that has its bytes now.
+        content: the file, or the folder, that has its bytes now.
         identity: JSON values; all that the bytes depend on.
         facts: JSON values; what else to remember about it.
 
     Raises:
         UserError: the folder cannot be written to, or the disk is full.
     """
-    entry = {"name": _name(path), "sha256": hash_file(content), "made_of": _digest(identity)}
+    entry = {"name": _name(path), "sha256": hash_path(content), "made_of": _digest(identity)}
     append_json(path.parent / JOURNAL, entry | {"facts": dict(facts or {})})
 
 
 def find_finished(path: Path, identity: Mapping) -> dict | None:
     """The facts about a result if it is there, unchanged, and was made of exactly this; else None."""
-    if not path.is_file():
+    if not (path.is_file() or path.is_dir()):
         return None
     made_of = _digest(identity)
     entries = [
@@ -44,7 +44,7 @@ def find_finished(path: Path, identity: Mapping) -> dict | None:
         for entry in read_json_lines(path.parent / JOURNAL, containing=made_of)
         if entry.get("name") == _name(path) and entry.get("made_of") == made_of
     ]
-    present = hash_file(path) if entries else None
+    present = hash_path(path) if entries else None
     matching = [entry for entry in entries if entry.get("sha256") == present]
     return dict(matching[-1].get("facts") or {}) if matching else None
 

@@ -33,8 +33,13 @@ def expand_images(given: Sequence[Path], out: Path, suffixes: Collection[str] = 
     Raises:
         UserError: a pattern or a folder without any file, or a folder that is also that of the results.
     """
-    paths = [path for name in given for path in _matching(name)]
-    return [file for path in paths for file in (_images_in(path, out, suffixes) if os.path.isdir(path) else [path])]
+    from ..data.pictures import is_zarr  # late, for a quick --help
+
+    files = []
+    for path in (path for name in given for path in _matching(name)):
+        is_folder = path.is_dir() and not is_zarr(path)
+        files += _images_in(path, out, suffixes) if is_folder else [path]
+    return files
 
 
 def _matching(name: Path) -> list[Path]:
@@ -52,8 +57,11 @@ def _images_in(folder: Path, out: Path, suffixes: Collection[str]) -> list[Path]
     if os.path.realpath(folder) == os.path.realpath(out):
         problem = "is the folder of the images and that of the results, which would be taken for images the next time"
         raise UserError(folder, problem, "Choose another folder with --out")
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    images = [path for path in files if path.suffix.lower() in suffixes]
+    from ..data.pictures import is_zarr
+
+    here = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    files = [path for path in here if path.is_file() or is_zarr(path)]
+    images = [path for path in files if path.suffix.lower() in suffixes or is_zarr(path)]
     if not images:
         remedy = f"Give a folder of files that end in {', '.join(sorted(suffixes))}, or name the files"
         raise UserError(folder, "is a folder without images", remedy)

@@ -2,15 +2,14 @@
 
 import argparse
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..base.files import UserError, WriteError, atomic_path, hash_file
+from ..base.files import UserError, WriteError, atomic_path, hash_file, hash_path
 from ..base.finished import JOURNAL, find_finished, note_finished
 from ..base.paths import Output, check_paths
-from ..settings.command_options import CommandSetting
-from ..settings.schema import add_option
 from .batch import one_by_one
+from .options import PART
 
 ENDINGS = {
     "nuclei": (".csv", "the table of nuclei of"),
@@ -21,7 +20,7 @@ ENDINGS = {
 """Of the files beside the labels of an image: what follows its stem, and what they are."""
 
 CALL = ("model", "out", "format", "method", "threshold", "min_area", "flow_threshold")
-CALL += ("table", "groups", "pixel_size", "pictures", "components")
+CALL += ("table", "groups", "pictures", "components", *PART)
 """The options by which one call is told from another that would write other tables."""
 
 
@@ -37,7 +36,6 @@ def add_export_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--groups", type=Path, metavar="FILE.csv", help="the group of each image for --table: a csv with stem,group"
     )
-    add_option(command, CommandSetting, "pixel_size")
     command.add_argument("--micrometres", action="store_true", help="refuse images whose pixel size is not known")
     command.add_argument("--geojson", action="store_true", help="also write <stem>.geojson, outlines for QuPath")
     command.add_argument("--rois", action="store_true", help="also write <stem>_rois.zip, for ImageJ's ROI Manager")
@@ -95,22 +93,21 @@ class Exports:
             for path in self._tables().values():
                 check_absent(path, self._identity())
 
-    def about(self, path: Path, picture: Path | None = None) -> dict:
-        """The table of an image, and the size of a pixel, as the option, the file or its picture says."""
+    def about(self, path: Path, images: Sequence) -> dict:
+        """The table of one of `images`, and the size of a pixel, as the first of some files that tell it says."""
         from ..data.pixel_size import read_pixel_size, require_pixel_size
 
-        pixel_size = self._arguments.pixel_size or read_pixel_size(path)
-        pixel_size = pixel_size or (read_pixel_size(picture) if picture else None)
+        pixel_size = next(filter(None, map(read_pixel_size, images)), None)
         if self._arguments.micrometres:
             require_pixel_size(path, pixel_size)
         return {"table": self.files[path].get("nuclei"), "pixel_size": pixel_size}
 
-    def write(self, path: Path, picture: Path | None = None, labels=None) -> None:
+    def write(self, path: Path, picture=None, labels=None) -> None:
         """Write what is missing of the files of an image, once its labels and its table are there.
 
         Args:
             path: one of `images`.
-            picture: the image itself, for its overlay.
+            picture: the image itself, a path or an `ImagePart`, for its overlay and the place of its pixels.
             labels: (H, W) int32, if they are in memory; else their file is read by rows.
         """
         files = {kind: out for kind, out in self.files[path].items() if kind != "nuclei"}
@@ -121,7 +118,7 @@ class Exports:
         from ..scoring.nucleus_tables import check_absent, join_nuclei
 
         table = self.files[path]["nuclei"]
-        identity = {"labels": hash_file(self.labels[path]), "table": hash_file(table)}
+        identity = {"labels": hash_path(self.labels[path]), "table": hash_file(table)}
         for kind, out in files.items():
             if not self._arguments.overwrite:
                 if find_finished(out, identity) is not None:
@@ -165,14 +162,24 @@ class Exports:
         return {"call": options, "images": [str(path) for path in self._arguments.images]}
 
 
-def _write_kind(kind: str, out: Path, picture: Path | None, labels, table) -> None:
+def _scale_of(picture) -> tuple[float, float]:
+    """Height and width of a pixel, in pixels of the full image."""
+    from ..data.streaming import open_source
+
+    if picture is None:
+        return 1.0, 1.0
+    with open_source(picture) as source:
+        return source.scale
+
+
+def _write_kind(kind: str, out: Path, picture, labels, table) -> None:
     """Write one of the files of `ENDINGS` from the labels (a `LabelRows`) and the table of an image."""
     from ..scoring.exports.outlines import cut_out
 
     if kind == "geojson":
         from ..scoring.exports.geojson import write_geojson
 
-        write_geojson(out, cut_out(labels.read, table))
+        write_geojson(out, cut_out(labels.read, table), _scale_of(picture))
     elif kind == "rois":
         from ..scoring.exports.rois import write_rois
 

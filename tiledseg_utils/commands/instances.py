@@ -9,10 +9,10 @@ from ..settings.parameters import Parameters
 from ..settings.schema import add_option, fields_of
 from .batch import IMAGES_HELP, PROBABILITY_SUFFIXES, check_outputs, expand_images
 from .exports import Exports, add_export_options
-from .options import add_command
+from .options import add_command, add_part_options, part_of_file
 from .remembered import but_for, remembered_counting
 
-FORMATS = ("tif", "ome.tif")
+FORMATS = ("tif", "ome.tif", "ome.zarr")
 
 
 def add(commands) -> None:
@@ -37,8 +37,12 @@ def add(commands) -> None:
         about = f"{field.description}; by default as the run of instances.keras did, else {field.default}"
         add_option(command, cls, name, flag, dest=flag[2:].replace("-", "_"), default=None, help=about)
     command.add_argument(
-        "--format", choices=FORMATS, default="tif", help="of the labels: with ImageJ's description, or OME-TIFF"
+        "--format",
+        choices=FORMATS,
+        default="tif",
+        help="of the labels: TIFF with ImageJ's description, OME-TIFF, or OME-Zarr",
     )
+    add_part_options(command)
     add_export_options(command)
     command.add_argument("--overwrite", action="store_true", help="replace results that are there")
     command.set_defaults(function=instances, needs_keras=True)
@@ -65,9 +69,10 @@ def instances(arguments) -> None:
     rule = _rule(model, arguments)
 
     def work(path: Path) -> dict:
-        about = {**rule, **exports.about(path), "overwrite": arguments.overwrite}
-        nuclei = label_file(path, labels[path], model, **about, mode="auto")
-        exports.write(path, path)
+        part = part_of_file(path, arguments)
+        about = {**rule, **exports.about(path, [part]), "overwrite": arguments.overwrite}
+        nuclei = label_file(part, labels[path], model, **about, mode="auto")
+        exports.write(path, part)
         return {"image": path.name, "nuclei": nuclei, "labels": labels[path]}
 
     exports.run(work)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from ..base.files import UserError, hash_file
 from ..base.finished import find_finished
+from ..settings.command_options import CommandSetting
+from ..settings.schema import add_option
 from .batch import check_outputs, expand_images
 from .exports import Exports, add_export_options
 from .options import add_command
@@ -19,6 +21,7 @@ def add(commands) -> None:
     )
     command.add_argument("--pictures", type=Path, metavar="FOLDER", help=about)
     command.add_argument("--components", action="store_true", help="take the connected pieces of a mask for its nuclei")
+    add_option(command, CommandSetting, "pixel_size")
     add_export_options(command)
     command.add_argument("--overwrite", action="store_true", help="replace results that are there")
     command.set_defaults(function=measure, model=None)
@@ -26,6 +29,7 @@ def add(commands) -> None:
 
 def measure(arguments) -> None:
     """Measure label images one by one; what this command finished before is left as it is."""
+    from ..data.pictures import ImagePart
     from ..scoring import measure as measuring
     from ..scoring.nucleus_tables import check_absent, write_nuclei
 
@@ -42,7 +46,7 @@ def measure(arguments) -> None:
     def work(path: Path) -> dict:
         picture = _picture_of(path, pictures, arguments.pictures)
         labels = _read_labels(path, arguments.components)
-        about = exports.about(path, picture)
+        about = exports.about(path, [ImagePart(path, pixel_size=arguments.pixel_size), *filter(None, [picture])])
         identity = {"labels": hash_file(path), "picture": hash_file(picture) if picture else None}
         identity |= {"pixel_size": about["pixel_size"], "components": arguments.components}
         if arguments.overwrite or find_finished(about["table"], identity) is None:

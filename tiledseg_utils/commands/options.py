@@ -3,7 +3,9 @@
 import argparse
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 
+from ..settings.command_options import CommandSetting
 from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import add_option, fields_of
 
@@ -38,6 +40,26 @@ def add_prediction_options(command: argparse.ArgumentParser, defaults: Mapping) 
     for name in ("scales", *FOREGROUND):
         add_option(command, Parameters, name)
     command.set_defaults(**defaults)
+
+
+PART = ("level", "series", "mpp", "pixel_size", "keep_going")
+"""Which part of an image's file is read: the fields of `pictures.ImagePart` beside its path."""
+
+
+def add_part_options(command: argparse.ArgumentParser) -> None:
+    """Let a command be told which part of each image's file it reads."""
+    add_option(command, CommandSetting, "level")
+    for name in ("series", "mpp", "pixel_size"):
+        add_option(command, CommandSetting, name)
+    about = "tell tiles of a slide that cannot be decoded, and take them as 0, instead of ending there"
+    command.add_argument("--keep-going", action="store_true", help=about)
+
+
+def part_of_file(path: Path, arguments):
+    """The `pictures.ImagePart` of an image's file that the options choose."""
+    from ..data.pictures import ImagePart  # late, for a quick --help
+
+    return ImagePart(path, **{name: getattr(arguments, name) for name in PART})
 
 
 def prediction_defaults(preset: str) -> dict:

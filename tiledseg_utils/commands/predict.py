@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from ..base.files import UserError, atomic_path, hash_file
+from ..base.files import UserError, atomic_path
 from ..base.finished import find_finished, note_finished
 from ..base.locks import lock_output
 from ..base.paths import Output
@@ -14,7 +14,15 @@ from ..base.text import printable
 from ..settings.command_options import CommandSetting
 from ..settings.schema import add_option
 from .batch import IMAGES_HELP, check_outputs, expand_images, one_by_one
-from .options import add_command, add_prediction_options, foreground, prediction_setting, predictor
+from .options import (
+    add_command,
+    add_part_options,
+    add_prediction_options,
+    foreground,
+    part_of_file,
+    prediction_setting,
+    predictor,
+)
 from .remembered import as_its_run_did
 
 
@@ -27,13 +35,15 @@ def add(commands, defaults: dict) -> None:
     )
     command.add_argument(
         "--format",
-        choices=["png", "tif", "npy"],
+        choices=["png", "tif", "npy", "ome.zarr"],
         default="png",
-        help="tif and npy are for images larger than memory: read and written row by row, and resumed",
+        help="all but png are for images larger than memory: read and written row by row, and resumed; ome.zarr has a "
+        "pyramid of smaller copies",
     )
-    command.add_argument("--probability", action="store_true", help="tif and npy: write float32 instead of a mask")
+    command.add_argument("--probability", action="store_true", help="not png: write float32 instead of a mask")
     add_option(command, CommandSetting, "skip_contrast")
     command.add_argument("--overwrite", action="store_true", help="replace masks that are there")
+    add_part_options(command)
     add_prediction_options(command, defaults)
     command.add_argument("--overlay", action="store_true", help="also write <stem>_overlay.png, foreground in green")
     command.set_defaults(function=predict, needs_keras=True)
@@ -70,7 +80,8 @@ def predict(arguments) -> None:
 
 def _check_options(arguments) -> None:
     if arguments.format == "png" and (arguments.probability or arguments.skip_contrast):
-        raise UserError("--format png", "holds a mask that is predicted in memory", "Choose --format tif or npy")
+        remedy = "Choose --format tif, npy or ome.zarr"
+        raise UserError("--format png", "holds a mask that is predicted in memory", remedy)
     in_memory = {
         "--overlay": arguments.overlay,
         "--scales": arguments.scales != [1],
@@ -91,7 +102,7 @@ def _predict_by_rows(model, arguments, outputs: dict[Path, Path]) -> Callable[[P
 
     def work(path: Path) -> dict:
         options = (setting, threshold, arguments.skip_contrast, arguments.overwrite)
-        return {"image": path.name, **predict_file(model, path, outputs[path], *options)}
+        return {"image": path.name, **predict_file(model, part_of_file(path, arguments), outputs[path], *options)}
 
     return work
 
@@ -101,7 +112,8 @@ def _predict_in_memory(
 ) -> Callable[[Path], None]:
     """What predicts one image in memory, and writes its mask and perhaps an overlay."""
     from ..course.plots import PIL_GREEN, overlay
-    from ..data.pictures import read_image, write_image
+    from ..data.pictures import write_image
+    from ..data.streaming import hash_part, read_whole
     from ..prediction.files import fingerprint
     from ..scoring.foreground import find_foreground
 
@@ -110,9 +122,10 @@ def _predict_in_memory(
     made_with = {"model": fingerprint(model), "settings": settings}
 
     def work(path: Path) -> None:
-        identity = {"image": hash_file(path), **made_with}
+        part = part_of_file(path, arguments)
+        identity = {"image": hash_part(part), **made_with}
         wanted = [outputs[path], overlays[path]] if path in overlays else [outputs[path]]
-        image = read_image(path)
+        image = read_whole(part)
         with contextlib.ExitStack() as locks:
             for out in wanted:
                 locks.enter_context(lock_output(out))

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from ..base.files import UserError
+from .pictures.part import ImagePart
 from .pictures.tiff_rows import COPY_AGAIN, TiffRows
+from .pictures.zarr_rows import ZarrRows, is_zarr
 
 
 class LabelArray:
@@ -24,7 +26,7 @@ class LabelRows(contextlib.AbstractContextManager):
     """A file of labels as `prediction.instances.label_file` writes it; a context manager that closes the file.
 
     Args:
-        path: .tif, .ome.tif or .npy.
+        path: .tif, .ome.tif, .npy or .zarr.
 
     Attributes:
         shape: (H, W), pixels.
@@ -42,7 +44,7 @@ class LabelRows(contextlib.AbstractContextManager):
                 raise UserError(path, f"is cut or damaged ({error})", COPY_AGAIN) from error
             shape, dtype, self._read = array.shape, array.dtype, lambda start, stop: array[start:stop]
         else:
-            rows = TiffRows(path, path)
+            rows = ZarrRows(ImagePart(path)) if is_zarr(Path(path)) else TiffRows(path, path)
             self._closing.callback(rows.close)
             shape, dtype = (*rows.shape, *([rows.colours] if rows.colours > 1 else [])), rows.dtype
             self._read = lambda start, stop: rows.read(start, stop)[..., 0]

@@ -4,14 +4,17 @@ Files of other formats say nothing that could be relied on: PNG and JPEG have a 
 """
 
 import contextlib
-import os
 import re
 from pathlib import Path
 
 import tifffile
 
 from ..base.files import UserError, open_bytes
+from .pictures.part import Image, ImagePart, part_of
+from .pictures.tiff_levels import find_picture, pick_level
 from .pictures.tiff_pages import OF_ONE_FILE
+from .pictures.tiff_rows import TiffRows
+from .pictures.zarr_rows import ZarrRows, is_zarr
 
 MICROMETRES = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4}
 MICROMETRES |= {"inch": 25400.0, "micrometer": 1.0, "micrometre": 1.0, "\\u00B5m": 1.0, "m": 1e6}
@@ -21,18 +24,26 @@ COARSEST = 50.0
 GIVE_IT = "Give the side of a pixel in µm with --pixel-size"
 
 
-def read_pixel_size(path: str | os.PathLike) -> float | None:
-    """The side of a pixel, µm; None if the file does not say, or is no TIFF.
+def read_pixel_size(image: Image) -> float | None:
+    """The side of a pixel of a file, or of the part of it that is read, µm; None if the file does not say.
 
     Raises:
         UserError: pixels are no squares.
     """
+    part = part_of(image)
+    if part.mpp is not None:
+        return part.mpp
+    path = part.path
+    if part.pixel_size is not None:
+        return part.pixel_size * _scale_of(part)
+    if is_zarr(path):
+        return ZarrRows(part).pixel_size
     with open_bytes(path) as file:
         if file.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return None
     sides = None
     with contextlib.suppress(Exception), tifffile.TiffFile(path, **OF_ONE_FILE) as tiff:  # Told when it is decoded.
-        sides = _sides(tiff.pages.first)
+        sides = _sides_of_part(tiff, part)
     if sides is None or min(sides) <= 0:
         return None
     if max(sides) > 1.01 * min(sides):
@@ -41,12 +52,35 @@ def read_pixel_size(path: str | os.PathLike) -> float | None:
     return float(sides[0])
 
 
-def find_pixel_size(path: str | os.PathLike) -> float | None:
+def find_pixel_size(image: Image) -> float | None:
     """As `read_pixel_size`, for those who can do without: also None if pixels are no squares."""
     try:
-        return read_pixel_size(path)
+        return read_pixel_size(image)
     except UserError:
         return None
+
+
+def _scale_of(part: ImagePart) -> float:
+    """The width of a pixel of the part that is read, in pixels of the full image."""
+    if part.level == 0:
+        return 1.0
+    if is_zarr(part.path):
+        return ZarrRows(part).scale[1]
+    with contextlib.closing(TiffRows(part, part.path)) as rows:
+        return rows.scale[1]
+
+
+def _sides_of_part(tiff: tifffile.TiffFile, part: ImagePart) -> tuple[float, float] | None:
+    """Width and height of a pixel, µm, of the level and the series that are read."""
+    if part.series is None and part.level == 0:
+        return _sides(tiff.pages.first)
+    picture = find_picture(part.path, tiff, part.series)
+    if "<OME" in (tiff.pages.first.description or "")[:2000]:  # One description for all series.
+        sides = _of_ome(tiff.pages.first.description, part.series or 0)
+    else:
+        sides = _sides(tiff.pages.first if part.series is None else picture.page)
+    down, across = pick_level(part.path, picture, part.level)[1]
+    return None if sides is None else (sides[0] * across, sides[1] * down)
 
 
 def _sides(page: tifffile.TiffPage) -> tuple[float, float] | None:
@@ -66,9 +100,9 @@ def _sides(page: tifffile.TiffPage) -> tuple[float, float] | None:
     return sides if sides and max(sides) <= COARSEST else None
 
 
-def _of_ome(text: str) -> tuple[float, float] | None:
-    pixels = re.search(r"<Pixels\b[^>]*>", text)
-    found = dict(re.findall(r'\b(PhysicalSize[XY](?:Unit)?)="([^"]*)"', pixels[0] if pixels else ""))
+def _of_ome(text: str, series: int = 0) -> tuple[float, float] | None:
+    pixels = re.findall(r"<Pixels\b[^>]*>", text)
+    found = dict(re.findall(r'\b(PhysicalSize[XY](?:Unit)?)="([^"]*)"', pixels[series] if series < len(pixels) else ""))
     if "PhysicalSizeX" not in found:
         return None
     factors = [MICROMETRES.get(found.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY"]

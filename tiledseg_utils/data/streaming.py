@@ -8,15 +8,20 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ..base.files import UserError, require_file
+from ..base.files import UserError, hash_file, require_file
 from . import pictures
+from .pictures.part import Image, ImagePart, is_named, part_of, require_single
 from .pictures.stored import tell_notes
 from .pictures.tiff_rows import COPY_AGAIN, TiffRows
+from .pictures.zarr_rows import MARKS, ZarrRows, is_zarr
+from .pixel_size import GIVE_IT, read_pixel_size
+from .resampling import resample_reader
 
 
 def _chunks(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
@@ -42,6 +47,8 @@ class Source(contextlib.AbstractContextManager):
         name: path of the file, or "image" for an array.
         shape: (H, W), pixels.
         dtype: of the rows: float32 where decimal numbers are stored, else uint8.
+        scale: height and width of a pixel, in pixels of the full image.
+        scales: () -> by how much pixels are larger than those of the full image, for each level of a pyramid.
         identity: () -> dict for JSON, which differs from that of other images and of older versions of this one.
     """
 
@@ -52,6 +59,8 @@ class Source(contextlib.AbstractContextManager):
         stored: np.dtype,
         read: Callable[[int, int], np.ndarray],
         identity: Callable[[], dict],
+        scale: tuple[float, float] = (1.0, 1.0),
+        scales: Callable[[], list[float]] = lambda: [1.0],
     ):
         if 0 in shape:
             raise UserError(name, f"has no pixels, {shape[0]} x {shape[1]} (rows x columns)", "Give another image")
@@ -59,7 +68,8 @@ class Source(contextlib.AbstractContextManager):
             remedy = "Scale it to 0-255 and store it as uint8, or to 0-65535 as uint16"
             raise UserError(name, f"holds {stored.name}, which cannot be read by rows", remedy)
         self.name, self.shape, self.dtype = name, shape, np.dtype(np.float32 if stored.kind == "f" else np.uint8)
-        self.identity, self._stored, self._read, self._limits = identity, stored, read, None
+        self.identity, self._stored, self._read, self._limits, self.scale = identity, stored, read, None, scale
+        self.scales = scales
         self._closing = contextlib.ExitStack()
 
     def __exit__(self, *_) -> None:
@@ -115,13 +125,14 @@ class Source(contextlib.AbstractContextManager):
         return low, high
 
 
-def open_source(image: np.ndarray | str | os.PathLike) -> Source:
+def open_source(image: np.ndarray | Image) -> Source:
     """Open an image of any size for reading by rows.
 
     Args:
         image: an array or memory map, (H, W) or (H, W, C) with 1 to 4 channels: bool, integers of up to 16 bits or
             floats. Or a file of such numbers: .npy; TIFF, of which only the strips or tiles are decoded that the rows
-            touch; or PNG, JPEG or BMP, which are decoded whole.
+            touch; OME-Zarr, of which only such chunks are; or PNG, JPEG or BMP, which are decoded whole. Or an
+            `ImagePart`: a level of a slide, or a slide at another size of pixel.
 
     Channels and values follow the rules of `pictures.read_image`, except that floats are allowed, and stay as they are.
     What was done to the file is told on stderr, once per file.
@@ -129,25 +140,82 @@ def open_source(image: np.ndarray | str | os.PathLike) -> Source:
     Raises:
         UserError: the file cannot be opened, is cut, damaged or not an image, or has several pages or other numbers.
     """
-    if not isinstance(image, (str, os.PathLike)):
+    if not is_named(image):
         array = np.asarray(image)
         return _array_source("image", lambda: array, lambda: _describe_array(array))
-    path = Path(image)
+    part = part_of(image)
+    return _open_part(part) if part.mpp is None else _open_resampled(part)
+
+
+def read_whole(part: ImagePart) -> np.ndarray:
+    """As `pictures.read_image`, and also at another size of pixel."""
+    if part.mpp is None:
+        return pictures.read_image(part)
+    with open_source(part) as source:
+        return source.read_rows(0, source.shape[0])
+
+
+def hash_part(part: ImagePart) -> str | dict:
+    """What tells an image from others: the SHA-256 of its file, and which part of it is read if that is not all."""
+    content = _hash_folder(part.path) if is_zarr(part.path) else hash_file(part.path)
+    chosen = _chosen(part)
+    return {"file": content, **chosen} if chosen else content
+
+
+def _open_part(part: ImagePart) -> Source:
+    path = part.path
+    if is_zarr(path):
+        return _rows_source(part, ZarrRows(part), _identity(part, _hash_folder(path)))
     require_file(path)
     try:
         with path.open("rb") as file:
             start, stat = file.read(8), os.fstat(file.fileno())
     except OSError as error:
         raise UserError(path, f"cannot be opened ({error.strerror})", "Check its name and permissions") from error
-    about = {"path": str(path.absolute()), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    about["sha256_of_samples"] = _hash_samples(path, stat.st_size)
-    if start.startswith(b"\x93NUMPY"):  # mapped anew for each read, so that no page of it stays in memory
-        return _array_source(str(path), lambda: _map(path), about.copy)
+    about = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    identity = _identity(part, about | {"sha256_of_samples": _hash_samples(path, stat.st_size)})
     if pictures.SIGNATURES.get(start[:4]) == "TIFF":
-        return _tiff_source(path, about.copy)
+        return _rows_source(part, TiffRows(part, path), identity)
+    require_single(part)
+    if start.startswith(b"\x93NUMPY"):  # mapped anew for each read, so that no page of it stays in memory
+        return _array_source(str(path), lambda: _map(path), identity)
     picture = pictures.decode(path)
     tell_notes(path, picture.notes)
-    return _array_source(str(path), lambda: picture.pixels, about.copy)
+    return _array_source(str(path), lambda: picture.pixels, identity)
+
+
+def _identity(part: ImagePart, about: dict) -> Callable[[], dict]:
+    """What tells an image from others: its path, facts about the file, and which part of it is read."""
+    identity = {"path": str(part.path.absolute()), **about, **_chosen(part)}
+    return identity.copy
+
+
+def _chosen(part: ImagePart) -> dict:
+    """What is asked for beside the whole image."""
+    return {name: value for name, value in vars(part).items() if name != "path" and value}
+
+
+def _open_resampled(part: ImagePart) -> Source:
+    """The image at a given size of pixel, from the level with the largest pixels that are not larger than that."""
+    full = replace(part, mpp=None)
+    own = read_pixel_size(full)
+    if own is None:
+        problem = f"does not say how large its pixels are, so that it cannot be resampled to {part.mpp} µm"
+        raise UserError(part.path, problem, f"{GIVE_IT}, or choose a level")
+    with _open_part(full) as source:
+        scales = source.scales()
+    level = max(number for number, scale in enumerate(scales) if number == 0 or own * scale <= part.mpp * 1.001)
+    source = _open_part(replace(full, level=level))
+    factor = part.mpp / (own * scales[level])
+    if abs(factor - 1) < 1e-3:
+        return source
+    read, shape = resample_reader(source._read, source.shape, source._stored, factor)
+    before, after = np.array(source.shape), np.array(shape)
+    scale = tuple((source.scale * before / after).tolist())
+    resampled = Source(source.name, shape, source._stored, read, _identity(part, source.identity()), scale)
+    resampled._closing.callback(source.close)
+    tell_notes(part.path, (f"resampled from {own * scales[level]:.4g} to {part.mpp:.4g} µm per pixel",))
+    return resampled
 
 
 def _map(path: Path) -> np.ndarray:
@@ -163,6 +231,17 @@ def _describe_array(array: np.ndarray) -> dict:
     for start, stop in _chunks(array.shape[:2]):
         digest.update(np.ascontiguousarray(array[start:stop]))
     return {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": digest.hexdigest()}
+
+
+def _hash_folder(folder: Path) -> dict:
+    """Of an OME-Zarr: its descriptions, and names, sizes and times of all chunks, which are too many to be read."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        stat = path.stat()
+        digest.update(f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        if path.name in MARKS:
+            digest.update(path.read_bytes())
+    return {"sha256_of_chunks": digest.hexdigest()}
 
 
 def _hash_samples(path: Path, size: int) -> str:
@@ -189,11 +268,10 @@ def _array_source(name: str, get: Callable[[], np.ndarray], identity: Callable[[
     return Source(name, shape[:2], dtype, read, identity)
 
 
-def _tiff_source(path: Path, identity: Callable[[], dict]) -> Source:
-    rows = TiffRows(path, path)
+def _rows_source(part: ImagePart, rows: TiffRows | ZarrRows, identity: Callable[[], dict]) -> Source:
     with contextlib.ExitStack() as stack:
         stack.callback(rows.close)
-        source = Source(str(path), rows.shape, rows.dtype, rows.read, identity)
-        tell_notes(path, tuple(rows.notes))
+        source = Source(str(part.path), rows.shape, rows.dtype, rows.read, identity, rows.scale, rows.scales)
+        tell_notes(part.path, tuple(rows.notes))
         source._closing = stack.pop_all()
         return source

@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
@@ -16,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from ..base.files import UserError, WriteError, make_folder, rename_durably
+from ..base.files import UserError, WriteError, make_folder, rename_durably, set_aside, sync_disks
 from ..base.finished import note_finished
 from ..base.leftovers import remove_leftovers_once
 from ..base.locks import lock_output
 from ..base.text import printable
+from .zarr_writer import write_ome_zarr
 
 TILE = 512  # side of the tiles of a BigTIFF, pixels
 STRIP = 2**18  # bytes in a strip of a classic TIFF, at least a row
@@ -40,10 +42,11 @@ class BandWriter:
     and starts from row 0. A .tif is made from the rows at the end, and needs their space once more. It is a classic
     TIFF in strips, which every program reads, ImageJ too, if its pixels take less than 4 GB without compression, else a
     BigTIFF in tiles. An .ome.tif has the description of OME, any other .tif that of ImageJ, with the size of a pixel.
-    Use the writer as a context manager, which closes the working file.
+    A .zarr is a folder, an OME-Zarr with a pyramid of smaller copies, and made at the end as well. Use the writer as a
+    context manager, which closes the working file.
 
     Args:
-        path: output; its suffix is .npy, .tif or .tiff.
+        path: output; its suffix is .npy, .tif, .tiff or .zarr.
         shape: (H, W), pixels.
         dtype: uint8, int32 or float32.
         identity: JSON values; all that the rows depend on: the image, the model, the settings (see `finished`).
@@ -69,8 +72,8 @@ class BandWriter:
         pixel_size: float | None = None,
     ):
         self.path, self.shape, self.dtype, self.rows = Path(path), tuple(map(int, shape)), np.dtype(dtype), 0
-        if self.path.suffix.lower() not in (".npy", ".tif", ".tiff"):
-            raise UserError(path, "does not have a suffix that can be written by rows", "Use .npy or .tif")
+        if self.path.suffix.lower() not in (".npy", ".tif", ".tiff", ".zarr"):
+            raise UserError(path, "does not have a suffix that can be written by rows", "Use .npy, .tif or .zarr")
         if self.dtype not in (np.uint8, np.int32, np.float32) or len(self.shape) != 2 or min(self.shape) < 1:
             raise ValueError(f"(H, W) of uint8, int32 or float32 can be written, not {self.shape} of {self.dtype}")
         self._identity, self._resume, self._pixel_size = identity, resume, pixel_size
@@ -87,8 +90,8 @@ class BandWriter:
             stack.enter_context(lock_output(self.path))
             if os.path.lexists(self.path) and not overwrite:
                 raise UserError(path, "exists already", "Give another name, or allow to overwrite it")
-            for hidden in (self._working, self._new):
-                _unlink_links(hidden)
+            _unlink_links(self._working)
+            _remove(self._new)
             self._working.touch()
             self._file = stack.enter_context(self._working.open("r+b", buffering=0))
             self.rows, self._checksum = self._finished_rows() if resume else (0, 0)
@@ -151,18 +154,40 @@ class BandWriter:
                 note_finished(self.path, self._working, self._identity, facts)
                 rename_durably(self._working, self.path)
             else:
-                with self._new.open("wb") as file:
-                    self._write_tiff(file, largest)
-                    _sync(file)
+                if self.path.suffix.lower() == ".zarr":
+                    self._write_zarr(largest)
+                else:
+                    with self._new.open("wb") as file:
+                        self._write_tiff(file, largest)
+                        _sync(file)
                 note_finished(self.path, self._new, self._identity, facts)
+                if self.path.is_dir():  # Which nothing is renamed to.
+                    shutil.rmtree(set_aside(self.path))
                 rename_durably(self._new, self.path)
                 self._file.close()
                 self._working.unlink()
             self._progress.unlink(missing_ok=True)
         self.close()
 
+    def _stored_dtype(self, largest: int | None) -> np.dtype:
+        """Of the numbers in the output: those of few labels are stored as uint16."""
+        return np.dtype(np.uint16) if largest is not None and largest <= np.iinfo(np.uint16).max else self.dtype
+
+    def _write_zarr(self, largest: int | None) -> None:
+        dtype = self._stored_dtype(largest)
+        _remove(self._new)
+        write_ome_zarr(
+            self._new,
+            lambda top, rows: self._read(top, rows, dtype),
+            self.shape,
+            dtype,
+            self._pixel_size,
+            is_labels=largest is not None,
+        )
+        sync_disks()
+
     def _write_tiff(self, file: io.BufferedWriter, largest: int | None) -> None:
-        dtype = np.dtype(np.uint16) if largest is not None and largest <= np.iinfo(np.uint16).max else self.dtype
+        dtype = self._stored_dtype(largest)
         height, width = (-(-side // TILE) * TILE for side in self.shape)
         is_large = height * width * dtype.itemsize > CLASSIC
         rows = max(1, STRIP // (self.shape[1] * dtype.itemsize))
@@ -277,6 +302,14 @@ class BandWriter:
 def _sync(file: io.IOBase) -> None:
     file.flush()
     os.fsync(file.fileno())
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _unlink_links(path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from ..base.files import progress
 from ..base.finished import find_finished
 from ..base.memory import little_memory
+from ..data.pictures.part import Image, is_named
 from ..data.pixel_size import find_pixel_size
 from ..data.streaming import open_source
 from ..models.backend import keras
@@ -25,7 +26,7 @@ from .tiled import plan_prediction, predict_maps, stitch_rows, with_changes
 
 def predict_file(
     model: keras.Model,
-    image: Path | np.ndarray,
+    image: Image | np.ndarray,
     out: Path,
     setting: PredictionSetting | None = None,
     threshold: float | None = None,
@@ -41,9 +42,10 @@ def predict_file(
 
     Args:
         model, setting, changes: as for `inference.predict_tiled`.
-        image: path of a TIFF or .npy file, which are read row by row, or of another image; or an array.
-        out: .tif (with the image's size of a pixel; a BigTIFF if it needs 4 GB) or .npy. If the same call has finished
-            it before, and nobody has changed it since, it stays, and its report is returned.
+        image: path of a TIFF, OME-Zarr or .npy file, which are read row by row, or of another image; or an
+            `ImagePart` of a file, or an array.
+        out: .tif (with the image's size of a pixel; a BigTIFF if it needs 4 GB), .zarr or .npy. If the same call
+            has finished it before, and nobody has changed it since, it stays, and its report is returned.
         threshold: probability from which a pixel is foreground: a uint8 mask of 0 and 255 is written. None writes the
             float32 probability.
         skip_contrast: tiles in which no channel spans this many grey levels, once blocks of 8 x 8 pixels are averaged,
@@ -74,7 +76,7 @@ def predict_file(
         if finished is not None:
             return finished | {"resumed_at_row": source.shape[0], "megapixels": 0.0, "seconds": 0.0}
         dtype = np.float32 if threshold is None else np.uint8
-        size = None if isinstance(image, np.ndarray) else find_pixel_size(image)
+        size = find_pixel_size(image) if is_named(image) else None
         with little_memory(), BandWriter(out, source.shape, dtype, identity, overwrite, pixel_size=size) as writer:
             return _stream(model, source, plan, setting, writer, threshold, skip_contrast)
 

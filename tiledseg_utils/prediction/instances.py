@@ -17,6 +17,7 @@ import numpy as np
 from ..base.files import UserError, check_names, progress
 from ..base.finished import find_finished
 from ..base.memory import little_memory
+from ..data.pictures.part import Image, is_named, part_of
 from ..data.pixel_size import read_pixel_size
 from ..data.streaming import Source, open_source
 from ..models.backend import keras
@@ -157,7 +158,7 @@ def label_image(
 
 
 def label_file(
-    image: Path,
+    image: Image,
     out: Path,
     model: keras.Model | None = None,
     method: str = "watershed",
@@ -174,7 +175,7 @@ def label_file(
 
     Args:
         image: what to label: a probability map as `inference.predict_file` writes it, (H, W) float32 in .tif or .npy;
-            or, with a model, an image.
+            or, with a model, an image, or an `ImagePart`.
         out: .tif, .ome.tif or .npy of labels, int32, or uint16 in a .tif of up to 65,535 nuclei; complete or absent.
             After an interruption it starts over. What the same call has finished, and nobody has changed, stays.
         model: one that predicts a single probability, or `models.instance_unet`.
@@ -214,16 +215,16 @@ def label_file(
             rows = label_rows(meter.remember(bands) if meter else bands, **rule, name=source.name)
             count = _write_labels(rows, stack.enter_context(writer), meter)
         if meter is not None:
-            write_nuclei(table, meter.table(pixel_size), Path(image).name, identity, {"nuclei": count})
+            write_nuclei(table, meter.table(pixel_size), part_of(image).path.name, identity, {"nuclei": count})
         return count
 
 
-def _pixel_size(image: Path | np.ndarray, given: float | None) -> float | None:
+def _pixel_size(image: Image | np.ndarray, given: float | None) -> float | None:
     """The side of a pixel, µm: as given, else what the image's file says."""
     if given is not None:
         check_value(CommandSetting, "pixel_size", given)
         return given
-    return None if isinstance(image, np.ndarray) else read_pixel_size(image)
+    return read_pixel_size(image) if is_named(image) else None
 
 
 def _bands_of(

@@ -31,4 +31,11 @@ class CommandSetting:
         "mean squared difference of the predicted flow from a nucleus' own, from which the nucleus is dropped; "
         "0 keeps all, and Cellpose uses 0.4",
     )
-    pixel_size: decimal(0.001, 1000) = field(..., "side of a pixel; by default what the image's file says", "µm")
+    pixel_size: decimal(0.001, 1000) = field(
+        ..., "side of a pixel of the full image; by default what the image's file says", "µm"
+    )
+    level: whole(0, 40) = field(0, "level of a pyramid that is read; 0 is the full resolution")
+    series: whole(0, 10**6) = field(..., "number of the image in a file of several; by default what a slide is about")
+    mpp: decimal(0.001, 1000) = field(
+        ..., "side of a pixel to which images are resampled, such as that of the training images", "µm"
+    )

@@ -17,8 +17,10 @@ import tifffile
 
 from ...base.files import UserError, atomic_path, read_bytes
 from .bitmaps import read_bitmap
+from .part import Image, ImagePart, part_of, require_single
 from .stored import Stored, look_up, tell_notes
 from .tiff_rows import TiffRows
+from .zarr_rows import ZarrRows, is_zarr
 
 SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
 SIGNATURES |= dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF")
@@ -29,35 +31,60 @@ PERCENTILES = (0.1, 99.9)  # of wider integers, that become 0 and 255
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
-def decode(path: Path, data: bytes | None = None) -> Stored:
-    """Decode a PNG, JPEG, TIFF or BMP file, whose content is `data` if that is not to be read from `path`.
+def decode(image: Image, data: bytes | None = None) -> Stored:
+    """Decode a PNG, JPEG, TIFF or BMP file, whose content is `data` if that is not to be read, or an OME-Zarr.
 
     Raises:
         UserError: as for `read_image`.
     """
+    part = part_of(image)
+    path = part.path
+    if part.mpp is not None:
+        raise UserError(path, "is decoded as it is stored, and mpp is given", "Use streaming.open_source to resample")
+    if data is None and is_zarr(path):
+        return _decode_zarr(part)
     data = read_bytes(path) if data is None else data
     kind = next((kind for start, kind in SIGNATURES.items() if data.startswith(start)), None)
     if not data:
         raise UserError(path, "is an empty file", "Copy it again from its source")
     if kind is None:
         raise UserError(path, "is not a PNG, JPEG, TIFF or BMP image, whatever its name says", "Save it as PNG")
-    return _decode_tiff(path, data) if kind == "TIFF" else read_bitmap(path, data, kind)
+    if kind == "TIFF":
+        return _decode_tiff(part, data)
+    require_single(part)
+    return read_bitmap(path, data, kind)
 
 
-def _decode_tiff(path: Path, data: bytes) -> Stored:
-    with contextlib.closing(TiffRows(path, io.BytesIO(data))) as rows:
+def _decode_tiff(part: ImagePart, data: bytes) -> Stored:
+    path = part.path
+    with contextlib.closing(TiffRows(part, io.BytesIO(data))) as rows:
         about = {"white_is_zero": rows.white_is_zero, "bits": rows.bits, "dropped": rows.channels - rows.colours}
         about |= {"orientation": rows.orientation, "notes": tuple(rows.notes)}
         pixels, alpha = rows.read_all()
         if rows.palette is not None:
             colours, indices = look_up(path, pixels[..., 0], rows.palette)
             return Stored(colours, 3, False, alpha, indices, **about)
-        if pixels.dtype.kind not in "iu":
-            nan = ", some of them not a number (NaN)" if np.isnan(pixels).any() else ""
-            remedy = "Scale an image to 0-255 and save it as 8-bit; threshold a mask and save 0 and 255"
-            remedy += "; save labels as whole numbers"
-            raise UserError(path, f"holds decimal numbers ({pixels.dtype.name}){nan}", remedy)
+        _require_whole_numbers(path, pixels)
         return Stored(pixels, rows.channels, rows.is_lossy, alpha, **about)
+
+
+def _decode_zarr(part: ImagePart) -> Stored:
+    rows = ZarrRows(part)
+    pixels = rows.read(0, rows.shape[0])
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8) * 255
+    _require_whole_numbers(part.path, pixels)
+    about = {"bits": 8 * rows.dtype.itemsize, "dropped": rows.channels - rows.colours, "notes": tuple(rows.notes)}
+    return Stored(pixels, rows.channels, False, **about)
+
+
+def _require_whole_numbers(path: Path, pixels: np.ndarray) -> None:
+    """Raise a UserError for decimal numbers, of which it is not known what is black and what is white."""
+    if pixels.dtype.kind not in "iu":
+        nan = ", some of them not a number (NaN)" if np.isnan(pixels).any() else ""
+        remedy = "Scale an image to 0-255 and save it as 8-bit; threshold a mask and save 0 and 255"
+        remedy += "; save labels as whole numbers"
+        raise UserError(path, f"holds decimal numbers ({pixels.dtype.name}){nan}", remedy)
 
 
 def scale_to_uint8(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -94,8 +121,8 @@ def to_rgb(stored: Stored) -> tuple[np.ndarray, list[str]]:
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if used == 1 else np.ascontiguousarray(pixels), notes
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Read a PNG, JPEG, TIFF or BMP file as `(H, W, 3)` uint8 RGB.
+def read_image(image: Image) -> np.ndarray:
+    """Read a PNG, JPEG, TIFF or BMP file, or an OME-Zarr, as `(H, W, 3)` uint8 RGB; also a part of one (`ImagePart`).
 
     8-bit values stay as they are. Wider integers are scaled, all channels together, so that their 0.1 and 99.9
     percentiles become 0 and 255: 12-bit data in a 16-bit file would be black otherwise. Where the percentiles coincide,
@@ -114,8 +141,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         from tiledseg_utils.data.pictures import read_image
         image = read_image("slide.tif")
     """
-    stored = decode(Path(path))
-    tell_notes(path, stored.notes)
+    stored = decode(image)
+    tell_notes(part_of(image).path, stored.notes)
     return to_rgb(stored)[0]
 
 

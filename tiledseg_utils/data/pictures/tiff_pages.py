@@ -16,20 +16,11 @@ import tifffile
 from tifffile import PHOTOMETRIC
 
 from ...base.files import UserError
+from .tiff_levels import Picture, find_picture, pick_level, refuse
 
 AS_PNG = "Save it as PNG, or as an RGB or grey TIFF without compression"
 # Sets of files, whose other members tifffile would open, too.
 OF_ONE_FILE = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
-SLIDES = {
-    "svs": "Aperio",
-    "ndpi": "Hamamatsu",
-    "scn": "Leica",
-    "bif": "Ventana",
-    "philips": "Philips",
-    "qpi": "PerkinElmer",
-    "avs": "Argos",
-    "sis": "Olympus",
-}
 # Numbers of compressions; what else a file may have is refused.
 LOSSLESS = (1, 2, 3, 4, 5, 8, 32946, 32773, 34925, 34926, 50000)
 JPEG, JPEG_2000, WEBP, JPEG_XL = 7, (33003, 33005, 34712), (34927, 50001), (50002, 52546)
@@ -42,24 +33,33 @@ COLOURS |= {PHOTOMETRIC.RGB: 3, PHOTOMETRIC.SEPARATED: 4, PHOTOMETRIC.YCBCR: 3}
 
 @dataclass(frozen=True)
 class Page:
-    """The page of a TIFF that is the picture, and notes for the user on how it was chosen."""
+    """The page of a TIFF that is read, and notes for the user on how it was chosen.
+
+    `scale` is the height and width of one of its pixels in pixels of the full image, `picture` all its levels.
+    """
 
     file: tifffile.TiffFile
     tags: tifffile.TiffPage
     photometric: int
     notes: list[str]
+    scale: tuple[float, float]
+    picture: Picture
 
 
 def damaged(path: str | os.PathLike, error: Exception) -> UserError:
     return UserError(path, f"is a cut or damaged TIFF ({error})", "Copy it again, or save it as PNG")
 
 
-def open_page(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> Page:
+def open_page(
+    path: str | os.PathLike, source: str | os.PathLike | BinaryIO, level: int = 0, series: int | None = None
+) -> Page:
     """Open the one picture of a TIFF, whose bytes are all there; only tags are read. The caller closes its `file`.
 
     Args:
         path: the name for errors.
         source: the file, or its content.
+        level: of the pyramid, 0 is the full resolution.
+        series: as tifffile numbers them; None is the picture of a file that has one.
 
     Raises:
         UserError: the file is cut or damaged, holds several pictures, or one that cannot be read right.
@@ -68,18 +68,21 @@ def open_page(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> 
         try:
             file = stack.enter_context(_open(path, source))
             _check_chain(file)
-            tags, notes, problem = _choose(file)
+            picture = find_picture(path, file, series)
+            tags, scale = pick_level(path, picture, level)
             _check_that_all_is_there(file, tags)
             photometric = _photometric(tags)
             refused = next(_problems(tags, photometric), "")
+        except UserError:
+            raise
         except Exception as error:  # every layer of tifffile raises its own kind for bytes that make no sense
             raise damaged(path, error) from error
-        if problem:
-            raise UserError(path, problem, "Save each page that you want, or channels as RGB, as a file of its own")
+        refuse(path, file, picture, series)
         if refused:
             raise UserError(path, f"is a TIFF with {refused}, which is not read", AS_PNG)
         stack.pop_all()  # stays open
-        return Page(file, tags, photometric, notes)
+        notes = [f"level {level} used, {tags.imagelength} x {tags.imagewidth} pixels"] if level else picture.notes
+        return Page(file, tags, photometric, notes, scale, picture)
 
 
 def _open(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> tifffile.TiffFile:
@@ -109,60 +112,6 @@ def _check_chain(file: tifffile.TiffFile) -> None:
         seen.add(position)
         handle.seek(position + tiff.tagnosize + count * tiff.tagsize)
         position = int.from_bytes(handle.read(tiff.offsetsize), order)
-
-
-def _choose(file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[str], str]:
-    """Return the page in full resolution, notes on the choice, and the reason to refuse it, if there is one."""
-    first, series = file.pages.first, file.series
-    if series[0].kind in SLIDES:
-        return _choose_of_slide(series)
-    pages = [file.pages[index].aspage() for index in range(len(file.pages))]
-    pictures = [page for page in pages if not (page.is_reduced or page.is_mask)] or [first]
-    page = pictures[0]
-    levels = len(pages) + len(page.subifds or ()) - 1
-    notes = [f"the largest of {levels + 1} pages used, the others are smaller copies or masks of it"] if levels else []
-    if levels and page.is_tiled:
-        notes = [f"slide or pyramid, level 0 of {levels + 1} pages used"]
-    if page is first and series[0].shape and math.prod(series[0].shape) != page.size and len(pictures) == 1:
-        return page, notes, f"is a stack of several pages, {_size(series[0].shape)} numbers in one"
-    if len(pictures) > 1 and not _is_slide(pictures):
-        sizes = sorted({_size(each.shape) for each in pictures})
-        kind = f"is a stack of several pages, {len(pictures)} of {sizes[0]} pixels"
-        if len(sizes) > 1:
-            kind = f"holds {len(pictures)} pages of different sizes ({', '.join(sizes[:4])}), not one picture"
-        return page, notes, kind
-    if page.is_reduced and page.subifds:
-        return page, notes, "begins with a thumbnail, as files of cameras do, and keeps its picture elsewhere"
-    return page, notes, ""
-
-
-def _choose_of_slide(series: Sequence[tifffile.TiffPageSeries]) -> tuple[tifffile.TiffPage, list[str], str]:
-    largest = max(series, key=lambda each: each.keyframe.imagelength * each.keyframe.imagewidth)
-    level = largest.levels[0]
-    page, maker = level.keyframe, SLIDES[series[0].kind]
-    levels = max(len(each.levels) for each in series)
-    rest = ", without label and overviews" if len(series) > 1 else ""
-    notes = [f"slide ({maker}), level 0 of {levels} used{rest}"]
-    problem = ""
-    if math.prod(level.shape) != page.size:
-        problem = f"is a slide ({maker}) with {math.prod(level.shape) // page.size} focal planes or channels"
-    return page, notes, problem
-
-
-def _is_slide(pages: Sequence[tifffile.TiffPage]) -> bool:
-    """Whether pages are a slide without flags: tiled, with smaller copies, perhaps with a label and overviews."""
-    first, others = pages[0], pages[1:]
-    levels = [page for page in others if page.is_tiled and _is_copy(page, first)]
-    rest = [page for page in others if page not in levels]
-    labels_only = all(not page.is_tiled and page.imagelength < first.imagelength for page in rest)
-    return first.is_tiled and bool(levels) and labels_only
-
-
-def _is_copy(page: tifffile.TiffPage, first: tifffile.TiffPage) -> bool:
-    factor = first.imagelength / page.imagelength
-    same_proportions = abs(first.imagewidth - page.imagewidth * factor) <= 1.5 * factor
-    same_numbers = page.dtype == first.dtype and page.samplesperpixel == first.samplesperpixel
-    return factor > 1 and same_proportions and same_numbers
 
 
 def _size(shape: Sequence[int]) -> str:

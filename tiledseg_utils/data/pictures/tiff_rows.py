@@ -19,6 +19,9 @@ from tifffile import PHOTOMETRIC
 from ...base.files import UserError
 from . import jpeg
 from .orientation import orientation_notes
+from .part import Image, part_of
+from .stored import tell_notes
+from .tiff_levels import scales
 from .tiff_pages import COLOURS, JPEG, JPEG_2000, WEBP, damaged, open_page, segment_size
 
 COPY_AGAIN = "Copy it again from its source"
@@ -39,17 +42,21 @@ class TiffRows:
         white_is_zero: it is stored as a negative, which `read` turns back.
         orientation: the tag, 1 to 8, which is not applied.
         palette: (n, 3) uint8, the colour table, or None.
+        scale: height and width of a pixel, in pixels of the full image.
         notes: for the user.
     """
 
-    def __init__(self, path: str | os.PathLike, source: str | os.PathLike | BinaryIO):
-        """Open a TIFF, whose content is in `source`; `path` is the name for errors.
+    def __init__(self, image: Image, source: str | os.PathLike | BinaryIO):
+        """Open a TIFF, whose content is in `source`; the path of `image` is the name for errors.
 
         Raises:
             UserError: as for `tiff_pages.open_page`, or where it is partly transparent with premultiplied colours.
         """
-        self._page = open_page(path, source)
+        part = part_of(image)
+        path = part.path
+        self._page = open_page(path, source, part.level, part.series)
         self.path, page, self._photometric = path, self._page.tags, self._page.photometric
+        self._keep_going = part.keep_going
         try:
             self._start(page, source)
         except UserError:
@@ -60,7 +67,7 @@ class TiffRows:
             raise damaged(path, error) from error
 
     def _start(self, page: tifffile.TiffPage, source: str | os.PathLike | BinaryIO) -> None:
-        self.shape, self.channels = page.shaped[2:4], page.samplesperpixel
+        self.shape, self.channels, self.scale = page.shaped[2:4], page.samplesperpixel, self._page.scale
         self.white_is_zero = self._photometric == PHOTOMETRIC.MINISWHITE
         self.orientation = page.tags.valueof(274, 1)
         self.palette = _palette(page) if self._photometric == PHOTOMETRIC.PALETTE else None
@@ -69,7 +76,7 @@ class TiffRows:
         self.bits = page.bitspersample
         is_small = self.bits < 8 or page.dtype == np.uint8 or self.palette is not None
         self.dtype = np.dtype(np.uint8) if is_small else page.dtype
-        self._segments = _Segments(self.path, page, source)
+        self._segments = _Segments(self.path, page, source, self._keep_going)
         self.is_lossy = page.compression == JPEG or self._segments.is_lossy()
         self.notes = [*self._page.notes, *orientation_notes(self.orientation)]
         self.notes += ["WhiteIsZero, inverted"] * self.white_is_zero
@@ -97,6 +104,10 @@ class TiffRows:
 
     def close(self) -> None:
         self._page.file.close()
+
+    def scales(self) -> list[float]:
+        """By how much pixels are larger than those of the full image, for each level of the pyramid."""
+        return scales(self._page.picture)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Read rows `start` to `stop - 1` as `(stop - start, W, 1 or 3)`, grey or RGB.
@@ -179,8 +190,10 @@ def _allocate(path: str | os.PathLike, shape: tuple[int, ...], dtype: np.dtype) 
 class _Segments:
     """The strips or tiles of a TIFF; those of the last rows are kept, since the next rows may touch them, too."""
 
-    def __init__(self, path: str | os.PathLike, page: tifffile.TiffPage, source: str | os.PathLike | BinaryIO):
-        self.path, self.page, self.kept = path, page, {}
+    def __init__(
+        self, path: Path, page: tifffile.TiffPage, source: str | os.PathLike | BinaryIO, keep_going: bool = False
+    ):
+        self.path, self.page, self.keep_going, self.kept = path, page, keep_going, {}
         planes, _, *self.shape, self.samples = page.shaped
         self.in_planes = planes > 1
         self.size = segment_size(page)
@@ -272,8 +285,11 @@ class _Segments:
         except Exception as error:  # every codec raises its own kind
             top, left = self._position(index)
             bottom, right = np.minimum((top + self.size[0], left + self.size[1]), self.shape) - 1
-            problem = f"is damaged: rows {top}-{bottom}, columns {left}-{right} cannot be decoded ({error})"
-            raise UserError(self.path, problem, COPY_AGAIN) from error
+            problem = f"rows {top}-{bottom}, columns {left}-{right} cannot be decoded ({error})"
+            if self.keep_going:
+                tell_notes(self.path, (f"damaged: {problem}, taken as {page.nodata}",))
+                return None
+            raise UserError(self.path, f"is damaged: {problem}", COPY_AGAIN) from error
         return segment[0]
 
 

@@ -13,22 +13,27 @@ import numpy as np
 from .outlines import Nucleus, Polygon
 
 
-def write_geojson(path: Path, nuclei: Iterable[Nucleus]) -> None:
+def write_geojson(path: Path, nuclei: Iterable[Nucleus], scale: tuple[float, float] = (1.0, 1.0)) -> None:
     """Write a FeatureCollection, one nucleus after the other.
 
     QuPath 0.4 and later take the measurements as they are here.
+
+    Args:
+        path: .geojson.
+        nuclei: as `outlines.cut_out` gives them.
+        scale: height and width of their pixels, in pixels of the full image (see `streaming.Source`).
     """
     with Path(path).open("w", encoding="utf-8", newline="\n") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, nucleus in enumerate(nuclei):
             file.write(",\n" if number else "\n")
-            json.dump(feature(nucleus), file, allow_nan=False)
+            json.dump(feature(nucleus, scale), file, allow_nan=False)
         file.write("\n]}\n")
 
 
-def feature(nucleus: Nucleus) -> dict:
+def feature(nucleus: Nucleus, scale: tuple[float, float] = (1.0, 1.0)) -> dict:
     """One nucleus as a feature; a MultiPolygon if it has several polygons."""
-    polygons = [_closed(polygon) for polygon in nucleus.outlines()]
+    polygons = [_closed(polygon, scale) for polygon in nucleus.outlines()]
     is_one = len(polygons) == 1
     geometry = {"type": "Polygon", "coordinates": polygons[0]}
     if not is_one:
@@ -38,8 +43,10 @@ def feature(nucleus: Nucleus) -> dict:
     return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
-def _closed(polygon: Polygon) -> list:
-    """Rings that end where they begin, as GeoJSON wants them."""
+def _closed(polygon: Polygon, scale: tuple[float, float]) -> list:
+    """Rings in pixels of the full image that end where they begin, as GeoJSON wants them."""
+    if scale != (1.0, 1.0):
+        polygon = [ring * np.array(scale[::-1]) for ring in polygon]
     return [[*ring.tolist(), ring[0].tolist()] for ring in polygon]
 
 
