@@ -19,6 +19,7 @@ from tiledseg_utils.base.files import UserError
 from tiledseg_utils.base.finished import JOURNAL
 from tiledseg_utils.course.diagnostics import seam_score
 from tiledseg_utils.data import streaming
+from tiledseg_utils.models.model_files import fingerprint
 from tiledseg_utils.models.receptive_field import required_halo
 from tiledseg_utils.prediction import dividing, files, forward, inference, instances
 from tiledseg_utils.settings.parameters import PredictionSetting
@@ -308,7 +309,7 @@ def test_another_model_does_not_go_on_where_one_stopped(network, rng, tmp_path, 
         inference.predict_file(network, image, out, tile_size=64)
     monkeypatch.undo()
     other = models.build_model("unet", {"base_filters": 4, "levels": 3, "normalization": "batch", "seed": 2})
-    assert files.fingerprint(other) != files.fingerprint(network)
+    assert fingerprint(other) != fingerprint(network)
     assert inference.predict_file(other, image, out, tile_size=64)["resumed_at_row"] == 0
     np.testing.assert_array_equal(np.load(out), inference.predict_tiled(other, image, tile_size=64))
 

@@ -39,6 +39,9 @@ class UserError(ValueError):
         subject = "" if self.problem.startswith(f"{shown}{os.sep}") else f"{shown}: "
         super().__init__(f"{subject}{self.problem}. {self.remedy}.".replace(": \n", ":\n"))
 
+    def __reduce__(self):
+        return type(self), (self.path, self.problem, self.remedy)  # So that one process can raise it in another.
+
 
 def require_file(path: str | os.PathLike) -> None:
     """Raise a UserError unless a path is an ordinary file: a pipe would make us wait, and a device might never end."""

@@ -9,7 +9,7 @@ from ..settings.parameters import Parameters
 from ..settings.schema import add_option, fields_of
 from .batch import IMAGES_HELP, PROBABILITY_SUFFIXES, check_outputs, expand_images
 from .exports import Exports, add_export_options
-from .options import add_command, add_part_options, part_of_file
+from .options import add_cluster_option, add_command, add_part_options, part_of_file
 from .remembered import but_for, remembered_counting
 
 FORMATS = ("tif", "ome.tif", "ome.zarr")
@@ -43,6 +43,7 @@ def add(commands) -> None:
         help="of the labels: TIFF with ImageJ's description, OME-TIFF, or OME-Zarr",
     )
     add_part_options(command)
+    add_cluster_option(command)
     add_export_options(command)
     command.add_argument("--overwrite", action="store_true", help="replace results that are there")
     command.set_defaults(function=instances, needs_keras=True)
@@ -62,20 +63,22 @@ def instances(arguments) -> None:
     exports.check()
 
     from ..models.instance_unet import INSTANCE_CHANNELS
+    from ..prediction.cluster import connect
     from ..prediction.inference import load_model
     from ..prediction.instances import label_file
 
     model = load_model(arguments.model, (1, *INSTANCE_CHANNELS)) if arguments.model else None
     rule = _rule(model, arguments)
 
-    def work(path: Path) -> dict:
+    def work(path: Path, cluster) -> dict:
         part = part_of_file(path, arguments)
         about = {**rule, **exports.about(path, [part]), "overwrite": arguments.overwrite}
-        nuclei = label_file(part, labels[path], model, **about, mode="auto")
+        nuclei = label_file(part, labels[path], model, **about, mode="auto", cluster=cluster)
         exports.write(path, part)
         return {"image": path.name, "nuclei": nuclei, "labels": labels[path]}
 
-    exports.run(work)
+    with connect(arguments.cluster) as cluster:
+        exports.run(lambda path: work(path, cluster))
 
 
 def _rule(model, arguments) -> dict:

@@ -55,6 +55,16 @@ def add_part_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--keep-going", action="store_true", help=about)
 
 
+def add_cluster_option(command: argparse.ArgumentParser) -> None:
+    """Let a command be told which machines predict."""
+    command.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="predict with Dask: local or local:N for N processes here, the address of a scheduler (tcp://HOST:8786), "
+        "or its JSON file",
+    )
+
+
 def part_of_file(path: Path, arguments):
     """The `pictures.ImagePart` of an image's file that the options choose."""
     from ..data.pictures import ImagePart  # late, for a quick --help

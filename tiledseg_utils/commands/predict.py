@@ -15,6 +15,7 @@ from ..settings.command_options import CommandSetting
 from ..settings.schema import add_option
 from .batch import IMAGES_HELP, check_outputs, expand_images, one_by_one
 from .options import (
+    add_cluster_option,
     add_command,
     add_part_options,
     add_prediction_options,
@@ -44,6 +45,7 @@ def add(commands, defaults: dict) -> None:
     add_option(command, CommandSetting, "skip_contrast")
     command.add_argument("--overwrite", action="store_true", help="replace masks that are there")
     add_part_options(command)
+    add_cluster_option(command)
     add_prediction_options(command, defaults)
     command.add_argument("--overlay", action="store_true", help="also write <stem>_overlay.png, foreground in green")
     command.set_defaults(function=predict, needs_keras=True)
@@ -60,6 +62,7 @@ def predict(arguments) -> None:
     results += [Output(out, f"the overlay of {path.name}") for path, out in overlays.items()]
     check_outputs(arguments, results)
 
+    from ..prediction.cluster import connect
     from ..prediction.inference import load_model
 
     model = load_model(arguments.model)
@@ -70,7 +73,8 @@ def predict(arguments) -> None:
         work = _predict_by_rows(model, arguments, outputs)
     is_new = not arguments.out.exists()
     try:
-        one_by_one(arguments.images, work)
+        with connect(arguments.cluster) as cluster:
+            one_by_one(arguments.images, lambda path: work(path, cluster))
     finally:
         if is_new:  # What has failed before it wrote anything leaves no empty folder.
             with contextlib.suppress(OSError):
@@ -79,7 +83,7 @@ def predict(arguments) -> None:
 
 
 def _check_options(arguments) -> None:
-    if arguments.format == "png" and (arguments.probability or arguments.skip_contrast):
+    if arguments.format == "png" and (arguments.probability or arguments.skip_contrast or arguments.cluster):
         remedy = "Choose --format tif, npy or ome.zarr"
         raise UserError("--format png", "holds a mask that is predicted in memory", remedy)
     in_memory = {
@@ -94,34 +98,32 @@ def _check_options(arguments) -> None:
         raise UserError(", ".join(given), "needs the whole image in memory", remedy)
 
 
-def _predict_by_rows(model, arguments, outputs: dict[Path, Path]) -> Callable[[Path], dict]:
+def _predict_by_rows(model, arguments, outputs: dict[Path, Path]) -> Callable[..., dict]:
     """What predicts one image from file to file, and returns a row of the table."""
     from ..prediction.inference import predict_file
 
     setting, threshold = prediction_setting(arguments), None if arguments.probability else arguments.threshold
 
-    def work(path: Path) -> dict:
-        options = (setting, threshold, arguments.skip_contrast, arguments.overwrite)
+    def work(path: Path, cluster) -> dict:
+        options = (setting, threshold, arguments.skip_contrast, arguments.overwrite, cluster)
         return {"image": path.name, **predict_file(model, part_of_file(path, arguments), outputs[path], *options)}
 
     return work
 
 
-def _predict_in_memory(
-    model, arguments, outputs: dict[Path, Path], overlays: dict[Path, Path]
-) -> Callable[[Path], None]:
+def _predict_in_memory(model, arguments, outputs: dict[Path, Path], overlays: dict[Path, Path]) -> Callable[..., None]:
     """What predicts one image in memory, and writes its mask and perhaps an overlay."""
     from ..course.plots import PIL_GREEN, overlay
     from ..data.pictures import write_image
     from ..data.streaming import hash_part, read_whole
-    from ..prediction.files import fingerprint
+    from ..models.model_files import fingerprint
     from ..scoring.foreground import find_foreground
 
     segment, kept = predictor(model, arguments), foreground(arguments)
     settings = {**asdict(prediction_setting(arguments)), **kept, "scales": list(arguments.scales)}
     made_with = {"model": fingerprint(model), "settings": settings}
 
-    def work(path: Path) -> None:
+    def work(path: Path, cluster: None) -> None:
         part = part_of_file(path, arguments)
         identity = {"image": hash_part(part), **made_with}
         wanted = [outputs[path], overlays[path]] if path in overlays else [outputs[path]]

@@ -71,10 +71,19 @@ class NormalizedSource:
         self._measure, self._apply = METHODS[method]
         self._searched = source.dtype != np.uint8  # decimal numbers have no levels to count, and stay as they are
 
-    def read_rows(self, start: int, stop: int) -> np.ndarray:
-        """As `Source.read_rows`."""
+    def measure(self, known: tuple | None = None) -> tuple:
+        """What is measured in a pass over the whole image, unless it is `known` from one; see `Source.measure`."""
+        if known is not None:
+            self._source.measure(known[0])
+            self._measured, self._searched = known[1], True
+        limits = self._source.measure()
         if not self._searched:
             self._measured = self._measure(self._source.read_rows(*rows) for rows in self._source.chunks())
             self._searched = True
+        return limits, self._measured
+
+    def read_rows(self, start: int, stop: int) -> np.ndarray:
+        """As `Source.read_rows`."""
+        self.measure()
         rows = self._source.read_rows(start, stop)
         return rows if self._measured is None else self._apply(rows, self._measured)

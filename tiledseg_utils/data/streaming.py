@@ -49,6 +49,7 @@ class Source(contextlib.AbstractContextManager):
         dtype: of the rows: float32 where decimal numbers are stored, else uint8.
         scale: height and width of a pixel, in pixels of the full image.
         scales: () -> by how much pixels are larger than those of the full image, for each level of a pyramid.
+        part: what is read of which file; None for an array.
         identity: () -> dict for JSON, which differs from that of other images and of older versions of this one.
     """
 
@@ -61,6 +62,7 @@ class Source(contextlib.AbstractContextManager):
         identity: Callable[[], dict],
         scale: tuple[float, float] = (1.0, 1.0),
         scales: Callable[[], list[float]] = lambda: [1.0],
+        part: ImagePart | None = None,
     ):
         if 0 in shape:
             raise UserError(name, f"has no pixels, {shape[0]} x {shape[1]} (rows x columns)", "Give another image")
@@ -69,7 +71,7 @@ class Source(contextlib.AbstractContextManager):
             raise UserError(name, f"holds {stored.name}, which cannot be read by rows", remedy)
         self.name, self.shape, self.dtype = name, shape, np.dtype(np.float32 if stored.kind == "f" else np.uint8)
         self.identity, self._stored, self._read, self._limits, self.scale = identity, stored, read, None, scale
-        self.scales = scales
+        self.scales, self.part = scales, part
         self._closing = contextlib.ExitStack()
 
     def __exit__(self, *_) -> None:
@@ -102,9 +104,19 @@ class Source(contextlib.AbstractContextManager):
         elif rows.dtype == bool:  # of an array
             rows = rows.astype(np.uint8) * 255
         elif rows.dtype != np.uint8:
-            self._limits = self._limits or self._find_limits()
-            rows = pictures.scale_to_uint8(rows, *self._limits)
+            rows = pictures.scale_to_uint8(rows, *self.measure())
         return cv2.cvtColor(rows, cv2.COLOR_GRAY2RGB) if rows.shape[2] == 1 else np.ascontiguousarray(rows)
+
+    def measure(self, known: tuple[float, float] | None = None) -> tuple[float, float] | None:
+        """The values that become 0 and 255, which takes a pass over the whole image unless they are `known` from one.
+
+        None for 8-bit and decimal numbers, which are not scaled.
+        """
+        if known is not None:
+            self._limits = known
+        elif self.dtype == np.uint8 and self._stored.kind != "b" and self._stored != np.uint8:
+            self._limits = self._limits or self._find_limits()
+        return self._limits
 
     def read_stored(self, start: int, stop: int) -> np.ndarray:
         """Read rows `start` to `stop - 1` as `(stop - start, W, 1 or 3)`, in the numbers of the file: not scaled."""
@@ -178,10 +190,10 @@ def _open_part(part: ImagePart) -> Source:
         return _rows_source(part, TiffRows(part, path), identity)
     require_single(part)
     if start.startswith(b"\x93NUMPY"):  # mapped anew for each read, so that no page of it stays in memory
-        return _array_source(str(path), lambda: _map(path), identity)
+        return _array_source(str(path), lambda: _map(path), identity, part)
     picture = pictures.decode(path)
     tell_notes(path, picture.notes)
-    return _array_source(str(path), lambda: picture.pixels, identity)
+    return _array_source(str(path), lambda: picture.pixels, identity, part)
 
 
 def _identity(part: ImagePart, about: dict) -> Callable[[], dict]:
@@ -192,7 +204,8 @@ def _identity(part: ImagePart, about: dict) -> Callable[[], dict]:
 
 def _chosen(part: ImagePart) -> dict:
     """What is asked for beside the whole image."""
-    return {name: value for name, value in vars(part).items() if name != "path" and value}
+    whole = vars(ImagePart(part.path))
+    return {name: value for name, value in vars(part).items() if value != whole[name]}
 
 
 def _open_resampled(part: ImagePart) -> Source:
@@ -212,7 +225,8 @@ def _open_resampled(part: ImagePart) -> Source:
     read, shape = resample_reader(source._read, source.shape, source._stored, factor)
     before, after = np.array(source.shape), np.array(shape)
     scale = tuple((source.scale * before / after).tolist())
-    resampled = Source(source.name, shape, source._stored, read, _identity(part, source.identity()), scale)
+    identity = _identity(part, source.identity())
+    resampled = Source(source.name, shape, source._stored, read, identity, scale, part=part)
     resampled._closing.callback(source.close)
     tell_notes(part.path, (f"resampled from {own * scales[level]:.4g} to {part.mpp:.4g} µm per pixel",))
     return resampled
@@ -255,7 +269,9 @@ def _hash_samples(path: Path, size: int) -> str:
     return digest.hexdigest()
 
 
-def _array_source(name: str, get: Callable[[], np.ndarray], identity: Callable[[], dict]) -> Source:
+def _array_source(
+    name: str, get: Callable[[], np.ndarray], identity: Callable[[], dict], part: ImagePart | None = None
+) -> Source:
     shape, dtype = get().shape, get().dtype
     if len(shape) not in (2, 3) or (len(shape) == 3 and not 1 <= shape[2] <= 4):
         remedy = "Give (rows, columns), or (rows, columns, channels) with 1 to 4 channels"
@@ -265,13 +281,13 @@ def _array_source(name: str, get: Callable[[], np.ndarray], identity: Callable[[
     def read(start: int, stop: int) -> np.ndarray:
         return np.array(np.atleast_3d(get()[start:stop])[..., :used])  # a copy; the map closes
 
-    return Source(name, shape[:2], dtype, read, identity)
+    return Source(name, shape[:2], dtype, read, identity, part=part)
 
 
 def _rows_source(part: ImagePart, rows: TiffRows | ZarrRows, identity: Callable[[], dict]) -> Source:
     with contextlib.ExitStack() as stack:
         stack.callback(rows.close)
-        source = Source(str(part.path), rows.shape, rows.dtype, rows.read, identity, rows.scale, rows.scales)
+        source = Source(str(part.path), rows.shape, rows.dtype, rows.read, identity, rows.scale, rows.scales, part)
         tell_notes(part.path, tuple(rows.notes))
         source._closing = stack.pop_all()
         return source

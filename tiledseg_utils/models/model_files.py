@@ -7,6 +7,7 @@ weights while they are added, and whether the finished model suits tiles.
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import unittest.mock
@@ -287,3 +288,11 @@ def _check_values(model: keras.Model, path: Path) -> None:
     if getattr(last, "activation", None) is keras.activations.linear:
         problem = f"predicts no probabilities: its last layer, {last.name}, has no activation"
         raise UserError(path, problem, 'Give that layer activation="sigmoid", and train it anew')
+
+
+def fingerprint(model: keras.Model) -> str:
+    """SHA-256, in hex, of the architecture and the weights of a model."""
+    digest = hashlib.sha256(model.to_json().encode())
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()

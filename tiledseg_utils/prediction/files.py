@@ -1,11 +1,10 @@
 """Prediction from file to file, for images larger than memory, one row of tiles at a time."""
 
 import contextlib
-import hashlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ..base.files import progress
@@ -15,13 +14,14 @@ from ..data.pictures.part import Image, is_named
 from ..data.pixel_size import find_pixel_size
 from ..data.streaming import open_source
 from ..models.backend import keras
-from ..models.model_files import check_channels, name_of
+from ..models.model_files import check_channels, fingerprint, name_of
 from ..settings.command_options import CommandSetting
 from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import check_value
 from .band_writer import BandWriter
+from .cluster import maps_from
 from .forward import device_count
-from .tiled import plan_prediction, predict_maps, stitch_rows, with_changes
+from .tiled import plan_prediction, stitch_rows, with_changes
 
 
 def predict_file(
@@ -32,6 +32,7 @@ def predict_file(
     threshold: float | None = None,
     skip_contrast: int = 0,
     overwrite: bool = False,
+    cluster=None,
     **changes,
 ) -> dict:
     """Predict an image that need not fit into memory, from file to file.
@@ -51,6 +52,7 @@ def predict_file(
         skip_contrast: tiles in which no channel spans this many grey levels, once blocks of 8 x 8 pixels are averaged,
             count as background and are not predicted. 0 predicts all.
         overwrite: replace `out` if it exists.
+        cluster: a Dask client of `cluster.connect`, whose workers predict; None predicts here.
 
     Returns:
         tiles, skipped (tiles), tile_height, tile_width, resumed_at_row, megapixels (predicted in this call, the image's
@@ -78,7 +80,7 @@ def predict_file(
         dtype = np.float32 if threshold is None else np.uint8
         size = find_pixel_size(image) if is_named(image) else None
         with little_memory(), BandWriter(out, source.shape, dtype, identity, overwrite, pixel_size=size) as writer:
-            return _stream(model, source, plan, setting, writer, threshold, skip_contrast)
+            return _stream(model, source, plan, setting, writer, threshold, skip_contrast, cluster)
 
 
 def _identity_of(model, source, plan, setting, threshold, skip_contrast) -> dict:
@@ -99,28 +101,25 @@ def _identity_of(model, source, plan, setting, threshold, skip_contrast) -> dict
     }
 
 
-def _stream(model, source, plan, setting, writer, threshold, skip_contrast) -> dict:
+def _stream(model, source, plan, setting, writer, threshold, skip_contrast, cluster) -> dict:
     """Predict the rows that `writer` does not have yet, and report on it as `predict_file` does."""
     done, skipped = writer.rows, 0
     # Tile rows that end above the first missing row are not needed any more.
     ends = [origin + plan.rows.used(i).stop for i, origin in enumerate(plan.rows.origins)]
     first_row = next((i for i, end in enumerate(ends) if end > done), len(ends))
 
-    def is_background(tile: np.ndarray) -> bool:
+    def counted(maps: Iterator[np.ndarray | None]) -> Iterator[np.ndarray | None]:
         nonlocal skipped
-        size = tuple(max(1, side // 8) for side in tile.shape[1::-1])
-        blocks = cv2.resize(tile, size, interpolation=cv2.INTER_AREA).reshape(-1, tile.shape[2])
-        empty = bool((np.ptp(blocks.astype(np.float32), axis=0) < skip_contrast).all())
-        skipped += empty
-        return empty
+        for probability in maps:
+            skipped += probability is None
+            yield probability
 
-    ignore = is_background if skip_contrast else None
     started, row_mpx = time.perf_counter(), source.shape[1] / 1e6
     with (
-        contextlib.closing(predict_maps(model, source, plan, setting, first_row, ignore)) as maps,
+        contextlib.closing(maps_from(cluster, model, source, plan, setting, first_row, skip_contrast)) as maps,
         progress(total=source.shape[0] * row_mpx, initial=done * row_mpx, unit="Mpx") as bar,
     ):
-        for start, band in stitch_rows(maps, plan, source.shape, first_row) if first_row < len(ends) else ():
+        for start, band in stitch_rows(counted(maps), plan, source.shape, first_row) if first_row < len(ends) else ():
             band = band[max(0, done - start) :]
             writer.write(band if threshold is None else np.uint8(255) * (band >= threshold))
             bar.update(len(band) * row_mpx)
@@ -137,11 +136,3 @@ def _stream(model, source, plan, setting, writer, threshold, skip_contrast) -> d
     }
     writer.finish(report)
     return report
-
-
-def fingerprint(model: keras.Model) -> str:
-    """SHA-256, in hex, of the architecture and the weights of a model."""
-    digest = hashlib.sha256(model.to_json().encode())
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()

@@ -22,16 +22,17 @@ from ..data.pixel_size import read_pixel_size
 from ..data.streaming import Source, open_source
 from ..models.backend import keras
 from ..models.instance_unet import CHANNELS
+from ..models.model_files import fingerprint
 from ..scoring.foreground import check_probabilities
 from ..scoring.nucleus_tables import check_absent, write_nuclei
 from ..settings.command_options import CommandSetting
 from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import check_value
 from .band_writer import BandWriter
+from .cluster import maps_from
 from .dividing import FOREGROUND, METHODS, NEEDED, divide, drop_wrong_flow
-from .files import fingerprint
 from .measuring import NucleusMeter
-from .tiled import plan_prediction, predict_maps, stitch_rows, with_changes
+from .tiled import plan_prediction, stitch_rows, with_changes
 
 NO_PROBABILITIES = "Scale them to 0 to 1, or write the map with predict --probability"
 
@@ -169,6 +170,7 @@ def label_file(
     setting: PredictionSetting | None = None,
     table: Path | None = None,
     pixel_size: float | None = None,
+    cluster=None,
     **changes,
 ) -> int:
     """Instances of an image or a probability map larger than memory, from file to file, row by row.
@@ -184,6 +186,7 @@ def label_file(
         setting, changes: how the model predicts, see `inference.predict_tiled`.
         table: .csv of all nuclei, see `measure.measure`; with a model, also their brightness, as the file stores it.
         pixel_size: side of a pixel, µm, for `out` and `table`; by default what the image's file says.
+        cluster: a Dask client of `cluster.connect`, whose workers predict; None predicts here.
 
     Returns:
         the number of instances.
@@ -210,7 +213,7 @@ def label_file(
         meter = None if table is None else NucleusMeter(source, has_image=model is not None)
         replace = overwrite or finished is not None  # Labels that lack their table are made again.
         with contextlib.ExitStack() as stack:
-            bands = _bands_of(source, model, setting, stack)
+            bands = _bands_of(source, model, setting, stack, cluster)
             writer = BandWriter(out, source.shape, np.int32, identity, replace, False, pixel_size)
             rows = label_rows(meter.remember(bands) if meter else bands, **rule, name=source.name)
             count = _write_labels(rows, stack.enter_context(writer), meter)
@@ -228,13 +231,13 @@ def _pixel_size(image: Image | np.ndarray, given: float | None) -> float | None:
 
 
 def _bands_of(
-    source: Source, model: keras.Model | None, setting: PredictionSetting, stack: contextlib.ExitStack
+    source: Source, model: keras.Model | None, setting: PredictionSetting, stack: contextlib.ExitStack, cluster
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Rows of the maps that a model predicts of an image, or of the map that the file itself is."""
     if model is None:
         return _read_probabilities(source)
     plan = plan_prediction(model, source.shape, setting)
-    maps = stack.enter_context(contextlib.closing(predict_maps(model, source, plan, setting)))
+    maps = stack.enter_context(contextlib.closing(maps_from(cluster, model, source, plan, setting)))
     return stitch_rows(maps, plan, source.shape, channels=model.output_shape[-1])
 
 

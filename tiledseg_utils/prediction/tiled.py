@@ -5,9 +5,10 @@ together. Each hands on a result as soon as it has it, so that no more than one 
 the image comes from an array or from a file.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from ..base.files import UserError
@@ -60,13 +61,15 @@ def plan_prediction(
 
 def predict_maps(
     model: keras.Model,
-    source: Source,
+    source: Source | NormalizedSource,
     plan: Plan,
     setting: PredictionSetting,
-    first_row: int = 0,
-    is_background: Callable[[np.ndarray], bool] | None = None,
+    rows: range | None = None,
+    skip_contrast: int = 0,
 ) -> Iterator[np.ndarray | None]:
-    """Yield the map of each tile from tile row `first_row` on, or None for a tile that is background.
+    """Yield the map of each tile in some rows of tiles, by default in all, or None for a tile that is background.
+
+    Background is where no channel spans `skip_contrast` grey levels, once blocks of 8 x 8 pixels are averaged.
 
     Maps are float32, (h, w), or (h, w, C) from a model of C > 1 channels. If not all of them are taken, close the
     iterator before the source (`contextlib.closing`): a thread reads the next tiles.
@@ -74,12 +77,17 @@ def predict_maps(
     if source.dtype != np.uint8 and np.dtype(model.input.dtype).kind in "iu":
         problem = f"holds decimal numbers ({np.dtype(source.dtype)}), and the model takes {model.input.dtype}"
         raise UserError(source.name, problem, "Scale it to 0-255 as the training images were, and convert it to uint8")
-    method = normalization_of(model)
-    source = NormalizedSource(source, method) if method else source
-    tiles = _read_tiles(source, plan, first_row, is_background)
+    rows = range(len(plan.rows.origins)) if rows is None else rows
+    tiles = _read_tiles(normalized(source, model), plan, rows, skip_contrast)
     yield from predict_batches(
         forward_pass(model, setting.test_time_augmentation), tiles, setting.batch_size * device_count()
     )
+
+
+def normalized(source: Source | NormalizedSource, model: keras.Model) -> Source | NormalizedSource:
+    """The image as the model wants it: with its white balanced or its contrast stretched, if the model asks for it."""
+    method = normalization_of(model)
+    return NormalizedSource(source, method) if method and isinstance(source, Source) else source
 
 
 def _mirrored(pixels: np.ndarray, length: int) -> np.ndarray:
@@ -91,19 +99,25 @@ def _mirrored(pixels: np.ndarray, length: int) -> np.ndarray:
 def _read_tiles(
     source: Source | NormalizedSource,
     plan: Plan,
-    first_row: int,
-    is_background: Callable[[np.ndarray], bool] | None,
+    tile_rows: range,
+    skip_contrast: int,
 ) -> Iterator[np.ndarray | None]:
     columns = _mirrored(np.arange(plan.columns.length), source.shape[1])
-    for origin in plan.rows.origins[first_row:]:
+    for origin in (plan.rows.origins[index] for index in tile_rows):
         rows = _mirrored(np.arange(origin, origin + plan.rows.tile), source.shape[0])
         band = source.read_rows(rows.min(), rows.max() + 1)
         if len(band) != plan.rows.tile or source.shape[1] != plan.columns.length:
             band = band[np.ix_(rows - rows.min(), columns)]
         for column in plan.columns.origins:
             tile = band[:, column : column + plan.columns.tile]
-            yield None if is_background is not None and is_background(tile) else tile
+            yield None if skip_contrast and _is_background(tile, skip_contrast) else tile
         del band, tile  # before the next is read
+
+
+def _is_background(tile: np.ndarray, skip_contrast: int) -> bool:
+    size = tuple(max(1, side // 8) for side in tile.shape[1::-1])
+    blocks = cv2.resize(tile, size, interpolation=cv2.INTER_AREA).reshape(-1, tile.shape[2])
+    return bool((np.ptp(blocks.astype(np.float32), axis=0) < skip_contrast).all())
 
 
 def stitch_rows(

@@ -177,6 +177,9 @@ class TrainingSetting:
         "last epochs, of whose weights the model is the mean; 0 takes the epoch of the lowest loss",
         "epochs",
     )
+    devices: whole(0, 4096) = field(
+        1, "devices that share each batch, see `training.devices`; 0 takes all that there are", "devices"
+    )
     precision: Literal["float32", "mixed_bfloat16"] = field(
         "float32", "precision of the layers; mixed_bfloat16 is for GPUs, and weights stay float32"
     )

@@ -14,6 +14,7 @@ from ..models.backend import keras
 from ..settings.parameters import TrainingSetting
 from ..tiles.augmentation import Augmentation, augment
 from ..tiles.tiling import ADDED, read_manifest, read_tiles
+from .devices import own_share
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,10 @@ class TrainingBatches(keras.utils.PyDataset):
         return augment(self.tiles.images[tile], self.tiles.masks[tile], self.augmentation, self.seed, epoch, index)
 
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Batch `step` of an epoch."""
+        """Batch `step` of an epoch; of several processes that train together, each has its share of it."""
         size = self.setting.batch_size
-        images, masks = zip(*(self.sample(epoch, i) for i in range(step * size, (step + 1) * size)), strict=True)
+        own = range(step * size, (step + 1) * size)[own_share(size)]
+        images, masks = zip(*(self.sample(epoch, i) for i in own), strict=True)
         return np.stack(images), np.stack([self.target(mask) for mask in masks])
 
     def __getitem__(self, step: int):
@@ -169,5 +171,7 @@ class ValidationBatches(keras.utils.PyDataset):
         return self.setting.validation_steps
 
     def __getitem__(self, step: int):
-        batch = slice(step * self.setting.batch_size, (step + 1) * self.setting.batch_size)
+        size = self.setting.batch_size
+        own = range(step * size, (step + 1) * size)[own_share(size)]
+        batch = slice(own.start, own.stop)
         return self.images[batch], self.targets[batch]

@@ -27,49 +27,10 @@ from ..prediction.inference import predict_reduced, predict_tiled
 from ..settings.parameters import TrainingSetting
 from ..tiles.augmentation import Augmentation
 from ..tiles.tiling import MANIFEST, normalization_of_tiles, read_manifest
+from . import devices
 from .batches import TrainingBatches, ValidationBatches, read_training_tiles, read_validation_tiles
 from .callbacks import Patience, ProgressLines, StopOnNaN
-
-
-@keras.saving.register_keras_serializable("tiledseg")
-class Cosine(keras.optimizers.schedules.LearningRateSchedule):
-    """A rate that rises through the first epoch of each stage and falls to zero along a cosine over its others.
-
-    It starts low because full steps from random weights upset the batch statistics.
-
-    Args:
-        rate: the highest.
-        steps: per epoch.
-        stages: epochs of each.
-    """
-
-    def __init__(self, rate: float, steps: int, stages: Sequence[int]):
-        self.rate, self.steps, self.stages = rate, steps, list(stages)
-
-    def __call__(self, step):
-        begin, rate = 0, 0.0
-        for epochs in self.stages:
-            fall = max(1, (epochs - 1) * self.steps)  # A stage of one epoch only rises.
-            stage = keras.optimizers.schedules.CosineDecay(
-                self.rate / 10, fall, warmup_target=self.rate, warmup_steps=self.steps
-            )
-            rate = keras.ops.where(step < begin, rate, stage(keras.ops.maximum(step - begin, 0)))
-            begin += epochs * self.steps
-        return rate
-
-    def get_config(self) -> dict:
-        """The arguments, for the file of the model."""
-        return {"rate": self.rate, "steps": self.steps, "stages": self.stages}
-
-
-def make_optimizer(setting: TrainingSetting) -> keras.optimizers.Optimizer:
-    """The optimiser with its learning rate or schedule."""
-    rate = setting.learning_rate
-    if setting.schedule == "cosine":
-        stages = (setting.pretraining_epochs, setting.epochs - setting.pretraining_epochs)
-        rate = Cosine(rate, setting.steps_per_epoch, [epochs for epochs in stages if epochs])
-    optimizer = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[setting.optimizer]
-    return optimizer(rate, clipvalue=setting.clip_value or None)
+from .optimizers import make_optimizer
 
 
 @dataclass(frozen=True)
@@ -181,7 +142,12 @@ class RunState(keras.callbacks.Callback):
             {name: value for name, value in vars(callback).items() if name in self.COUNTS} for callback in self.counting
         ]
         state["finished"] = bool(self.model.stop_training) or epoch == self.params["epochs"]
-        with atomic_path(self.model_path(epoch)) as temporary:
+        if devices.process()[0] == 0:
+            self._write(epoch)
+
+    def _write(self, epoch: int) -> None:
+        state = self.state
+        with devices.alone(), atomic_path(self.model_path(epoch)) as temporary:
             self.model.save(temporary)
         write_json(self.path, state)
         write_csv(self.folder / "history.csv", state["history"])
@@ -290,23 +256,13 @@ def fit(
             the poolings of the network, the loss is not finite, or the disk is full.
     """
     run_state = RunState(folder, task, setting)
-    network = _prepare(task, setting, run_state)
-    callbacks = [StopOnNaN(), ProgressLines(), *run_state.counting]
-    if preview:
-        show = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: preview(network, epoch + 1))
-        callbacks.append(show)
-    if not run_state.state["finished"]:
-        network.fit(
-            task.batches,
-            validation_data=task.validation,
-            epochs=setting.epochs,
-            initial_epoch=run_state.state["epoch"],
-            callbacks=[*callbacks, run_state],
-            shuffle=False,  # Keras would shuffle the batches with a generator that nobody has seeded.
-            verbose=0,
-        )
+    with devices.on_devices(setting.devices, setting.batch_size):
+        network = _prepare(task, setting, run_state)
+        if not run_state.state["finished"]:
+            _fit(network, task, setting, run_state, preview)
     release_freed_memory()
-    _finish(task, setting, run_state, network, path)
+    if devices.process()[0] == 0:
+        _finish(task, setting, run_state, network, path)
     state = run_state.state
     return {
         "steps": setting.steps_per_epoch * state["epoch"],
@@ -332,6 +288,22 @@ def _prepare(task: Task, setting: TrainingSetting, run_state: RunState) -> keras
         remedy = f"Use a tile size that is a multiple of {alignment} pixels, or fewer levels"
         raise UserError(f"tile size {tile_size}", "does not fit the poolings of the network", remedy)
     return network
+
+
+def _fit(network: keras.Model, task: Task, setting: TrainingSetting, run_state: RunState, preview) -> None:
+    callbacks = [StopOnNaN(), ProgressLines(), *run_state.counting]
+    if preview and devices.process()[1] == 1:  # Several would have to predict together.
+        show = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: preview(network, epoch + 1))
+        callbacks.append(show)
+    network.fit(
+        task.batches,
+        validation_data=task.validation,
+        epochs=setting.epochs,
+        initial_epoch=run_state.state["epoch"],
+        callbacks=[*callbacks, run_state],
+        shuffle=False,  # Keras would shuffle the batches with a generator that nobody has seeded.
+        verbose=0,
+    )
 
 
 def _finish(task: Task, setting: TrainingSetting, run_state: RunState, network: keras.Model, path: Path) -> None:

@@ -1,0 +1,147 @@
+"""Workers of a cluster predict what a single process does, also if one of them dies."""
+
+import contextlib
+import os
+import pickle
+import signal
+import threading
+import time
+
+import keras
+import numpy as np
+import pytest
+import tifffile
+from distributed import Client, LocalCluster
+
+from tiledseg_utils import models
+from tiledseg_utils.base.files import UserError
+from tiledseg_utils.data.pictures import read_image
+from tiledseg_utils.models.inputs import remember_normalization
+from tiledseg_utils.prediction import cluster as clusters
+from tiledseg_utils.prediction import inference, instances
+
+HOW = {"mode": "exact", "tile_size": 64, "batch_size": 2}
+
+
+@pytest.fixture(scope="module")
+def network():
+    keras.utils.set_random_seed(3)
+    return models.unet(base_filters=4, levels=2, normalization="batch", seed=3)
+
+
+@pytest.fixture
+def image(tmp_path, rng):
+    path = tmp_path / "image.tif"
+    small = rng.integers(0, 256, (40, 30, 3), np.uint8)
+    tifffile.imwrite(path, small.repeat(9, 0).repeat(7, 1), photometric="rgb", tile=(64, 64), resolution=(20000, 20000))
+    return path
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two workers in threads of this process, which start at once."""
+    with LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as local, Client(local) as own:
+        yield own
+
+
+@pytest.mark.parametrize("mode", ["exact", "blend"])
+@pytest.mark.parametrize("more", [{}, {"threshold": 0.5, "skip_contrast": 30}, {"test_time_augmentation": True}])
+def test_files_are_the_same_byte_for_byte(network, image, tmp_path, client, mode, more):
+    how = {**HOW, "mode": mode, "overlap": 16, **more}
+    alone = inference.predict_file(network, image, tmp_path / "alone.tif", **how)
+    together = inference.predict_file(network, image, tmp_path / "together.tif", **how, cluster=client)
+    assert (tmp_path / "alone.tif").read_bytes() == (tmp_path / "together.tif").read_bytes()
+    assert together["tiles"] == alone["tiles"] and together["skipped"] == alone["skipped"]
+
+
+def test_labels_and_tables_are_the_same(network, image, tmp_path, client):
+    counts, threshold = [], float(np.median(inference.predict_tiled(network, read_image(image), **HOW)))
+    for name, cluster in (("alone", None), ("together", client)):
+        out, table = tmp_path / f"{name}.tif", tmp_path / f"{name}.csv"
+        counts.append(
+            instances.label_file(image, out, network, table=table, cluster=cluster, threshold=threshold, **HOW)
+        )
+    assert counts[0] == counts[1] > 0
+    for suffix in (".tif", ".csv"):
+        assert (tmp_path / f"alone{suffix}").read_bytes() == (tmp_path / f"together{suffix}").read_bytes()
+
+
+def test_what_is_measured_of_the_whole_image_goes_to_the_workers(network, rng, tmp_path, client):
+    """16-bit numbers are scaled, and contrast is stretched, by all of the image, not by a worker's rows."""
+    deep = (rng.random((200, 120)) * np.linspace(100, 9000, 200)[:, None]).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "deep.tif", deep)
+    model = keras.models.clone_model(network)
+    model.set_weights(network.get_weights())
+    remember_normalization(model, "contrast")
+    for name, cluster in (("alone", None), ("together", client)):
+        inference.predict_file(model, tmp_path / "deep.tif", tmp_path / f"{name}.npy", **HOW, cluster=cluster)
+    np.testing.assert_array_equal(np.load(tmp_path / "alone.npy"), np.load(tmp_path / "together.npy"))
+
+
+def test_an_image_in_memory_is_refused(network, rng, tmp_path, client):
+    pixels = rng.integers(0, 256, (80, 80, 3), np.uint8)
+    with pytest.raises(UserError, match="is in memory, and workers read images from files"):
+        inference.predict_file(network, pixels, tmp_path / "out.npy", **HOW, cluster=client)
+
+
+def test_workers_that_see_another_image_or_version_are_told(network, image, tmp_path, client, monkeypatch):
+    monkeypatch.setattr(clusters, "_facts", lambda source: {"thread": threading.get_ident()})
+    with pytest.raises(UserError, match=r"image\.tif: is another file where a worker looks"):
+        inference.predict_file(network, image, tmp_path / "out.npy", **HOW, cluster=client)
+    monkeypatch.undo()
+    job = clusters.Job("", image, {}, (), None, None, 0, version="0.0")
+    with pytest.raises(UserError, match=r"has a worker with tiledseg .*, where 0\.0 asks"):
+        clusters.predict_rows(job, b"", range(1))
+
+
+def test_a_damaged_tile_is_told_by_its_name(network, image, tmp_path, client):
+    tifffile.imwrite(image, np.zeros((200, 150, 3), np.uint8), photometric="rgb", tile=(64, 64), compression="zlib")
+    content = bytearray(image.read_bytes())
+    with tifffile.TiffFile(image) as tiff:
+        offset = tiff.pages.first.dataoffsets[4]
+    content[offset : offset + 8] = bytes(8)
+    image.write_bytes(content)
+    with pytest.raises(UserError, match=r"image\.tif: is damaged: rows 64-127, columns 64-127"):
+        inference.predict_file(network, image, tmp_path / "out.npy", **HOW, cluster=client)
+
+
+def test_errors_travel_between_processes():
+    error = pickle.loads(pickle.dumps(UserError("a.tif", "is cut", "Copy it again")))
+    assert (error.path, error.problem, error.remedy) == ("a.tif", "is cut", "Copy it again")
+    assert str(error) == "a.tif: is cut. Copy it again."
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "missing.json", "nonsense://x"])
+def test_a_scheduler_that_cannot_be_reached_is_told(address, monkeypatch):
+    monkeypatch.setattr(clusters, "PATIENCE", 0.5)
+    with pytest.raises(UserError, match="is no scheduler that can be reached"), clusters.connect(address):
+        pass
+
+
+@pytest.mark.parametrize("address", ["local:0", "local:many", "local:5000"])
+def test_a_wrong_number_of_workers_is_told(address):
+    with pytest.raises(UserError, match="names no number of workers"), clusters.connect(address):
+        pass
+
+
+def test_a_worker_that_is_killed_is_replaced(network, image, tmp_path):
+    """Its rows go to another, and the file is the same."""
+    inference.predict_file(network, image, tmp_path / "alone.tif", **HOW)
+    with clusters.connect("local:2") as client:
+        killed = []
+
+        def kill():
+            while not killed:
+                for pid in client.run(os.getpid).values():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+                    break
+                time.sleep(0.1)
+
+        thread = threading.Timer(0.3, kill)
+        thread.start()
+        inference.predict_file(network, image, tmp_path / "together.tif", **HOW, cluster=client)
+        thread.join()
+    assert killed
+    assert (tmp_path / "alone.tif").read_bytes() == (tmp_path / "together.tif").read_bytes()

@@ -1,0 +1,215 @@
+"""Prediction on several machines: Dask gives each worker rows of tiles, and the maps come back in their order.
+
+The plan of tiles is the same as on one machine, and what is done with the maps stays on the machine that asks: a result
+does not depend on the number of workers, and an interrupted one goes on as ever. Workers read the image themselves, so
+its path must be the same for all, and they write nothing. If one dies, Dask gives its rows to another. (Rocklin 2015,
+"Dask: parallel computation with blocked algorithms and task scheduling", Proc. 14th Python in Science Conference.)
+"""
+
+import contextlib
+import functools
+import itertools
+import json
+import os
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..base.files import UserError, require_file
+from ..base.version import VERSION
+from ..data.pictures.part import ImagePart
+from ..data.streaming import Source, open_source
+from ..models.backend import keras
+from ..models.instance_unet import INSTANCE_CHANNELS
+from ..models.model_files import fingerprint, load_model
+from ..settings.parameters import PredictionSetting
+from ..tiles.planning import Plan
+from .tiled import normalized, predict_maps
+
+WAITING = 2  # tasks for each thread of the workers: one that runs, and one that waits
+PATIENCE = 10  # seconds in which a scheduler must answer
+BATCHES = 4  # of tiles in a task, at least, so that few of them are filled up
+INSTALL = "Install them: pip install 'tiledseg[cluster]'"
+
+# A worker computes with one thread, so that as many of them as there are processors share a machine without waiting.
+ONE_THREAD = {"NPROC": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+@contextlib.contextmanager
+def connect(address: str | None) -> Iterator:
+    """Connect to a cluster, or start one on this machine; yields a `distributed.Client`, or None for None.
+
+    Args:
+        address: "local" or "local:N" for N processes on this machine, by default one for each processor; the address
+            of a scheduler, such as "tcp://10.0.0.5:8786"; or the path of a scheduler's JSON file.
+
+    Raises:
+        UserError: the packages of the extra `cluster` are missing, or the scheduler cannot be reached.
+    """
+    if address is None:
+        yield None
+        return
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise UserError("--cluster", f"needs packages that are missing ({error.name})", INSTALL) from error
+    with contextlib.ExitStack() as stack:
+        if address.split(":")[0] == "local":
+            count = _count_of(address)
+            local = LocalCluster(count, threads_per_worker=1, env=ONE_THREAD, dashboard_address=None)
+            yield stack.enter_context(Client(stack.enter_context(local)))
+            return
+        yield stack.enter_context(_connected(Client, address))
+
+
+def _connected(client_class, address: str):
+    """A client of the scheduler at an address, or of the one that a JSON file names."""
+    try:
+        if not address.endswith(".json"):
+            return client_class(address, timeout=PATIENCE)
+        require_file(address)  # Dask would wait for it.
+        return client_class(scheduler_file=address, timeout=PATIENCE)
+    except (OSError, ValueError) as error:
+        reason = error.problem if isinstance(error, UserError) else str(error).splitlines()[0]
+        remedy = "Start it with dask scheduler, and give its address (tcp://host:8786) or its JSON file"
+        raise UserError(address, f"is no scheduler that can be reached ({reason})", remedy) from error
+
+
+def _count_of(address: str) -> int:
+    """The number of workers in "local:N"."""
+    _, _, number = address.partition(":")
+    if not number:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if not number.isdigit() or not 1 <= int(number) <= 1024:
+        raise UserError(f"--cluster {address}", "names no number of workers", "Give local:N with N from 1 to 1024")
+    return int(number)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know to predict rows of tiles.
+
+    Attributes:
+        model: fingerprint of the model, whose file goes to the workers once.
+        image: what to read.
+        identity: of the image, as the machine that asks sees it.
+        measured: of the whole image, for `prepare` of its source.
+        plan: where the tiles lie.
+        setting, skip_contrast: as for `files.predict_file`.
+        version: of this package.
+    """
+
+    model: str
+    image: ImagePart
+    identity: dict
+    measured: tuple
+    plan: Plan
+    setting: PredictionSetting
+    skip_contrast: int
+    version: str
+
+
+def maps_from(
+    cluster,
+    model: keras.Model,
+    source: Source,
+    plan: Plan,
+    setting: PredictionSetting,
+    first_row: int = 0,
+    skip_contrast: int = 0,
+) -> Iterator[np.ndarray | None]:
+    """As `tiled.predict_maps` from a row of tiles on, computed by the workers of a cluster; here if that is None.
+
+    Raises:
+        UserError: the image is not in a file; a worker has another version of this package or another file under the
+            image's path; or one died several times with the same rows.
+    """
+    if cluster is None:
+        rows = range(first_row, len(plan.rows.origins))
+        with contextlib.closing(predict_maps(model, source, plan, setting, rows, skip_contrast)) as maps:
+            yield from maps
+        return
+    if source.part is None:
+        raise UserError(source.name, "is in memory, and workers read images from files", "Save it, and give its path")
+    image = normalized(source, model)
+    job = Job(
+        model=fingerprint(model),
+        image=source.part,
+        identity=_facts(source),
+        measured=image.measure(),
+        plan=plan,
+        setting=setting,
+        skip_contrast=skip_contrast,
+        version=VERSION,
+    )
+    weights = cluster.scatter(_file_of(model), broadcast=True, hash=True)
+    step = max(1, -(-BATCHES * setting.batch_size // len(plan.columns.origins)))
+    starts = range(first_row, len(plan.rows.origins), step)
+    ranges = (range(start, min(start + step, len(plan.rows.origins))) for start in starts)
+    submit = functools.partial(cluster.submit, predict_rows, job, weights, pure=False)
+    room = WAITING * max(1, sum(cluster.nthreads().values()))
+    waiting = deque(submit(rows) for rows in itertools.islice(ranges, room))
+    while waiting:
+        maps = _result(waiting.popleft())
+        waiting += [submit(rows) for rows in itertools.islice(ranges, 1)]
+        yield from maps
+
+
+def _result(future) -> list[np.ndarray | None]:
+    from distributed import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        remedy = "Give workers more memory, or lower --memory-mib or --batch-size; the same command goes on from here"
+        raise UserError("the cluster", f"lost several workers at the same rows ({error})", remedy) from error
+    except ModuleNotFoundError as error:
+        remedy = "Install the same version of tiledseg on all machines"
+        raise UserError("the cluster", f"has a worker that lacks {error.name}", remedy) from error
+
+
+def _file_of(model: keras.Model) -> bytes:
+    """The bytes of a model's .keras file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.keras")
+        model.save(path)
+        return path.read_bytes()
+
+
+def _facts(source: Source) -> dict:
+    """What tells an image from others on every machine: clocks and mounted folders may differ."""
+    return {name: value for name, value in source.identity().items() if name not in ("path", "mtime_ns")}
+
+
+def predict_rows(job: Job, weights: bytes, rows: range) -> list[np.ndarray | None]:
+    """The maps of some rows of tiles; what a worker does."""
+    if job.version != VERSION:
+        problem = f"has a worker with tiledseg {VERSION}, where {job.version} asks"
+        raise UserError("the cluster", problem, "Install the same version on all machines")
+    model, source = _loaded(job.model, weights), _opened(job.image, json.dumps(job.identity))
+    if _facts(source) != job.identity:
+        problem = "is another file where a worker looks"
+        raise UserError(job.image.path, problem, "Put images where all machines see them under the same path")
+    image = normalized(source, model)
+    image.measure(job.measured)
+    with contextlib.closing(predict_maps(model, image, job.plan, job.setting, rows, job.skip_contrast)) as maps:
+        return list(maps)
+
+
+@functools.lru_cache(1)
+def _loaded(name: str, weights: bytes) -> keras.Model:
+    """A model, kept from task to task: compiling it takes longer than many tasks."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.keras")
+        path.write_bytes(weights)
+        return load_model(path, (1, *INSTANCE_CHANNELS))
+
+
+@functools.lru_cache(1)
+def _opened(part: ImagePart, identity: str) -> Source:
+    """An image, kept from task to task; `identity` tells a file from an older one of its name."""
+    return open_source(part)
