@@ -1,6 +1,7 @@
-"""The appendix, which no report executes: its cells run without a run folder, and its intervals are right."""
+"""The appendices, which no report executes: their cells run without a run folder, and their claims hold."""
 
 import nbformat
+import papermill
 
 from tiledseg_utils.course import plots, report
 
@@ -21,3 +22,16 @@ def test_the_intervals_of_the_appendix_are_those_that_its_cells_compute(monkeypa
         assert f"{number:.3f}" in text
     assert capsys.readouterr().out.startswith("mean 0.921")
     assert "](../" not in text and ".ipynb)" not in text  # Links that would be dead in the learner's edition.
+
+
+def test_scaling_out_runs_and_its_claims_hold(tmp_path):
+    out = tmp_path / "out.ipynb"
+    papermill.execute_notebook(
+        report.NOTEBOOK_FOLDER / "appendix_scaling_out.ipynb", out, {"side": 700}, cwd=tmp_path, progress_bar=False
+    )
+    notebook = nbformat.read(out, as_version=4)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    shown = " ".join(output.get("data", {}).get("text/markdown", "") for output in outputs)
+    assert shown.count("✔ As expected") == 2 and "✘" not in shown
+    assert not [output.text for output in outputs if output.get("name") == "stderr" and "Traceback" in output.text]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.ipynb"]
