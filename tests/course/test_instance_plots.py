@@ -1,10 +1,14 @@
 """What notebook 8 shows of instances."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from tiledseg_utils.course import instance_plots
 from tiledseg_utils.course.plots import FOUND, INVENTED, MISSED
+from tiledseg_utils.data.images import Pair
+from tiledseg_utils.data.pictures import write_image
 from tiledseg_utils.models.instance_targets import instance_targets
 from tiledseg_utils.scoring.matching import THRESHOLDS, Matches
 
@@ -69,6 +73,28 @@ def test_a_perfect_network_is_as_good_as_its_method():
     assert sweeps["flow"]["a"][0].f1 == 1 > sweeps["components"]["a"][0].f1
     rules = {row["rule"]: row["mean_f1"] for row in instance_plots.rule_rows(found["flow"], {"a": REFERENCE})}
     assert set(rules.values()) == {1.0}
+
+
+def test_the_rule_is_chosen_by_method_threshold_and_flow(tmp_path, monkeypatch):
+    """Faint nuclei need a lower threshold, and what is no nucleus, flows that do not lead to its middle."""
+    write_image(tmp_path / "a.png", np.zeros((*REFERENCE.shape, 3), np.uint8))
+    write_image(tmp_path / "a.tif", REFERENCE)
+    pairs, model = [Pair("a", tmp_path / "a.png", tmp_path / "a.tif")], SimpleNamespace(output_shape=(None, 60, 60, 6))
+
+    def chosen(maps):
+        monkeypatch.setattr(instance_plots, "predict_tiled", lambda model, image: maps)
+        return instance_plots.choose_rule(model, pairs, 16)
+
+    maps = instance_targets(REFERENCE)
+    assert chosen(maps)[0] == {"method": "boundary", "threshold": 0.5, "flow_threshold": 0.0}
+    faint = maps * np.float32([0.45, 1, 1, 1, 1, 1])
+    rule, tried = chosen(faint)
+    assert rule == {"method": "boundary", "threshold": 0.4, "flow_threshold": 0.0}
+    assert [row["f1"] for row in tried[:4]] == [0] * 4 and tried[4]["f1"] > 0  # At 0.5, no method finds anything.
+    maps[-10:-2, 2:10, 0] = 1  # without flows
+    rule, tried = chosen(maps)
+    assert rule == {"method": "boundary", "threshold": 0.5, "flow_threshold": 0.4}
+    assert len({tuple(row.values()) for row in tried}) == len(tried)
 
 
 def test_the_share_of_nuclei_that_components_lose():

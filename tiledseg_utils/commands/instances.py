@@ -5,7 +5,7 @@ from pathlib import Path
 from ..base.files import UserError
 from ..base.paths import IMAGE_SUFFIXES, Output
 from ..settings.command_options import CommandSetting
-from ..settings.parameters import Parameters
+from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import add_option, fields_of
 from .batch import IMAGES_HELP, PROBABILITY_SUFFIXES, check_outputs, expand_images
 from .exports import Exports, add_export_options
@@ -42,6 +42,7 @@ def add(commands) -> None:
         default="tif",
         help="of the labels: TIFF with ImageJ's description, OME-TIFF, or OME-Zarr",
     )
+    add_option(command, PredictionSetting, "test_time_augmentation")
     add_part_options(command)
     add_cluster_option(command)
     add_export_options(command)
@@ -72,8 +73,9 @@ def instances(arguments) -> None:
 
     def work(path: Path, cluster) -> dict:
         part = part_of_file(path, arguments)
-        about = {**rule, **exports.about(path, [part]), "overwrite": arguments.overwrite}
-        nuclei = label_file(part, labels[path], model, **about, mode="auto", cluster=cluster)
+        about = {**rule, **exports.about(path, [part]), "overwrite": arguments.overwrite, "cluster": cluster}
+        how = {"mode": "auto", "test_time_augmentation": arguments.test_time_augmentation}
+        nuclei = label_file(part, labels[path], model, **about, **how)
         exports.write(path, part)
         return {"image": path.name, "nuclei": nuclei, "labels": labels[path]}
 

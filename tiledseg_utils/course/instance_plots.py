@@ -72,21 +72,40 @@ def compare_methods(
     return found, sweeps
 
 
-def best_method(model, pairs: Sequence[Pair], min_area: int) -> str | None:
-    """The method with the highest mean F1 at IoU 0.5 on some images with labels; None if no method finds anything.
+CHOICES = {"threshold": (0.5, 0.4, 0.3), "flow_threshold": (0.0, 0.4, 0.8)}
+"""What `choose_rule` tries, the usual values first: these stay unless another is better."""
+
+
+def choose_rule(model, pairs: Sequence[Pair], min_area: int) -> tuple[dict, list[dict]]:
+    """The method, its threshold and its flow threshold with the highest mean F1 on some images with labels.
+
+    They are tried one after the other, and then the methods once more.
 
     Args:
         model: an `instance_unet`.
         pairs: images to choose by, which must not be test images.
         min_area: see `instances.label_rows`.
+
+    Returns:
+        the rule, for `instances.label_image`, and a row of method, threshold, flow_threshold and mean F1 at IoU 0.5 for
+        each that was tried.
     """
-    maps, references = {}, {}
+    maps, references, tried = {}, {}, []
     for pair in pairs:
         image, references[pair.stem] = read_pair(pair, labels=True)
         maps[pair.stem] = predict_tiled(model, image)
-    rows = score_rows(compare_methods(maps, references, min_area)[1])
-    best = max(rows, key=lambda row: row["f1"])
-    return best["method"] if best["f1"] > 0 else None
+    rule = {"method": "watershed", "threshold": 0.5, "flow_threshold": 0.0}
+    choices = {"method": methods_for(model.output_shape[-1]), **CHOICES}
+    for name in (*choices, "method"):
+        for value in choices[name]:
+            candidate = {**rule, name: value}
+            if not any(candidate == {key: row[key] for key in rule} for row in tried):
+                found = {stem: label_image(maps[stem], **candidate, min_area=min_area) for stem in references}
+                matches = {stem: match_sweep(found[stem], references[stem])[0] for stem in references}
+                tried.append({**candidate, "f1": summarize_matches(matches)["f1"]["mean"]})
+        best = max(tried, key=lambda row: row["f1"])  # The first of equal ones.
+        rule = {key: best[key] for key in rule}
+    return rule, tried
 
 
 def score_rows(sweeps: Mapping[str, Mapping[str, Sequence[Matches]]], seed: int = 0) -> list[dict]:
