@@ -174,6 +174,39 @@ def test_a_damaged_tile_is_named_and_passed_over_only_on_demand(tmp_path, capsys
     np.testing.assert_array_equal(read_image(ImagePart(path, 1)), LEVELS[1])  # Another level is whole.
 
 
+@pytest.mark.parametrize("name", ["lzw.tif", "planar.tif", "new.zarr", "sharded.zarr"])
+def test_channels_are_chosen_by_their_numbers(tmp_path, name):
+    path = slide_files.write(tmp_path / name)
+    for channels in ([2, 0, 1], [1], [0, 0, 2]):
+        part = ImagePart(path, 1, channels=channels)
+        expected = LEVELS[1][..., channels * (3 // len(channels))]
+        np.testing.assert_array_equal(read_image(part), expected)
+        np.testing.assert_array_equal(by_rows(part)[0], expected)
+    with pytest.raises(UserError, match=r"has no channel 3\. Choose from its channels, 0 to 2"):
+        read_image(ImagePart(path, channels=[3]))
+
+
+def test_more_channels_than_colours(tmp_path, caplog):
+    path = tmp_path / "five.tif"
+    five = np.concatenate([FULL, 255 - FULL[..., :2]], axis=-1)
+    tifffile.imwrite(path, five, photometric="minisblack", planarconfig="contig", tile=(128, 128))
+    np.testing.assert_array_equal(read_image(ImagePart(path, channels=[4, 3, 0])), five[..., [4, 3, 0]])
+    assert "used" not in caplog.text
+
+
+def test_channels_that_cannot_be_chosen_are_told(tmp_path):
+    for channels in ([0, 1], [], [-1], [0, 1, 2, 3]):
+        with pytest.raises(UserError, match="Give one for a grey image, or three for red, green, blue"):
+            ImagePart(tmp_path / "a.tif", channels=channels)
+    inks = np.concatenate([FULL, FULL[..., :1]], axis=-1)
+    tifffile.imwrite(tmp_path / "inks.tif", inks, photometric="separated")
+    with pytest.raises(UserError, match="has colours that are mixed from all its channels"):
+        read_image(ImagePart(tmp_path / "inks.tif", channels=[0]))
+    np.save(tmp_path / "a.npy", FULL)
+    with pytest.raises(UserError, match="is read with its first channels"):
+        open_source(ImagePart(tmp_path / "a.npy", channels=[2]))
+
+
 # ---------------------------------------------------------------- OME-Zarr
 
 

@@ -45,7 +45,9 @@ def client():
 
 
 @pytest.mark.parametrize("mode", ["exact", "blend"])
-@pytest.mark.parametrize("more", [{}, {"threshold": 0.5, "skip_contrast": 30}, {"test_time_augmentation": True}])
+@pytest.mark.parametrize(
+    "more", [{}, {"threshold": 0.5, "skip_contrast": 30}, {"test_time_augmentation": True}, {"tissue": True}]
+)
 def test_files_are_the_same_byte_for_byte(network, image, tmp_path, client, mode, more):
     how = {**HOW, "mode": mode, "overlap": 16, **more}
     alone = inference.predict_file(network, image, tmp_path / "alone.tif", **how)
@@ -89,7 +91,7 @@ def test_workers_that_see_another_image_or_version_are_told(network, image, tmp_
     with pytest.raises(UserError, match=r"image\.tif: is another file where a worker looks"):
         inference.predict_file(network, image, tmp_path / "out.npy", **HOW, cluster=client)
     monkeypatch.undo()
-    job = clusters.Job("", image, {}, (), None, None, 0, version="0.0")
+    job = clusters.Job("", image, {}, (), None, None, 0, None, version="0.0")
     with pytest.raises(UserError, match=r"has a worker with tiledseg .*, where 0\.0 asks"):
         clusters.predict_rows(job, b"", range(1))
 

@@ -42,14 +42,14 @@ def add_prediction_options(command: argparse.ArgumentParser, defaults: Mapping) 
     command.set_defaults(**defaults)
 
 
-PART = ("level", "series", "mpp", "pixel_size", "keep_going")
+PART = ("level", "series", "channels", "mpp", "pixel_size", "keep_going")
 """Which part of an image's file is read: the fields of `pictures.ImagePart` beside its path."""
 
 
 def add_part_options(command: argparse.ArgumentParser) -> None:
     """Let a command be told which part of each image's file it reads."""
     add_option(command, CommandSetting, "level")
-    for name in ("series", "mpp", "pixel_size"):
+    for name in ("series", "channels", "mpp", "pixel_size"):
         add_option(command, CommandSetting, name)
     about = "tell tiles of a slide that cannot be decoded, and take them as 0, instead of ending there"
     command.add_argument("--keep-going", action="store_true", help=about)

@@ -43,6 +43,8 @@ def add(commands, defaults: dict) -> None:
     )
     command.add_argument("--probability", action="store_true", help="not png: write float32 instead of a mask")
     add_option(command, CommandSetting, "skip_contrast")
+    about = "not png: skip tiles without tissue, found by its colour on a small copy; for stained slides"
+    command.add_argument("--tissue", action="store_true", help=about)
     command.add_argument("--overwrite", action="store_true", help="replace masks that are there")
     add_part_options(command)
     add_cluster_option(command)
@@ -83,7 +85,9 @@ def predict(arguments) -> None:
 
 
 def _check_options(arguments) -> None:
-    if arguments.format == "png" and (arguments.probability or arguments.skip_contrast or arguments.cluster):
+    if arguments.format == "png" and (
+        arguments.probability or arguments.skip_contrast or arguments.cluster or arguments.tissue
+    ):
         remedy = "Choose --format tif, npy or ome.zarr"
         raise UserError("--format png", "holds a mask that is predicted in memory", remedy)
     in_memory = {
@@ -105,7 +109,7 @@ def _predict_by_rows(model, arguments, outputs: dict[Path, Path]) -> Callable[..
     setting, threshold = prediction_setting(arguments), None if arguments.probability else arguments.threshold
 
     def work(path: Path, cluster) -> dict:
-        options = (setting, threshold, arguments.skip_contrast, arguments.overwrite, cluster)
+        options = (setting, threshold, arguments.skip_contrast, arguments.overwrite, arguments.tissue, cluster)
         return {"image": path.name, **predict_file(model, part_of_file(path, arguments), outputs[path], *options)}
 
     return work

@@ -100,6 +100,7 @@ class Job:
         measured: of the whole image, for `prepare` of its source.
         plan: where the tiles lie.
         setting, skip_contrast: as for `files.predict_file`.
+        empty: tiles that show no tissue, see `tissue.tiles_without_tissue`; None predicts them all.
         version: of this package.
     """
 
@@ -110,6 +111,7 @@ class Job:
     plan: Plan
     setting: PredictionSetting
     skip_contrast: int
+    empty: np.ndarray | None
     version: str
 
 
@@ -121,6 +123,7 @@ def maps_from(
     setting: PredictionSetting,
     first_row: int = 0,
     skip_contrast: int = 0,
+    empty: np.ndarray | None = None,
 ) -> Iterator[np.ndarray | None]:
     """As `tiled.predict_maps` from a row of tiles on, computed by the workers of a cluster; here if that is None.
 
@@ -130,7 +133,7 @@ def maps_from(
     """
     if cluster is None:
         rows = range(first_row, len(plan.rows.origins))
-        with contextlib.closing(predict_maps(model, source, plan, setting, rows, skip_contrast)) as maps:
+        with contextlib.closing(predict_maps(model, source, plan, setting, rows, skip_contrast, empty)) as maps:
             yield from maps
         return
     if source.part is None:
@@ -144,6 +147,7 @@ def maps_from(
         plan=plan,
         setting=setting,
         skip_contrast=skip_contrast,
+        empty=empty,
         version=VERSION,
     )
     weights = cluster.scatter(_file_of(model), broadcast=True, hash=True)
@@ -196,7 +200,8 @@ def predict_rows(job: Job, weights: bytes, rows: range) -> list[np.ndarray | Non
         raise UserError(job.image.path, problem, "Put images where all machines see them under the same path")
     image = normalized(source, model)
     image.measure(job.measured)
-    with contextlib.closing(predict_maps(model, image, job.plan, job.setting, rows, job.skip_contrast)) as maps:
+    wanted = (job.plan, job.setting, rows, job.skip_contrast, job.empty)
+    with contextlib.closing(predict_maps(model, image, *wanted)) as maps:
         return list(maps)
 
 

@@ -22,6 +22,7 @@ from .band_writer import BandWriter
 from .cluster import maps_from
 from .forward import device_count
 from .tiled import plan_prediction, stitch_rows, with_changes
+from .tissue import tiles_without_tissue, tissue_mask
 
 
 def predict_file(
@@ -32,6 +33,7 @@ def predict_file(
     threshold: float | None = None,
     skip_contrast: int = 0,
     overwrite: bool = False,
+    tissue: bool = False,
     cluster=None,
     **changes,
 ) -> dict:
@@ -52,6 +54,7 @@ def predict_file(
         skip_contrast: tiles in which no channel spans this many grey levels, once blocks of 8 x 8 pixels are averaged,
             count as background and are not predicted. 0 predicts all.
         overwrite: replace `out` if it exists.
+        tissue: tiles without tissue count as background and are not even read; see `tissue`. For stained slides.
         cluster: a Dask client of `cluster.connect`, whose workers predict; None predicts here.
 
     Returns:
@@ -73,14 +76,16 @@ def predict_file(
     setting = with_changes(setting, changes)
     with open_source(image) as source:
         plan = plan_prediction(model, source.shape, setting)
+        empty = tiles_without_tissue(tissue_mask(source), source.shape, plan) if tissue else None
         identity = _identity_of(model, source, plan, setting, threshold, skip_contrast)
+        identity |= {"empty tiles": np.flatnonzero(empty).tolist()} if tissue else {}
         finished = None if overwrite else find_finished(Path(out), identity)
         if finished is not None:
             return finished | {"resumed_at_row": source.shape[0], "megapixels": 0.0, "seconds": 0.0}
         dtype = np.float32 if threshold is None else np.uint8
         size = find_pixel_size(image) if is_named(image) else None
         with little_memory(), BandWriter(out, source.shape, dtype, identity, overwrite, pixel_size=size) as writer:
-            return _stream(model, source, plan, setting, writer, threshold, skip_contrast, cluster)
+            return _stream(model, source, plan, setting, writer, threshold, skip_contrast, empty, cluster)
 
 
 def _identity_of(model, source, plan, setting, threshold, skip_contrast) -> dict:
@@ -101,7 +106,7 @@ def _identity_of(model, source, plan, setting, threshold, skip_contrast) -> dict
     }
 
 
-def _stream(model, source, plan, setting, writer, threshold, skip_contrast, cluster) -> dict:
+def _stream(model, source, plan, setting, writer, threshold, skip_contrast, empty, cluster) -> dict:
     """Predict the rows that `writer` does not have yet, and report on it as `predict_file` does."""
     done, skipped = writer.rows, 0
     # Tile rows that end above the first missing row are not needed any more.
@@ -116,7 +121,7 @@ def _stream(model, source, plan, setting, writer, threshold, skip_contrast, clus
 
     started, row_mpx = time.perf_counter(), source.shape[1] / 1e6
     with (
-        contextlib.closing(maps_from(cluster, model, source, plan, setting, first_row, skip_contrast)) as maps,
+        contextlib.closing(maps_from(cluster, model, source, plan, setting, first_row, skip_contrast, empty)) as maps,
         progress(total=source.shape[0] * row_mpx, initial=done * row_mpx, unit="Mpx") as bar,
     ):
         for start, band in stitch_rows(counted(maps), plan, source.shape, first_row) if first_row < len(ends) else ():

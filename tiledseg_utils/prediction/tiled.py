@@ -66,10 +66,12 @@ def predict_maps(
     setting: PredictionSetting,
     rows: range | None = None,
     skip_contrast: int = 0,
+    empty: np.ndarray | None = None,
 ) -> Iterator[np.ndarray | None]:
     """Yield the map of each tile in some rows of tiles, by default in all, or None for a tile that is background.
 
-    Background is where no channel spans `skip_contrast` grey levels, once blocks of 8 x 8 pixels are averaged.
+    Background is where no channel spans `skip_contrast` grey levels, once blocks of 8 x 8 pixels are averaged, and
+    where `empty`, (rows, columns of tiles) bool, says so.
 
     Maps are float32, (h, w), or (h, w, C) from a model of C > 1 channels. If not all of them are taken, close the
     iterator before the source (`contextlib.closing`): a thread reads the next tiles.
@@ -78,7 +80,7 @@ def predict_maps(
         problem = f"holds decimal numbers ({np.dtype(source.dtype)}), and the model takes {model.input.dtype}"
         raise UserError(source.name, problem, "Scale it to 0-255 as the training images were, and convert it to uint8")
     rows = range(len(plan.rows.origins)) if rows is None else rows
-    tiles = _read_tiles(normalized(source, model), plan, rows, skip_contrast)
+    tiles = _read_tiles(normalized(source, model), plan, rows, skip_contrast, empty)
     yield from predict_batches(
         forward_pass(model, setting.test_time_augmentation), tiles, setting.batch_size * device_count()
     )
@@ -101,16 +103,22 @@ def _read_tiles(
     plan: Plan,
     tile_rows: range,
     skip_contrast: int,
+    empty: np.ndarray | None,
 ) -> Iterator[np.ndarray | None]:
     columns = _mirrored(np.arange(plan.columns.length), source.shape[1])
-    for origin in (plan.rows.origins[index] for index in tile_rows):
+    for index in tile_rows:
+        origin, unseen = plan.rows.origins[index], [] if empty is None else np.flatnonzero(empty[index])
+        if len(unseen) == len(plan.columns.origins):
+            yield from [None] * len(unseen)
+            continue
         rows = _mirrored(np.arange(origin, origin + plan.rows.tile), source.shape[0])
         band = source.read_rows(rows.min(), rows.max() + 1)
         if len(band) != plan.rows.tile or source.shape[1] != plan.columns.length:
             band = band[np.ix_(rows - rows.min(), columns)]
-        for column in plan.columns.origins:
+        for number, column in enumerate(plan.columns.origins):
             tile = band[:, column : column + plan.columns.tile]
-            yield None if skip_contrast and _is_background(tile, skip_contrast) else tile
+            is_background = number in unseen or (skip_contrast and _is_background(tile, skip_contrast))
+            yield None if is_background else tile
         del band, tile  # before the next is read
 
 

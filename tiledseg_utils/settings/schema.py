@@ -54,6 +54,11 @@ def sizes(low: float, high: float):
     return Annotated[list[decimal(low, high)], Field(strict=True, min_length=1, max_length=16)]
 
 
+def wholes(low: int, high: int):
+    """The type of a list of 1 to 16 whole numbers from `low` to `high`."""
+    return Annotated[list[whole(low, high)], Field(strict=True, min_length=1, max_length=16)]
+
+
 def some_of(names):
     """The type of a list of names, each once. `names` is a `Literal`."""
     return Annotated[list[names], Field(strict=True), AfterValidator(_without_repeats)]

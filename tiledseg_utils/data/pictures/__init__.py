@@ -58,7 +58,7 @@ def decode(image: Image, data: bytes | None = None) -> Stored:
 def _decode_tiff(part: ImagePart, data: bytes) -> Stored:
     path = part.path
     with contextlib.closing(TiffRows(part, io.BytesIO(data))) as rows:
-        about = {"white_is_zero": rows.white_is_zero, "bits": rows.bits, "dropped": rows.channels - rows.colours}
+        about = {"white_is_zero": rows.white_is_zero, "bits": rows.bits, "dropped": _dropped(rows, part)}
         about |= {"orientation": rows.orientation, "notes": tuple(rows.notes)}
         pixels, alpha = rows.read_all()
         if rows.palette is not None:
@@ -74,8 +74,13 @@ def _decode_zarr(part: ImagePart) -> Stored:
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * 255
     _require_whole_numbers(part.path, pixels)
-    about = {"bits": 8 * rows.dtype.itemsize, "dropped": rows.channels - rows.colours, "notes": tuple(rows.notes)}
+    about = {"bits": 8 * rows.dtype.itemsize, "dropped": _dropped(rows, part), "notes": tuple(rows.notes)}
     return Stored(pixels, rows.channels, False, **about)
+
+
+def _dropped(rows: TiffRows | ZarrRows, part: ImagePart) -> int:
+    """How many channels are left out without having been asked."""
+    return rows.channels - rows.colours if part.channels is None else 0
 
 
 def _require_whole_numbers(path: Path, pixels: np.ndarray) -> None:

@@ -17,12 +17,13 @@ class ImagePart:
         path: of a picture, or of an OME-Zarr, which is a folder.
         level: of a pyramid of smaller copies; 0 is the full resolution.
         series: number of the image, where there are several; None is the one that a slide or a plain file is about.
+        channels: numbers of the one or three channels that are read, from 0; None takes the first three, or the first.
         mpp: side of a pixel, µm, to which the image is resampled; None leaves it as it is. Instead of `level`.
         pixel_size: side of a pixel of the full image, µm; None takes what the file says.
         keep_going: strips and tiles that cannot be decoded are told and taken as 0, instead of ending in an error.
 
     Raises:
-        UserError: `level` and `mpp` are both given.
+        UserError: `level` and `mpp` are both given, or other than one or three channels.
 
     Example:
         from tiledseg_utils.data.pictures import ImagePart, read_image
@@ -32,12 +33,18 @@ class ImagePart:
     path: Path
     level: int = 0
     series: int | None = None
+    channels: tuple[int, ...] | None = None
     mpp: float | None = None
     pixel_size: float | None = None
     keep_going: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "path", Path(self.path))
+        if self.channels is not None:
+            object.__setattr__(self, "channels", tuple(self.channels))
+            if len(self.channels) not in (1, 3) or min(self.channels) < 0:
+                chosen = " ".join(map(str, self.channels))
+                raise UserError("channels", f"are {chosen}", "Give one for a grey image, or three for red, green, blue")
         if self.level and self.mpp is not None:
             raise UserError(
                 "mpp", f"is given together with level {self.level}", "Give one of them: mpp finds its level"
@@ -63,3 +70,12 @@ def require_single(part: ImagePart) -> None:
     if part.level or part.series:
         what = f"level {part.level}" if part.level else f"series {part.series}"
         raise UserError(part.path, f"holds one image, and {what} is asked for", "Leave that out")
+    if part.channels is not None:
+        raise UserError(part.path, "is read with its first channels", "Leave out channels, or save it as TIFF")
+
+
+def check_channels(part: ImagePart, count: int) -> None:
+    """Raise a UserError if channels are asked for that an image of `count` channels does not have."""
+    if part.channels is not None and max(part.channels) >= count:
+        names = f"0 to {count - 1}" if count > 1 else "0"
+        raise UserError(part.path, f"has no channel {max(part.channels)}", f"Choose from its channels, {names}")

@@ -19,7 +19,7 @@ from tifffile import PHOTOMETRIC
 from ...base.files import UserError
 from . import jpeg
 from .orientation import orientation_notes
-from .part import Image, part_of
+from .part import Image, ImagePart, check_channels, part_of
 from .stored import tell_notes
 from .tiff_levels import scales
 from .tiff_pages import COLOURS, JPEG, JPEG_2000, WEBP, damaged, open_page, segment_size
@@ -56,7 +56,7 @@ class TiffRows:
         path = part.path
         self._page = open_page(path, source, part.level, part.series)
         self.path, page, self._photometric = path, self._page.tags, self._page.photometric
-        self._keep_going = part.keep_going
+        self._part = part
         try:
             self._start(page, source)
         except UserError:
@@ -73,10 +73,11 @@ class TiffRows:
         self.palette = _palette(page) if self._photometric == PHOTOMETRIC.PALETTE else None
         is_rgb = self._photometric == PHOTOMETRIC.MINISBLACK and self.channels >= 3
         self.colours = 3 if is_rgb else COLOURS[self._photometric]
+        self._chosen = self._choose_channels(self._part)
         self.bits = page.bitspersample
         is_small = self.bits < 8 or page.dtype == np.uint8 or self.palette is not None
         self.dtype = np.dtype(np.uint8) if is_small else page.dtype
-        self._segments = _Segments(self.path, page, source, self._keep_going)
+        self._segments = _Segments(self.path, page, source, self._part.keep_going)
         self.is_lossy = page.compression == JPEG or self._segments.is_lossy()
         self.notes = [*self._page.notes, *orientation_notes(self.orientation)]
         self.notes += ["WhiteIsZero, inverted"] * self.white_is_zero
@@ -85,6 +86,17 @@ class TiffRows:
         extra = tuple(page.extrasamples)
         if PREMULTIPLIED in extra:
             self._refuse_premultiplied(self.channels - len(extra) + extra.index(PREMULTIPLIED))
+
+    def _choose_channels(self, part: ImagePart) -> list[int]:
+        """The channels that are read; `colours` becomes their number."""
+        if part.channels is None:
+            return list(range(self.colours))
+        if self._photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
+            problem = "has colours that are mixed from all its channels, and some channels are asked for"
+            raise UserError(self.path, problem, "Leave out channels")
+        check_channels(part, self.channels)
+        self.colours = len(part.channels)
+        return list(part.channels)
 
     def _refuse_premultiplied(self, channel: int) -> None:
         """Raise a UserError where the colours are scaled by a transparency, which cannot be undone."""
@@ -115,18 +127,18 @@ class TiffRows:
         Raises:
             UserError: a strip or tile of these rows is damaged.
         """
-        return self._to_colours(self._segments.read(start, stop, range(self.colours)))
+        return self._to_colours(self._segments.read(start, stop, self._chosen))
 
     def read_all(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Read all rows, and the transparency, `(H, W)` as stored, if there is one.
 
         The rows are `(H, W, 1 or 3)`, grey or RGB; of a file with a colour table, its numbers, `(H, W, 1)`.
         """
-        channels, alpha, stored = list(range(self.colours)), None, self._page.tags.dtype
+        channels, alpha, stored = list(self._chosen), None, self._page.tags.dtype
         is_numbered = self.palette is not None
         used = 3 if self.colours >= 3 else 1
         whole = _allocate(self.path, (*self.shape, used), stored if is_numbered and self.bits > 8 else self.dtype)
-        clear = self._alpha_channel()
+        clear = self._alpha_channel() if self._part.channels is None else None
         if clear is not None:
             channels.append(clear)
             alpha = _allocate(self.path, self.shape, stored)
@@ -228,7 +240,7 @@ class _Segments:
         wanted = [
             (plane, (plane * self.down + row) * self.across + column)
             for plane, row, column in itertools.product(
-                channels if self.in_planes else [0], touched, range(self.across)
+                sorted(set(channels)) if self.in_planes else [0], touched, range(self.across)
             )
         ]
         self.kept = {index: self.kept[index] for _, index in wanted if index in self.kept}
@@ -237,15 +249,14 @@ class _Segments:
                 self.kept[index] = self._decode(index)
             top, left = self._position(index)
             target = out[max(top - start, 0) : top + self.size[0] - start, left : left + self.size[1]]
-            if self.in_planes:
-                position = channels.index(plane)
-                target = target[..., position : position + 1]
+            # In planes, a segment holds one channel, which may be wanted more than once.
+            places = [place for place, channel in enumerate(channels) if not self.in_planes or channel == plane]
             segment, first = self.kept[index], max(start - top, 0)
             if segment is None:  # left out of the file
-                target[:] = self.page.nodata
+                target[..., places] = self.page.nodata
             else:  # cut off what reaches over the edge
                 part = segment[first : first + target.shape[0], : target.shape[1]]
-                target[:] = part if self.in_planes else part[..., channels]
+                target[..., places] = part if self.in_planes else part[..., channels]
         return out
 
     def _read_mapped(self, start: int, stop: int, channels: list[int]) -> np.ndarray:

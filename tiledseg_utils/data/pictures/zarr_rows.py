@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ...base.files import UserError
-from .part import ImagePart
+from .part import ImagePart, check_channels
 
 MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 VERSIONS = ("0.4", "0.5")
@@ -31,7 +31,7 @@ class ZarrRows:
     Attributes:
         shape: (H, W), pixels.
         dtype: as stored.
-        channels: in the file; the first three are read, or the first, if there are fewer than three.
+        channels: in the file; `colours` of them are read, those that `part` chooses.
         scale: height and width of a pixel, in pixels of the full image.
         pixel_size: side of a pixel, µm; None if it is not told.
         notes: for the user.
@@ -54,7 +54,7 @@ class ZarrRows:
         arrays = [self._array(group, name) for name in levels]
         self._array_read = arrays[part.level]
         self._axes = _axes(self.path, image, self._array_read)
-        self._find_channels()
+        self._find_channels(part)
         shapes = [[array.shape[self._axes.index(axis)] for axis in "yx"] for array in arrays]
         self.shape = tuple(shapes[part.level])
         self.dtype = np.dtype(self._array_read.dtype)
@@ -92,11 +92,13 @@ class ZarrRows:
         with self._telling(f"is half written or damaged: its level '{name}' cannot be opened"):
             return group[name]
 
-    def _find_channels(self) -> None:
+    def _find_channels(self, part: ImagePart) -> None:
         """Choose the channels that are read, and refuse further axes that are longer than one."""
         lengths = dict(zip(self._axes, self._array_read.shape, strict=True))
         self.channels = lengths.pop("c", 1)
-        self.colours = 3 if self.channels >= 3 else 1
+        check_channels(part, self.channels)
+        self._chosen = list(part.channels or range(3 if self.channels >= 3 else 1))
+        self.colours = len(self._chosen)
         others = {axis: length for axis, length in lengths.items() if axis not in "yx" and length > 1}
         if others:
             kinds = {"t": "times", "z": "focal planes"}
@@ -123,13 +125,15 @@ class ZarrRows:
         Raises:
             UserError: a chunk of these rows is damaged.
         """
-        ranges = {"y": slice(start, stop), "x": slice(None), "c": slice(0, self.colours)}
+        first = min(self._chosen)
+        ranges = {"y": slice(start, stop), "x": slice(None), "c": slice(first, max(self._chosen) + 1)}
         with self._telling(f"is damaged: rows {start}-{stop - 1} cannot be decoded"):
             pixels = np.asarray(self._array_read[tuple(ranges.get(axis, 0) for axis in self._axes)])
         kept = [axis for axis in self._axes if axis in ranges]
         pixels = pixels if "c" in kept else pixels[..., None]
         kept = kept if "c" in kept else [*kept, "c"]
-        return np.ascontiguousarray(pixels.transpose([kept.index(axis) for axis in "yxc"]))
+        pixels = pixels.transpose([kept.index(axis) for axis in "yxc"])
+        return np.ascontiguousarray(pixels[..., [channel - first for channel in self._chosen]])
 
     def close(self) -> None:
         """Nothing stays open; there for the sake of `TiffRows.close`."""
