@@ -12,7 +12,6 @@ from tiledseg_utils.scoring.folders import (
     FilePair,
     image_rows,
     pair_files,
-    read_kinds,
     score_files,
     summary_rows,
 )
@@ -111,24 +110,6 @@ def test_bad_folders_are_named(tmp_path, case):
             else:
                 write_image(tmp_path / folder / name, content)
     assert_user_error(lambda: pair_files(tmp_path / "new", tmp_path / "old"), tmp_path, *words)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("stem,kind\na,x\n", ["'b' has no kind"]),
-        ("stem,kind\na,x\nb,\n", ["'b' has no kind"]),
-        ("stem,kind\na,x\nb,y\na_mask,x\n", ["'a' is listed more than once"]),
-        ("stem,kind\na,all\nb,y\n", ["'a' has the kind 'all'"]),
-        ("stem;kind\na;x\n", ["semicolons"]),
-        ("stem,sort\na,x\n", ["no rows with the columns stem and kind"]),
-        ("", ["no rows with the columns stem and kind"]),
-    ],
-)
-def test_bad_tables_of_kinds_are_named(tmp_path, text, words):
-    path = tmp_path / "kinds.csv"
-    path.write_text(text)
-    assert_user_error(lambda: read_kinds(path, ["a", "b"]), path, *words)
 
 
 # ---------------------------------------------------------------- masks where labels are needed

@@ -9,7 +9,6 @@ from tiledseg_utils.scoring.measure import measure
 from tiledseg_utils.scoring.nucleus_tables import (
     check_absent,
     join_nuclei,
-    read_groups,
     summarise_groups,
     summarise_images,
     write_frame,
@@ -71,28 +70,3 @@ def test_a_table_that_exists_is_told_from_an_own_one(tmp_path):
     assert_user_error(lambda: check_absent(path, {"call": 2}), path, "exists already", "--overwrite")
     path.write_text("mine")
     assert_user_error(lambda: check_absent(path, {"call": 1}), path, "exists already")
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "does not have the columns"),
-        ("stem,colour\na,b\n", "does not have the columns"),
-        ("name,group\na,b\n", "does not have the columns"),
-        ("stem,group\na,b\na,c\n", "two groups for 'a'"),
-        ("stem,group\na,\n", "no group"),
-        ("stem,group\n,b\n", "no stem"),
-    ],
-)
-def test_groups_that_say_nothing_are_refused(tmp_path, text, words):
-    path = tmp_path / "kinds.csv"
-    path.write_text(text)
-    assert_user_error(lambda: read_groups(path), path, words, "stem,group")
-    with pytest.raises(ValueError, match="cannot be read"):
-        read_groups(tmp_path / "missing.csv")
-
-
-@pytest.mark.parametrize("name", ["group", "kind", "split"])
-def test_groups_by_any_of_their_names(tmp_path, name):
-    (tmp_path / "a.csv").write_text(f"stem,{name}\na,x\nb,y\n")
-    assert read_groups(tmp_path / "a.csv") == {"a": "x", "b": "y"}

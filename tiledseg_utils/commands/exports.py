@@ -75,7 +75,8 @@ class Exports:
 
     def check(self) -> None:
         """Refuse options that do not go together, and tables that exist, before anything is predicted."""
-        from ..scoring.nucleus_tables import check_absent, read_groups
+        from ..data.kinds import read_kinds
+        from ..scoring.nucleus_tables import check_absent
 
         arguments, self._groups = self._arguments, {}
         if arguments.table and arguments.table.suffix.lower() != ".csv":
@@ -84,7 +85,7 @@ class Exports:
             raise UserError("--groups", "is for the summaries of --table, which is not given", "Give --table FILE.csv")
         if arguments.groups:
             check_paths([arguments.groups], self.outputs())
-            self._groups = read_groups(arguments.groups)
+            self._groups = read_kinds(arguments.groups, columns=("group", "kind", "split"))
             missing = [path for path in arguments.images if path.stem not in self._groups]
             if missing:
                 problem = f"has no line for {missing[0].stem}"

@@ -31,7 +31,8 @@ def add(commands) -> None:
 
 
 def score(arguments) -> None:
-    from ..scoring.folders import data_folder_of, image_rows, pair_files, read_kinds, score_files, summary_rows
+    from ..data.kinds import read_kinds
+    from ..scoring.folders import data_folder_of, image_rows, pair_files, score_files, summary_rows
 
     thresholds = sorted(set(arguments.thresholds))
     table = data_folder_of(arguments.reference) / "kinds.csv"

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from ..base.files import UserError, hash_file, read_csv
+from ..base.files import UserError, hash_file
 from ..data import provenance
 from ..data.images import Pair
+from ..data.kinds import read_kinds
 from ..data.masks import read_either
 
 
@@ -87,15 +88,12 @@ def groups_of(run: Path) -> dict[str, str] | None:
     """The kind of each image by the kinds.csv of the user's data (columns stem, kind); None without such a file.
 
     Raises:
-        UserError: notebook 1 has not run to its end, or the file lacks one of the columns.
+        UserError: notebook 1 has not run to its end, or as for `kinds.read_kinds`.
     """
     path = Path(provenance.read_run(run)["path"], "kinds.csv")
     if _is_drawn(run) or not path.exists():
         return None
-    rows = read_csv(path)
-    if not rows or not {"stem", "kind"} <= rows[0].keys():
-        raise UserError(path, "does not have the columns stem and kind", "Name them so, or remove the file")
-    return {str(row["stem"]): str(row["kind"]) for row in rows}
+    return read_kinds(path)
 
 
 def _is_drawn(run: Path) -> bool:

@@ -4,7 +4,6 @@ Files of the two folders belong together by their stems. What counts as a mask o
 folders (`data.masks`), for prediction and reference alike.
 """
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..base.files import UserError, progress
-from ..data.images import MASK_ENDINGS, all_in_one, given_split, list_files, read_table, without_ending
+from ..data.images import MASK_ENDINGS, all_in_one, given_split, list_files, without_ending
 from ..data.masks import read_either, to_labels
 from .matching import EMPTY_SCORES, Matches, match_sweep, mean_average_precision
 from .pixels import Counts, count_pixels
@@ -114,28 +113,6 @@ def pair_files(prediction: Path, reference: Path, split: str | None = None) -> l
 
 def _is_overlay(stem: str, files: Mapping[str, Path]) -> bool:
     return stem.endswith(OVERLAY) and stem.removesuffix(OVERLAY) in files
-
-
-def read_kinds(path: Path, stems: Sequence[str]) -> dict[str, str]:
-    """The kind of each image, of a table with the columns stem and kind, such as `data bbbc038` writes.
-
-    Raises:
-        UserError: the table cannot be read, or names an image twice, an image has no kind, or a kind is called all.
-    """
-    kinds: dict[str, str] = {}
-    problems = []
-    for row in read_table(path, ("stem", "kind")):
-        stem, kind = (unicodedata.normalize("NFC", row[name] or "").strip() for name in ("stem", "kind"))
-        stem = without_ending(stem, MASK_ENDINGS)
-        if stem in kinds:
-            problems.append(f"'{stem}' is listed more than once")
-        if kind == "all":
-            problems.append(f"'{stem}' has the kind 'all', which stands for all images")
-        kinds[stem] = kind
-    problems += [f"'{stem}' has no kind" for stem in stems if not kinds.get(stem)]
-    if problems:
-        raise all_in_one(path, problems, "List each image once, with its kind")
-    return {stem: kinds[stem] for stem in stems}
 
 
 # ---------------------------------------------------------------- scores of images

@@ -7,15 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..base.files import UserError, atomic_path, read_csv
+from ..base.files import UserError, atomic_path
 from ..base.finished import find_finished, note_finished
 from ..base.text import escape_cell, unescape_cell
 from .statistics import bootstrap_interval
 
 SUMMARISED = ("area", "perimeter", "major_axis", "minor_axis", "eccentricity", "solidity")
 """Columns whose means are told for each image and each group, beside those in µm and those of intensities."""
-
-GROUP_NAMES = ("group", "kind", "split")
 
 
 def check_absent(path: Path, identity: Mapping) -> None:
@@ -57,28 +55,6 @@ def join_nuclei(paths: Sequence[Path]) -> pd.DataFrame:
     filled = [table for table in tables if len(table)] or tables[:1]
     joined = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=["file", "label"])
     return joined.assign(file=joined["file"].map(unescape_cell))
-
-
-def read_groups(path: Path) -> dict[str, str]:
-    """The group of each image by its stem, from a csv with the columns stem and group (or kind, or split).
-
-    Raises:
-        UserError: columns are missing, or a stem is in two groups.
-    """
-    try:
-        rows = read_csv(path)
-    except (OSError, UnicodeError) as error:
-        raise UserError(path, f"cannot be read ({error})", "Give a csv file with the columns stem,group") from error
-    name = next((name for name in GROUP_NAMES if rows and name in rows[0]), None)
-    if not rows or name is None or "stem" not in rows[0]:
-        raise UserError(path, "does not have the columns stem and group", "Write one line for each image: stem,group")
-    groups = {}
-    for row in rows:
-        stem, group = row["stem"], row[name]
-        if not stem or not group or groups.setdefault(stem, group) != group:
-            problem = f"has no stem, no group, or two groups for {stem!r}"
-            raise UserError(path, problem, "Write one line for each image: stem,group")
-    return groups
 
 
 def summarise_images(nuclei: pd.DataFrame, files: Sequence[str], groups: Mapping[str, str]) -> pd.DataFrame:

@@ -250,7 +250,9 @@ class _Segments:
             top, left = self._position(index)
             target = out[max(top - start, 0) : top + self.size[0] - start, left : left + self.size[1]]
             # In planes, a segment holds one channel, which may be wanted more than once.
-            places = [place for place, channel in enumerate(channels) if not self.in_planes or channel == plane]
+            places = slice(None)
+            if self.in_planes:
+                places = [place for place, channel in enumerate(channels) if channel == plane]
             segment, first = self.kept[index], max(start - top, 0)
             if segment is None:  # left out of the file
                 target[..., places] = self.page.nodata
