@@ -58,5 +58,5 @@ $(VENV)/installed: requirements.lock pyproject.toml
 $(BENCH_VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(BENCH_VENV)
 	grep -v '^h5py==' requirements.lock > $(BENCH_VENV)/constraints.txt
-	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(BENCH_VENV)/constraints.txt --editable ".[bench]"
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(BENCH_VENV)/constraints.txt --editable ".[bench,cluster]"
 	@touch $@

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ import pytest
 import tifffile
 
 from tests.benchmarks import __main__ as command_line
-from tests.benchmarks import accuracy, augmentation, inference, memory, timing, training
+from tests.benchmarks import accuracy, augmentation, cluster, inference, memory, timing, training
 from tiledseg_utils import models
 from tiledseg_utils.tiles.augmentation import augment
 
@@ -134,6 +135,28 @@ def test_memory_benchmark(monkeypatch, tmp_path, capsys):
     output = capsys.readouterr().out
     assert "1100 x 600      1    2.0      0.33   300       102" in output
     assert "Added memory differs by 1.0 % between 2 heights" in output
+
+
+def test_memory_benchmark_of_a_compressed_image_and_a_tiny_network(tmp_path):
+    memory.write_texture(tmp_path / "image.tif", 700, 600, "jpeg")
+    with tifffile.TiffFile(tmp_path / "image.tif") as file:
+        assert file.pages.first.compression == 7 and file.pages.first.shape == (700, 600, 3)
+    assert models.build_model(*memory.TINY).count_params() < 10_000
+
+
+def test_cluster_benchmark(monkeypatch, tmp_path, capsys):
+    """All of it but the workers, which here are none."""
+    monkeypatch.setattr(cluster, "MODEL", ("unet", {"base_filters": 1, "levels": 2}))
+    monkeypatch.setattr(cluster.cluster, "connect", lambda address: contextlib.nullcontext(None))
+    monkeypatch.setattr(cluster, "memory_of", lambda client: 400)
+    seconds = iter([9, 9, 8.0, 5.0, 8.0, 4.0, 8.0, 4.5])  # warm-up, then one and two workers in turns
+    own = cluster.timed
+    monkeypatch.setattr(cluster, "timed", lambda *rest: own(*rest) and next(seconds))
+    out = tmp_path / "out.json"
+    assert command_line.main(["cluster", "--size", "512", "--out", str(out)]) == 0
+    content = json.loads(out.read_text())
+    assert content["efficiency"] == pytest.approx(8 / (2 * 4.5)) and content["same_bytes"] is True
+    assert "efficiency of 2 workers: 0.889; same bytes: True" in capsys.readouterr().out
 
 
 def test_too_little_space_is_told_before_anything_is_written(monkeypatch, capsys, tmp_path):

@@ -29,7 +29,14 @@ def memory(arguments) -> None:
     from .memory import benchmark
 
     shapes = [(rows, arguments.columns) for rows in arguments.rows]
-    benchmark(shapes, [(side, side) for side in arguments.square], arguments.out)
+    further = [(side, side) for side in arguments.square]
+    benchmark(shapes, further, arguments.out, "jpeg" if arguments.jpeg else None, arguments.tiny)
+
+
+def cluster(arguments) -> None:
+    from .cluster import benchmark
+
+    benchmark(arguments.size, arguments.workers, arguments.rounds, arguments.out)
 
 
 def exactness(arguments) -> None:
@@ -75,11 +82,20 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(function=inference)
 
     command = commands.add_parser("memory", help="memory that files of growing height take", **defaults)
-    command.add_argument("--rows", type=number(1), nargs="+", default=[4096, 8192, 16384, 32768], help="heights")
+    command.add_argument("--rows", type=number(1), nargs="*", default=[4096, 8192, 16384, 32768], help="heights")
     command.add_argument("--columns", type=number(1), default=8192, help="width of these images, pixels")
     command.add_argument("--square", type=number(1), nargs="+", default=[], metavar="SIDE", help="further images")
+    command.add_argument("--jpeg", action="store_true", help="compress the tiles of the images")
+    command.add_argument("--tiny", action="store_true", help="with a tiny network, for large images")
     command.add_argument("--out", type=Path, default="runs/benchmarks/memory.json")
     command.set_defaults(function=memory)
+
+    command = commands.add_parser("cluster", help="several workers beside one", **defaults)
+    command.add_argument("--size", type=number(512), default=6144, help="side of the image, pixels")
+    command.add_argument("--workers", type=number(2), default=2, help="to compare with one")
+    command.add_argument("--rounds", type=number(1), default=3, help="how often each is timed")
+    command.add_argument("--out", type=Path, default="runs/benchmarks/cluster.json")
+    command.set_defaults(function=cluster)
 
     command = commands.add_parser("exactness", help="how far exact tiles are off the whole image", **defaults)
     command.add_argument("--levels", type=number(2), nargs="+", default=[2, 3, 4, 5, 6], help="of the U-Nets")

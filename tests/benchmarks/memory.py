@@ -24,6 +24,7 @@ from tiledseg_utils.prediction import inference
 from .inference import MODEL, versions
 
 TILE = 512  # of the generated files, pixels
+TINY = ("unet", {"base_filters": 2, "levels": 2, "patch_size": 4})
 
 
 def texture(rows: int, columns: int) -> Iterator[np.ndarray]:
@@ -37,10 +38,11 @@ def texture(rows: int, columns: int) -> Iterator[np.ndarray]:
             yield band[:, column : column + TILE]
 
 
-def write_texture(path: Path, rows: int, columns: int) -> None:
-    """Write an uncompressed BigTIFF file in tiles that never was in memory as a whole."""
+def write_texture(path: Path, rows: int, columns: int, compression: str | None = None) -> None:
+    """Write a BigTIFF file in tiles that never was in memory as a whole."""
     shape = {"shape": (rows, columns, 3), "dtype": np.uint8, "tile": (TILE, TILE)}
-    tifffile.imwrite(path, texture(rows, columns), **shape, photometric="rgb", bigtiff=True)
+    options = {"photometric": "rgb", "bigtiff": True, "compression": compression}
+    tifffile.imwrite(path, texture(rows, columns), **shape, **options)
 
 
 def stream(model_path: Path, image: Path, out: Path) -> dict:
@@ -57,10 +59,10 @@ def stream(model_path: Path, image: Path, out: Path) -> dict:
     }
 
 
-def measure(model_path: Path, folder: Path, rows: int, columns: int) -> dict:
+def measure(model_path: Path, folder: Path, rows: int, columns: int, compression: str | None = None) -> dict:
     """Make an image, stream it in a new process, and delete it."""
     image, out = folder / "image.tif", folder / "mask.tif"
-    write_texture(image, rows, columns)
+    write_texture(image, rows, columns, compression)
     context = multiprocessing.get_context("spawn")  # A fork would start with the memory of this process.
     with ProcessPoolExecutor(1, context) as child:
         results = child.submit(stream, model_path, image, out).result()
@@ -103,15 +105,27 @@ def temporary_folder(megabytes: float) -> Iterator[Path]:
         yield Path(folder)
 
 
-def benchmark(shapes: Sequence[tuple[int, int]], further: Sequence[tuple[int, int]], out: Path) -> None:
-    """Stream images of `shapes` (rows, columns), whose memory is compared, and `further` ones; print and write it."""
+def benchmark(
+    shapes: Sequence[tuple[int, int]],
+    further: Sequence[tuple[int, int]],
+    out: Path,
+    compression: str | None = None,
+    is_tiny: bool = False,
+) -> None:
+    """Stream images of `shapes` (rows, columns), whose memory is compared, and `further` ones; print and write it.
+
+    A tiny network needs little time, so that large images can be measured.
+    """
+    network = TINY if is_tiny else MODEL
     largest = max(rows * columns for rows, columns in [*shapes, *further])
     with temporary_folder(5 * largest / 2**20 + 100) as folder:  # RGB, the mask, and as much in reserve.
         model_path = folder / "model.keras"
-        build_model(*MODEL).save(model_path)
-        results = [measure(model_path, folder, *shape) for shape in [*shapes, *further]]
-    spread = spread_percent([result["added_mib"] for result in results[: len(shapes)]])
+        build_model(*network).save(model_path)
+        results = [measure(model_path, folder, *shape, compression) for shape in [*shapes, *further]]
+    spread = spread_percent([result["added_mib"] for result in results[: len(shapes)]]) if shapes else None
     print_table([table_row(result) for result in results])
-    print(f"Added memory differs by {spread:.1f} % between {len(shapes)} heights")
-    write_json(out, {"model": MODEL, "results": results, "spread_percent": spread, "versions": versions()})
+    if shapes:
+        print(f"Added memory differs by {spread:.1f} % between {len(shapes)} heights")
+    made_with = {"model": network, "compression": compression, "versions": versions()}
+    write_json(out, {**made_with, "results": results, "spread_percent": spread})
     print(out)

@@ -1,0 +1,64 @@
+"""How much faster several workers are than one: `python -m tests.benchmarks cluster`. Each has one thread.
+
+Two clusters run side by side and predict in turns, so that other work on the machine meets both.
+"""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tiledseg_utils.base.files import hash_file, write_json
+from tiledseg_utils.commands.console import print_table
+from tiledseg_utils.models import build_model
+from tiledseg_utils.prediction import cluster, inference
+
+from .inference import versions
+from .memory import temporary_folder, write_texture
+
+MODEL = ("unet", {"base_filters": 16, "levels": 4, "patch_size": 2})  # of preset quick
+
+
+def timed(model, image: Path, out: Path, client) -> float:
+    start = time.perf_counter()
+    inference.predict_file(model, image, out, threshold=0.5, overwrite=True, cluster=client)
+    return time.perf_counter() - start
+
+
+def memory_of(client) -> float:
+    """What the largest worker takes, MiB."""
+    taken = client.run(lambda dask_worker: dask_worker.monitor.get_process_memory())
+    return max(taken.values()) / 2**20
+
+
+def table_row(count: int, seconds: float, result: Mapping) -> dict:
+    return {
+        "workers": count,
+        "seconds": f"{seconds:.1f}",
+        "Mpx/s": f"{result['megapixels'] / seconds:.2f}",
+        "MiB in the largest worker": f"{result['mib'][count]:.0f}",
+    }
+
+
+def benchmark(size: int, workers: int, rounds: int, out: Path) -> None:
+    """Predict one image with one worker and with several, in turns; print and write the efficiency."""
+    with temporary_folder(5 * size**2 / 2**20 + 100) as folder, contextlib.ExitStack() as stack:
+        image, model = folder / "image.tif", build_model(*MODEL)
+        write_texture(image, size, size)
+        clients = {count: stack.enter_context(cluster.connect(f"local:{count}")) for count in (1, workers)}
+        outs = {count: folder / f"{count}.tif" for count in clients}
+        seconds = {count: [] for count in clients}
+        for count, client in clients.items():
+            timed(model, image, outs[count], client)  # compiles
+        for _ in range(rounds):
+            for count, client in clients.items():
+                seconds[count].append(timed(model, image, outs[count], client))
+        medians = {count: statistics.median(values) for count, values in seconds.items()}
+        result = {"megapixels": size**2 / 1e6, "seconds": seconds, "mib": {n: memory_of(c) for n, c in clients.items()}}
+        result["same_bytes"] = len({hash_file(path) for path in outs.values()}) == 1
+    result["efficiency"] = medians[1] / (workers * medians[workers])
+    print_table([table_row(count, value, result) for count, value in medians.items()])
+    print(f"efficiency of {workers} workers: {result['efficiency']:.3f}; same bytes: {result['same_bytes']}")
+    write_json(out, {"model": MODEL, **result, "versions": versions()})
+    print(out)
