@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .base import environment
 from .base.version import VERSION
-from .commands import data, evaluate, instances, measure, predict, report, score
+from .commands import data, evaluate, instances, measure, predict, report, runs, score
 from .commands.console import run_safely
 from .commands.options import prediction_defaults
 
@@ -34,6 +34,7 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
     measure.add(commands)
     evaluate.add(commands, prediction)
     score.add(commands)
+    runs.add(commands)
     return main_parser
 
 

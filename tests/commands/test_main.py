@@ -23,7 +23,7 @@ from tiledseg_utils.commands.options import prediction_defaults, prediction_sett
 from tiledseg_utils.data import pictures
 from tiledseg_utils.data.masks import read_mask
 from tiledseg_utils.data.pictures import read_image, write_image
-from tiledseg_utils.prediction.inference import load_model, multi_scale, predict_tiled
+from tiledseg_utils.prediction.inference import load_model, multi_scale, predict_reduced, predict_tiled
 from tiledseg_utils.scoring.foreground import find_foreground
 from tiledseg_utils.settings.parameters import PredictionSetting
 
@@ -207,6 +207,21 @@ def test_predict_fails_with_a_remedy_and_writes_nothing(model_path, tmp_path, ca
     assert "x.png: would be both the mask of x.png and the mask of x.tif" in capsys.readouterr().err
 
 
+def test_predict_and_evaluate_without_tiles(model_path, data_folder, tmp_path, capsys):
+    path = sorted((data_folder / "images").iterdir())[0]
+    image = read_image(path)
+    assert exit_code("predict", model_path, path, "--out", tmp_path, "--non-tiled", 64) == 0
+    assert "the whole image reduced to one tile of 64 px" in capsys.readouterr().out
+    expected = predict_reduced(load_model(model_path), image, 64) >= 0.5
+    np.testing.assert_array_equal(read_image(tmp_path / f"{path.stem}.png")[..., 0] > 0, expected)
+    assert (
+        exit_code("predict", model_path, path, "--out", tmp_path) == 1
+    )  # Another mask, in tiles, is not taken for it.
+    assert "exists already" in capsys.readouterr().err
+    assert exit_code("evaluate", model_path, data_folder, "--split", "all", "--non-tiled", 64) == 0
+    assert "non-tiled Dice of 5 images" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("suffix", ["tif", "npy"])
 def test_predict_streams_large_images(model_path, tmp_path, rng, capsys, suffix):
     image = rng.integers(0, 256, (150, 90, 3)).astype(np.uint8)
@@ -379,6 +394,7 @@ def test_evaluate_scores_a_split_of_a_data_folder(model_path, data_folder, capsy
         (["--format", "tif", "--preset", "standard"], "--scales, --min-area, --min-confidence: needs the whole image"),
         (["--preset", "standart"], "preset standart: is not known. Choose one of general"),
         (["--format", "npy", "--min-confidence", "0.7"], "--min-confidence: needs the whole image in memory"),
+        (["--format", "tif", "--non-tiled", "64"], "--non-tiled: needs the whole image in memory"),
     ],
 )
 def test_predict_refuses_what_does_not_go_together(model_path, tmp_path, capsys, options, message):

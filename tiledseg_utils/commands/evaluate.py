@@ -60,13 +60,13 @@ def unseen_pairs(folder, pairs: list, seen: dict[str, str]) -> list:
     return unseen
 
 
-def print_summary(counts: dict, what: str) -> None:
-    """A line with the Dice of some images together."""
+def print_summary(counts: dict, what: str, way: str) -> None:
+    """A line with the Dice of some images together, predicted in some way."""
     from ..scoring.pixels import summarize
 
     dice = summarize(counts)["dice"]
     summary = ", ".join(f"{kind} {dice[kind]:.3f}" for kind in ("mean", "median", "pooled"))
-    print(f"tiled Dice of {what}: {summary}")
+    print(f"{way} Dice of {what}: {summary}")
 
 
 def evaluate(arguments) -> None:
@@ -84,10 +84,11 @@ def evaluate(arguments) -> None:
     pairs = choose_pairs(arguments, pairs, seen)
     _, counts = score_images(predictor(model, arguments), progress(pairs, unit="image"), **kept)
     print_table([{"stem": row["stem"], "seen": seen[row["stem"]], **row} for row in score_rows(counts)])
-    print_summary(counts, f"{len(pairs)} image{'s' if len(pairs) > 1 else ''}")
+    way = "non-tiled" if arguments.non_tiled else "tiled"
+    print_summary(counts, f"{len(pairs)} image{'s' if len(pairs) > 1 else ''}", way)
     unseen = {stem: count for stem, count in counts.items() if seen[stem] == "no"}
     known = [stem for stem in counts if seen[stem] in ("train", "valid")]
     if known and unseen:
-        print_summary(unseen, f"the {len(unseen)} of them that the model never saw")
+        print_summary(unseen, f"the {len(unseen)} of them that the model never saw", way)
     elif known:
         print("the model learnt from all of them: their scores say nothing about others")

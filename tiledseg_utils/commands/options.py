@@ -39,6 +39,7 @@ def add_prediction_options(command: argparse.ArgumentParser, defaults: Mapping) 
         add_option(command, PredictionSetting, name)
     for name in ("scales", *FOREGROUND):
         add_option(command, Parameters, name)
+    add_option(command, CommandSetting, "non_tiled")
     command.set_defaults(**defaults)
 
 
@@ -92,7 +93,11 @@ def foreground(arguments) -> dict:
 
 
 def predictor(model, arguments):
-    """What predicts a whole image in tiles, and at several scales, as the options say."""
-    from ..prediction.inference import multi_scale, predict_tiled
+    """What predicts a whole image, in tiles or reduced to one, and at several scales, as the options say."""
+    from ..prediction.inference import multi_scale, predict_reduced, predict_tiled
 
-    return multi_scale(functools.partial(predict_tiled, model, setting=prediction_setting(arguments)), arguments.scales)
+    predict = functools.partial(predict_tiled, model, setting=prediction_setting(arguments))
+    if arguments.non_tiled:
+        views = arguments.test_time_augmentation
+        predict = functools.partial(predict_reduced, model, size=arguments.non_tiled, test_time_augmentation=views)
+    return multi_scale(predict, arguments.scales)

@@ -92,13 +92,15 @@ def _check_options(arguments) -> None:
         raise UserError("--format png", "holds a mask that is predicted in memory", remedy)
     in_memory = {
         "--overlay": arguments.overlay,
+        "--non-tiled": arguments.non_tiled > 0,
         "--scales": arguments.scales != [1],
         "--min-area": arguments.min_area > 0,
         "--min-confidence": arguments.min_confidence > 0,
     }
     given = [option for option, asked in in_memory.items() if asked]
     if given and arguments.format != "png":
-        remedy = "Choose --format png, or do without: --scales 1 --min-area 0 --min-confidence 0, no --overlay"
+        without = "--scales 1 --min-area 0 --min-confidence 0 --non-tiled 0, no --overlay"
+        remedy = f"Choose --format png, or do without: {without}"
         raise UserError(", ".join(given), "needs the whole image in memory", remedy)
 
 
@@ -125,6 +127,7 @@ def _predict_in_memory(model, arguments, outputs: dict[Path, Path], overlays: di
 
     segment, kept = predictor(model, arguments), foreground(arguments)
     settings = {**asdict(prediction_setting(arguments)), **kept, "scales": list(arguments.scales)}
+    settings |= {"non_tiled": arguments.non_tiled} if arguments.non_tiled else {}
     made_with = {"model": fingerprint(model), "settings": settings}
 
     def work(path: Path, cluster: None) -> None:

@@ -57,8 +57,11 @@ def how(model, arguments: argparse.Namespace) -> str:
     words += [f"size{'s' if len(arguments.scales) > 1 else ''} {sizes}", f"threshold {arguments.threshold:g}"]
     words += [f"pieces of {arguments.min_area} px or more"] if arguments.min_area else []
     words += [f"of confidence {arguments.min_confidence:g} or more"] if arguments.min_confidence else []
-    words += [f"mode {arguments.mode}"]
-    words += [f"tiles of {arguments.tile_size} px"] if arguments.tile_size else []
+    if arguments.non_tiled:
+        words.append(f"the whole image reduced to one tile of {arguments.non_tiled} px")
+    else:
+        words += [f"mode {arguments.mode}"]
+        words += [f"tiles of {arguments.tile_size} px"] if arguments.tile_size else []
     normalization = normalization_of(model)
     words += [NORMALIZED[normalization]] if normalization else []
     return ", ".join(words)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from .schema import decimal, field, setting, sizes, whole, wholes
+from .schema import decimal, field, setting, sizes, whole, wholes, zero_or
 
 
 @setting
@@ -12,6 +12,9 @@ class CommandSetting:
     jpeg_quality: whole(1, 100) = field(90, "quality of JPEG images; without it, PNG images are written")
     touching: decimal(0, 1) = field(0.7, "share of cells laid beside another; smears to count in", "share")
     skip_contrast: whole(0, 255) = field(0, "grey levels; tiles that span fewer are skipped", "grey levels")
+    non_tiled: zero_or(32, 8192) = field(
+        0, "side of the one tile to which each image is reduced instead of being cut; 0 predicts in tiles", "pixels"
+    )
     iou_thresholds: sizes(0.5, 1) = field(
         lambda: [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9], "IoU from which two objects match, one or more"
     )
