@@ -53,7 +53,10 @@ def _add_neurips(commands) -> None:
     command.add_argument("folder", type=Path, help="folder to write images/, labels/ and manifest.csv into")
     command.add_argument("--archive", type=Path, help="a Training-labeled.zip that is here already")
     command.add_argument(
-        "--select", default="all", help="stems with commas between, a file with one per line, all, or bare-nuclei"
+        "--select",
+        default="all",
+        help="stems with commas between, a file with one per line, all, bare-nuclei, or published: the images of the "
+        "published experiment, found by what they show, under its names and with its split",
     )
     command.add_argument("--keep-going", action="store_true", help="leave out unreadable images; list them at the end")
     command.add_argument("--yes", action="store_true", help="download without asking")

@@ -18,6 +18,7 @@ from ..base.paths import IMAGE_SUFFIXES, NEVER_IMAGES
 from . import archives, images, masks, pictures
 from .archives import JOURNAL, MANIFEST
 from .bare_nuclei import judge_bare_nuclei
+from .published import find_published, published_images
 
 ARCHIVE = "Training-labeled.zip"
 RECORD = "https://zenodo.org/api/records/10719375"
@@ -118,7 +119,19 @@ def _read_pair(
 # ---------------------------------------------------------------- selection
 
 
-RULES = {"bare-nuclei": judge_bare_nuclei}
+Judgement = tuple[bool, str, str | None]
+"""Whether an image is taken, why, and under which name, if not its own."""
+
+
+def _judge_published(picture: np.ndarray, labels: np.ndarray) -> Judgement:
+    name, reason = find_published(picture)
+    return name is not None, reason, name
+
+
+RULES: dict[str, Callable[[np.ndarray, np.ndarray], Judgement]] = {
+    "bare-nuclei": lambda picture, labels: (*judge_bare_nuclei(picture, labels), None),
+    "published": _judge_published,
+}
 
 
 def _choose_stems(select: str, known: set[str], archive: Path) -> list[str]:
@@ -152,7 +165,8 @@ def convert_archive(
     Args:
         archive: a zip file.
         folder: made if absent; may hold an unfinished result of the same call.
-        select: "all", "bare-nuclei", stems with commas between them, or a text file with one stem on each line.
+        select: "all", "bare-nuclei", "published" (the 24 images of the published experiment, found by their content,
+            under its names and with its split), stems with commas between them, or a text file with one on each line.
         keep_going: leave out images that cannot be read, and list them in an error at the end.
 
     Returns:
@@ -195,13 +209,15 @@ def _convert(
 
     def work(stem: str) -> dict:
         picture, label, row = _read_pair(archive, zipped, *pairs[stem])
-        taken, reason = rule(picture, label) if rule else (True, "")
+        taken, reason, other_name = rule(picture, label) if rule else (True, "", None)
+        name = other_name or stem
         if rule:
-            print(f"{stem}: {'taken' if taken else 'left'}, {reason}")
+            print(f"{stem}: {'taken' if taken else 'left'}{f' as {name}' if other_name else ''}, {reason}")
         if taken:
-            pictures.write_image(folder / "labels" / f"{stem}_label.tiff", label)
-            pictures.write_image(folder / "images" / f"{stem}.png", picture)
-        return {"taken": taken, "reason": reason, "row": {"stem": stem, **row}}
+            pictures.write_image(folder / "labels" / f"{name}_label.tiff", label)
+            pictures.write_image(folder / "images" / f"{name}.png", picture)
+        row = {"stem": name, **({"archive_stem": stem} if other_name else {}), **row}
+        return {"taken": taken, "reason": reason, "row": row}
 
     return archives.convert_each(folder, pairs, work, keep_going, bar=rule is None)  # a rule prints a line for each
 
@@ -210,8 +226,9 @@ def _finish(archive: Path, folder: Path, select: str, judged: list[dict], proble
     """Write the tables, and forget the journal if nothing is left to try again; return the rows of manifest.csv."""
     rows = [entry["row"] for entry in judged if entry["taken"]]
     if select in RULES:
-        names = ("stem", "taken", "reason")
-        write_csv(folder / "selection.csv", [{name: entry[name] for name in names} for entry in judged])
+        write_csv(folder / "selection.csv", [_selection_row(entry) for entry in judged])
+    if select == "published":
+        problems = problems + _finish_published(folder, rows)
     if rows:
         write_csv(folder / MANIFEST, rows)
     if problems:
@@ -220,3 +237,28 @@ def _finish(archive: Path, folder: Path, select: str, judged: list[dict], proble
         raise UserError(archive, f"holds no image that --select {select} takes", f"See {folder / 'selection.csv'}")
     (folder / JOURNAL).unlink(missing_ok=True)
     return rows
+
+
+def _selection_row(entry: dict) -> dict:
+    """What a rule said of an image, whose name in the archive comes first."""
+    row = entry["row"]
+    written = row["stem"] if entry["taken"] else ""
+    stem = row.get("archive_stem", row["stem"])
+    return {"stem": stem, "taken": entry["taken"], "written_as": written, "reason": entry["reason"]}
+
+
+def _finish_published(folder: Path, rows: list[dict]) -> list[str]:
+    """Write the split of the published figures, say which images were not found, and return what is doubtful."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row["stem"], []).append(row["archive_stem"])
+    known = published_images()
+    write_csv(folder / "split.csv", [{"stem": stem, "split": known[stem]["split"]} for stem in sorted(found)])
+    missing = [stem for stem in known if stem not in found]
+    rest = f"; not found: {', '.join(missing)}" if missing else ""
+    print(f"{len(found)} of the {len(known)} published images found{rest}")
+    return [
+        f"{' and '.join(names)} both look like {stem}, and the last one was written"
+        for stem, names in found.items()
+        if len(names) > 1
+    ]
