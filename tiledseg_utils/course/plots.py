@@ -301,7 +301,7 @@ def error_pictures(
     """
     pictures = {f"{stem}, reference": outline(image, reference, width=2)}
     for way in masks:
-        pictures[f"{way}, Dice {dice[way][stem]:.3f}"] = error_map(image, masks[way][stem], reference)
+        pictures[f"{way.replace('_', '-')}, Dice {dice[way][stem]:.3f}"] = error_map(image, masks[way][stem], reference)
     return {title: picture[crop_around(reference, 480)] for title, picture in pictures.items()}
 
 
