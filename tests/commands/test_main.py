@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = [
     "",
     "report",
+    "compare",
     "data",
     "data synthetic",
     "data check",

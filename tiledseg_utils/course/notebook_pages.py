@@ -3,6 +3,7 @@
 import base64
 import copy
 import html
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -75,9 +76,15 @@ def with_navigation(page: str, name: str, names: Sequence[str]) -> str:
     before = names[place - 1] if place else None
     behind = names[place + 1] if place + 1 < len(names) else None
     bar = render("navigation.html", before=before, behind=behind)
-    start = page.index(">", page.index("<body")) + 1
+    start = re.search(r"<body[^>]*>", page).end()
     end = page.rindex("</body>")
-    return page[:start] + bar + page[start:end] + bar.replace("Top of", "End of") + page[end:]
+    return (
+        page[:start]
+        + bar
+        + page[start:end]
+        + bar.replace("Pages of the report", "Pages of the report, at the end")
+        + page[end:]
+    )
 
 
 def write_notebook_pages(folder: Path, notebooks: Mapping[str, nbformat.NotebookNode]) -> None:

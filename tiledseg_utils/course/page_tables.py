@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import jinja2
 
+from ..base.text import printable
 from .tables import cell, title
 
-NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?( to [-+]?[\d.,]+)?|not measurable|")
+NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?( (to [-+]?[\d.,]+|MB|kB|bytes))?|not measurable|")
 """What stands right: numbers, intervals, and what takes their place."""
 
 
@@ -32,12 +33,16 @@ class PageTable:
 def page_table(caption: str, records: Sequence[Mapping]) -> PageTable:
     """A table of records: values as `tables.cell` shows them, or `Link`s; what a record lacks is not measurable."""
     names = list(dict.fromkeys(name for record in records for name in record))
-    columns, texts = [], []
-    for name in names:
-        values = [record.get(name) for record in records]
-        texts.append([value if isinstance(value, Link) else cell(value) for value in values])
-        columns.append((title(name), all(isinstance(text, str) and NUMBER.fullmatch(text) for text in texts[-1])))
-    return PageTable(caption, columns, [list(row) for row in zip(*texts, strict=True)])
+    return table_of(caption, list(map(title, names)), [[record.get(name) for name in names] for record in records])
+
+
+def table_of(caption: str, titles: Sequence[str], rows: Sequence[Sequence]) -> PageTable:
+    """A table of rows, each as long as `titles`; otherwise as `page_table`."""
+    texts = [[value if isinstance(value, Link) else cell(value) for value in row] for row in rows]
+    numeric = [
+        all(isinstance(text, str) and NUMBER.fullmatch(text) for text in column) for column in zip(*texts, strict=True)
+    ]
+    return PageTable(caption, list(zip(map(printable, titles), numeric, strict=bool(rows))), texts)
 
 
 def render(template: str, **content) -> str:

@@ -212,7 +212,6 @@ def _write_downloads(run: Path, folder: Path, metrics: Mapping, parameters: str)
             with atomic_path(folder / path.name, sync=False) as temporary:
                 shutil.copyfile(path, temporary)
             what[path.name] = words
-    remove_others(folder, set(what))
     rows = [
         {
             "file": Link(name, f"downloads/{quote(name)}"),

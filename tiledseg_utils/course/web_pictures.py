@@ -55,7 +55,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def remove_others(folder: Path, kept: set[str]) -> None:
-    """Delete the files of a folder that an earlier page left, but for those whose names are `kept`."""
-    for path in folder.glob("*"):
-        if path.is_file() and path.name not in kept:
+    """Delete the pictures of a folder that an earlier page left, but for those whose names are `kept`."""
+    for path in [*folder.glob("*.webp"), *folder.glob("*.png")]:
+        if path.name not in kept:
             path.unlink()
