@@ -11,6 +11,7 @@ from ..base.files import atomic_path
 
 QUALITY = 90  # Thin text is still free of halos; at 80, they can be seen.
 LOSSLESS = 101  # What OpenCV calls it.
+LARGEST_WEBP = 2**14 - 1  # pixels, the largest side that the format has
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class WebPicture:
 def webp(picture: np.ndarray, quality: int) -> bytes:
     """A picture, (H, W, 3) uint8 RGB or (H, W, 4) RGBA, as WebP; `quality` is 1..100, or `LOSSLESS`."""
     order = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    return cv2.imencode(".webp", cv2.cvtColor(picture, order), [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
+    return _encode(cv2.cvtColor(picture, order), quality)
 
 
 @functools.lru_cache(maxsize=256)  # A figure is in its notebook as well, and the report is written more than once.
@@ -40,12 +41,18 @@ def smallest(png: bytes) -> WebPicture:
     if pixels is None or pixels.dtype != np.uint8:
         raise ValueError("not a PNG file of 8 bits")
     height, width = pixels.shape[:2]
-    found = [WebPicture(png, "png", width, height)]
-    if max(height, width) < 2**14:  # The largest side of a WebP file is a pixel less.
-        for quality in (LOSSLESS, QUALITY):
-            content = cv2.imencode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
-            found.append(WebPicture(content, "webp", width, height))
-    return min(found, key=lambda picture: len(picture.content))
+    if max(height, width) > LARGEST_WEBP:
+        return WebPicture(png, "png", width, height)
+    found = [(png, "png"), (_encode(pixels, QUALITY), "webp")]
+    if len(found[1][0]) > len(png) / 4:  # A photograph is far smaller, and takes long without loss; a chart is neither.
+        found.append((_encode(pixels, LOSSLESS), "webp"))
+    content, kind = min(found, key=lambda each: len(each[0]))
+    return WebPicture(content, kind, width, height)
+
+
+def _encode(pixels: np.ndarray, quality: int) -> bytes:
+    """Pixels in OpenCV's order of channels as WebP."""
+    return cv2.imencode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

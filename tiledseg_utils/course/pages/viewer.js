@@ -6,14 +6,14 @@ const NAMES = ["image", "reference", "tiled", "non-tiled", "errors of tiled", "e
 const byId = (id) => document.getElementById(id);
 const canvas = byId("picture"), context = canvas.getContext("2d"), pictures = new Map(), fingers = new Map();
 const view = { x: 0, y: 0, zoom: 1 };  // The image's point in the middle, and screen pixels per image pixel.
-let image = IMAGES[0], pinch = 0;
+let image = IMAGES[0], pinch = 0, missing = "";
 
 function picture(layer) {
   const path = `viewer/${image.number}_${layer}.webp`;
   if (!pictures.has(path)) {
     const loading = new Image();
     loading.onload = draw;
-    loading.onerror = () => { byId("about").textContent = `${path} is missing beside this page.`; };
+    loading.onerror = () => { missing = ` ${path} is missing beside this page.`; draw(); };
     loading.src = path;
     pictures.set(path, loading);
   }
@@ -59,7 +59,7 @@ function describe(layer) {
   byId("name").textContent = NAMES[layer];
   byId("layer").setAttribute("aria-valuetext", NAMES[layer]);
   const reduced = image.scale < 1 ? `, shown at ${Math.round(100 * image.scale)} % of its size` : "";
-  const words = `${image.stem}: Dice ${image.dice.tiled.toFixed(3)} tiled, ${image.dice.non_tiled.toFixed(3)} non-tiled${reduced}.`;
+  const words = `${image.stem}: Dice ${image.dice.tiled.toFixed(3)} tiled, ${image.dice.non_tiled.toFixed(3)} non-tiled${reduced}.${missing}`;
   if (byId("about").textContent !== words) byId("about").textContent = words;
   canvas.setAttribute("aria-label", `${image.stem}, ${NAMES[layer]}`);
 }
