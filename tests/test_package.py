@@ -47,6 +47,13 @@ def test_every_file_of_the_notebooks_is_installed():
     assert installed - {path for path in installed if path.is_dir()} == files
 
 
+def test_every_page_of_the_course_is_installed():
+    folder = ROOT / "tiledseg_utils" / "course"
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["tiledseg_utils.course"]
+    installed = {path for pattern in patterns for path in folder.glob(pattern)}
+    assert installed == {path for path in folder.rglob("*") if path.suffix in (".html", ".css", ".js")} != set()
+
+
 COPIED = """
 from tiledseg_utils.base.paths import NOTEBOOK_FOLDER, PACKAGE
 from tiledseg_utils.settings.presets import read_preset

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .base import environment
 from .base.version import VERSION
-from .commands import data, evaluate, instances, measure, predict, report, runs, score
+from .commands import compare, data, evaluate, instances, measure, predict, report, runs, score
 from .commands.console import run_safely
 from .commands.options import prediction_defaults
 
@@ -28,6 +28,7 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
     main_parser.add_argument("--version", action="version", version=f"tiledseg {VERSION}", help="print the version")
     commands = main_parser.add_subparsers(title="commands", required=True)
     report.add(commands)
+    compare.add(commands)
     data.add(commands)
     predict.add(commands, prediction)
     instances.add(commands)

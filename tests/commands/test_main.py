@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = [
     "",
     "report",
+    "compare",
     "data",
     "data synthetic",
     "data check",
@@ -255,10 +256,10 @@ def batch_of_images(folder):
 def fail_at(monkeypatch, name, error):
     """Let reading the image of that name fail."""
 
-    def read_or_fail(path):
-        if path.name == name:
+    def read_or_fail(part):
+        if part.path.name == name:
             raise error
-        return read_image(path)
+        return read_image(part)
 
     monkeypatch.setattr(pictures, "read_image", read_or_fail)
 

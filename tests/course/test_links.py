@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from tiledseg_utils.course import links, report
+from tiledseg_utils.course import links, notebook_pages, report
 
 PAGES = ("01_a", "glossary")
 
@@ -51,6 +51,6 @@ def test_the_glossary_names_lessons_that_are_there():
 
 def test_the_glossary_becomes_a_page_of_the_report(tmp_path):
     (tmp_path / "glossary.md").write_text('### Dice\n\n<a id="dice"></a>A score. [Lesson 1](01_a.ipynb)\n')
-    page = links.within_report(report.export(links.glossary_notebook(tmp_path), "glossary"), PAGES)
+    page = links.within_report(notebook_pages.export(links.glossary_notebook(tmp_path), "glossary"), PAGES)
     assert 'id="dice"' in page and 'href="01_a.html"' in page and "<title>glossary</title>" in page
     assert links.glossary_notebook(tmp_path / "none") is None

@@ -128,7 +128,8 @@ def _homes() -> list[tuple[Path, str]]:
 RUN_CONTENT = {"request.json", "metrics.json", "model.keras", "instances.keras"}
 RUN_CONTENT |= {"data", "tiles", "training", "results", "figures", "notebooks", "report"}
 RUN_CONTENT |= {"added", "architectures", "baselines", "counting", "experiments", "touching"}
-RUN_SUFFIXES = {".csv", ".html", ".ipynb", ".json", ".keras", ".npy", ".png", ".tif"}
+RUN_SUFFIXES = {".csv", ".html", ".ipynb", ".json", ".keras", ".npy", ".png", ".tif", ".webp"}
+RUN_FILES = {Path("report", "downloads", "parameters.yaml")}
 
 
 def check_replaceable(run: Path) -> None:
@@ -141,7 +142,8 @@ def check_replaceable(run: Path) -> None:
     foreign = [path for path in top if path.name not in RUN_CONTENT and not _is_clutter(path.name)]
     for folder, _, names in os.walk(run):
         files = (Path(folder, name) for name in sorted(names) if not _is_clutter(name))
-        foreign += [path for path in files if path.suffix.lower() not in RUN_SUFFIXES]
+        unknown = (path for path in files if path.suffix.lower() not in RUN_SUFFIXES)
+        foreign += [path for path in unknown if path.relative_to(run) not in RUN_FILES]
     if foreign:
         problem = f"holds {foreign[0].relative_to(run)}, which is not of a run, and would be deleted with it"
         raise UserError(run, problem, "Move it elsewhere, or choose another folder with --run")

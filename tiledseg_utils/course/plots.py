@@ -209,6 +209,24 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping]]) -> Figure:
     return figure
 
 
+def run_curves(histories: Mapping[str, Sequence[Mapping]]) -> Figure:
+    """Loss and Dice of several runs by epoch, over each other: validation as lines, training as thin dots."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for number, (run, history) in enumerate(histories.items()):
+        epochs, color = [row["epoch"] for row in history], f"C{number % 10}"
+        validated = all("val_loss" in row for row in history)
+        for ax, name in zip(axes, ("loss", "dice_coefficient"), strict=True):
+            label = None if validated else f"{run} (training)"
+            ax.plot(epochs, [row[name] for row in history], ":", color=color, linewidth=1, label=label)
+            if validated:
+                style = "os^vD"[number % 5] + ("-", "--", "-.")[number % 3]
+                ax.plot(epochs, [row[f"val_{name}"] for row in history], style, color=color, markersize=3, label=run)
+            ax.set(xlabel="epoch", title=name.replace("_", " "))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
 def threshold_curve(thresholds: Sequence[float], counts: Sequence[Counts], in_use: float) -> Figure:
     """Dice, precision and recall by threshold, and the threshold in use."""
     figure = Figure(figsize=(5, 3.2), layout="constrained")
@@ -301,7 +319,7 @@ def error_pictures(
     """
     pictures = {f"{stem}, reference": outline(image, reference, width=2)}
     for way in masks:
-        pictures[f"{way}, Dice {dice[way][stem]:.3f}"] = error_map(image, masks[way][stem], reference)
+        pictures[f"{way.replace('_', '-')}, Dice {dice[way][stem]:.3f}"] = error_map(image, masks[way][stem], reference)
     return {title: picture[crop_around(reference, 480)] for title, picture in pictures.items()}
 
 

@@ -8,20 +8,15 @@ A run folder holds everything that a run wrote:
 """
 
 import ast
-import base64
 import contextlib
-import datetime
 import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import jinja2
-import nbconvert
 import nbformat
 import papermill
-from jupyter_core.paths import ENV_JUPYTER_PATH, jupyter_path
 
 from ..base.files import UserError, atomic_path, put_back, read_json, read_record, set_aside, write_json
 from ..base.leftovers import remove_leftovers, remove_leftovers_below
@@ -35,24 +30,17 @@ from ..models import build_model, instance_unet
 from ..prediction.inference import plan_prediction
 from ..settings.parameters import Parameters, check_all
 from ..settings.presets import read_preset
-from . import formulas, links
 from .kernel import OwnKernel
-from .machine import environment, git_commit
+from .machine import environment
+from .report_page import write_page
 from .steps import cost_if_done, enter
-from .tables import Table
+from .verdict import strongest_rival
 
 WAY_METRICS = ("dice", "iou", "seconds", "megapixels_per_second")
 RIVAL_METRICS = ("way", "reduced_to", "steps", *WAY_METRICS, "difference")
 
 ON_REQUEST = {"07_architectures": "models", "08_counting_nuclei": "counting", "09_pitfalls": "part_side"}
 """Notebooks that are run if the preset sets a parameter, and which."""
-
-TABLES = {
-    "Architectures, trained alike (notebook 7)": ("07_architectures.json", None),
-    "Counting nuclei that touch (notebook 8)": ("08_counting.json", "scores"),
-    "Pitfalls (notebook 9)": ("09_pitfalls.json", None),
-}
-"""What the page shows of the results of these notebooks: a file, and the entry of it that holds the rows."""
 
 
 def notebooks() -> list[Path]:
@@ -223,24 +211,6 @@ def _cannot_write(path: Path, error: OSError) -> UserError:
     return UserError(path, problem, "Check permissions and disk space; the same command then goes on where it stopped")
 
 
-def export(notebook: nbformat.NotebookNode, title: str) -> str:
-    """A notebook as one HTML page that needs no network: scripts that nbconvert would fetch are left out.
-
-    The template is that of this environment, whatever another folder of Jupyter's has under the same name.
-    """
-    own = [str(Path(folder, "nbconvert", "templates")) for folder in ENV_JUPYTER_PATH]
-    exporter = nbconvert.HTMLExporter(
-        template_data_paths=[*own, *jupyter_path("nbconvert", "templates")],
-        template_name="lab",
-        mathjax_url="",
-        require_js_url="",
-        jquery_url="",
-        widget_renderer_url="",
-        mermaid_js_url="",
-    )
-    return exporter.from_notebook_node(formulas.with_pictures(notebook), resources={"metadata": {"name": title}})[0]
-
-
 def collect_metrics(run: Path, preset: str, seed: int, peak_rss_mb: float) -> dict:
     """Everything that other tools want to know of a run, from what the notebooks left in `<run>/results/`."""
     data = read_run(run)
@@ -257,46 +227,6 @@ def collect_metrics(run: Path, preset: str, seed: int, peak_rss_mb: float) -> di
         "peak_rss_mb": peak_rss_mb,
         "environment": environment(training["device"]),
     }
-
-
-def strongest_rival(metrics: Mapping) -> Mapping | None:
-    """Of the fair rivals of tiled prediction, the one with the highest mean Dice; None if there is none."""
-    return max(metrics["baselines"], key=lambda row: row["dice"]["mean"], default=None)
-
-
-def write_page(run: Path, metrics: Mapping, parameters: Mapping, executed: Mapping[str, Mapping]) -> Path:
-    """Write `<run>/report/index.html` and the executed notebooks beside it as HTML. Returns the page's path."""
-    folder = run / "report"
-    pages = {name: nbformat.read(run / "notebooks" / f"{name}.ipynb", as_version=4) for name in executed}
-    if (glossary := links.glossary_notebook(NOTEBOOK_FOLDER)) is not None:
-        pages[links.GLOSSARY] = glossary
-    for name, notebook in pages.items():
-        with atomic_path(folder / f"{name}.html") as temporary:
-            temporary.write_text(links.within_report(export(notebook, name), pages), encoding="utf-8")
-    figures = [
-        {**read_json(path.with_suffix(".json")), "name": path.stem, "png": base64.b64encode(path.read_bytes()).decode()}
-        for path in sorted((run / "figures").glob("*.png"))
-    ]
-    tables = []
-    for title, (name, entry) in TABLES.items():
-        if (run / "results" / name).exists():
-            content = read_json(run / "results" / name)
-            tables.append((title, Table(content[entry] if entry else content)._repr_html_()))
-    templates = jinja2.Environment(loader=jinja2.PackageLoader("tiledseg_utils.course", "."), autoescape=True)
-    page = templates.get_template("report.html").render(
-        run=run.name,
-        metrics=metrics,
-        rival=strongest_rival(metrics),
-        parameters=parameters,
-        figures=figures,
-        tables=tables,
-        notebooks=executed,
-        commit=git_commit(NOTEBOOK_FOLDER),
-        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    )
-    with atomic_path(folder / "index.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return folder / "index.html"
 
 
 def make_report(run: Path, preset: str, data: Path | None = None, overwrite: bool = False) -> Path:
@@ -359,19 +289,23 @@ def run_notebooks(run: Path, preset: str, seed: int, parameters: Mapping) -> Pat
     course = [path for path in notebooks() if path.stem not in ON_REQUEST]
     on_top = [path for path in notebooks() if parameters.get(ON_REQUEST.get(path.stem))]
     executed = {path.stem: execute(path, run, parameters) for path in course}
+    # Not those of notebooks that nobody asked for: a run with them as preset would run these, too.
+    shown = {
+        name: value for path in (*course, *on_top) for name, value in notebook_parameters(path).items()
+    } | parameters
     metrics = collect_metrics(run, preset, seed, max(cost["peak_mib"] for cost in executed.values()))
-    page = write_page(run, metrics, parameters, executed)
+    page = write_page(run, metrics, shown, executed)
     for path in on_top:
         print(f"{path.stem} comes on top; what was before is there already: {page}", flush=True)
         executed[path.stem] = execute(path, run, parameters)
-        page = write_page(run, metrics, parameters, executed)
+        page = write_page(run, metrics, shown, executed)
     write_json(run / "metrics.json", metrics)
     low, high = metrics["difference"]["ci95"]
     interval = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"
     print(f"tiled Dice      {metrics['tiled']['dice']['mean']:.3f}")
     print(f"non-tiled Dice  {metrics['non_tiled']['dice']['mean']:.3f}")
     print(f"difference      {metrics['difference']['dice_mean']:+.3f}{interval}")
-    if rival := strongest_rival(metrics):
+    if rival := strongest_rival(metrics["baselines"]):
         print(f"strongest rival {rival['dice']['mean']:.3f} ({rival['way']})")
     print(f"{sum(cost['seconds'] for cost in executed.values()):.0f} s; the report is {page}", flush=True)
     return page
