@@ -136,9 +136,18 @@ def test_evaluate_scores_what_the_run_would_predict(folder, found, data_folder, 
 def test_what_is_said_names_all_that_changes_the_result():
     model = small_model()
     remember_normalization(model, "white_balance")
-    options = {**TILES, "scales": [0.5, 1.25], "threshold": 0.625, "min_area": 200, "min_confidence": 0.5}
+    options = {
+        **TILES,
+        "scales": [0.5, 1.25],
+        "threshold": 0.625,
+        "min_area": 200,
+        "min_confidence": 0.5,
+        "non_tiled": 0,
+    }
     words = "8 views, sizes 0.5 and 1.25, threshold 0.625, pieces of 200 px or more, of confidence 0.5 or more, "
     assert how(model, argparse.Namespace(**options)) == f"{words}mode blend, tiles of 64 px, white balanced"
+    words += "the whole image reduced to one tile of 512 px, white balanced"
+    assert how(model, argparse.Namespace(**options | {"non_tiled": 512})) == words
 
 
 CANNOT_BE = {

@@ -40,7 +40,10 @@ def image(tmp_path, rng):
 @pytest.fixture(scope="module")
 def client():
     """Two workers in threads of this process, which start at once."""
-    with LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as local, Client(local) as own:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as local,
+        Client(local) as own,
+    ):
         yield own
 
 
@@ -93,7 +96,7 @@ def test_workers_that_see_another_image_or_version_are_told(network, image, tmp_
     monkeypatch.undo()
     job = clusters.Job("", image, {}, (), None, None, 0, None, version="0.0")
     with pytest.raises(UserError, match=r"has a worker with tiledseg .*, where 0\.0 asks"):
-        clusters.predict_rows(job, b"", range(1))
+        clusters.predict_tiles(job, b"", range(1))
 
 
 def test_a_damaged_tile_is_told_by_its_name(network, image, tmp_path, client):
@@ -105,6 +108,17 @@ def test_a_damaged_tile_is_told_by_its_name(network, image, tmp_path, client):
     image.write_bytes(content)
     with pytest.raises(UserError, match=r"image\.tif: is damaged: rows 64-127, columns 64-127"):
         inference.predict_file(network, image, tmp_path / "out.npy", **HOW, cluster=client)
+
+
+@pytest.mark.parametrize(
+    ("count", "across", "batch", "workers"), [(169, 13, 8, 2), (16, 4, 8, 2), (5000, 80, 8, 4), (3, 3, 1, 64)]
+)
+def test_tasks_are_whole_batches_and_enough_for_all_workers(count, across, batch, workers):
+    parts = list(clusters._divide(range(count), across, batch, workers))
+    assert [tile for part in parts for tile in part] == list(range(count))
+    assert all(len(part) % batch == 0 for part in parts[:-1])
+    assert len(parts) >= min(workers * clusters.TASKS, -(-count // batch))
+    assert max(map(len, parts)) <= max(across, clusters.BATCHES * batch) + batch
 
 
 def test_errors_travel_between_processes():
@@ -141,6 +155,7 @@ def test_a_worker_that_is_killed_is_replaced(network, image, tmp_path):
                     break
                 time.sleep(0.1)
 
+        assert len(client.nthreads()) == 2 and set(client.nthreads().values()) == {1}
         thread = threading.Timer(0.3, kill)
         thread.start()
         inference.predict_file(network, image, tmp_path / "together.tif", **HOW, cluster=client)

@@ -1,8 +1,8 @@
-"""Prediction on several machines: Dask gives each worker rows of tiles, and the maps come back in their order.
+"""Prediction on several machines: Dask gives each worker tiles, and the maps come back in their order.
 
 The plan of tiles is the same as on one machine, and what is done with the maps stays on the machine that asks: a result
 does not depend on the number of workers, and an interrupted one goes on as ever. Workers read the image themselves, so
-its path must be the same for all, and they write nothing. If one dies, Dask gives its rows to another. (Rocklin 2015,
+its path must be the same for all, and they write nothing. If one dies, Dask gives its tiles to another. (Rocklin 2015,
 "Dask: parallel computation with blocked algorithms and task scheduling", Proc. 14th Python in Science Conference.)
 """
 
@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,12 +32,13 @@ from ..tiles.planning import Plan
 from .tiled import normalized, predict_maps
 
 WAITING = 2  # tasks for each thread of the workers: one that runs, and one that waits
-PATIENCE = 10  # seconds in which a scheduler must answer
-BATCHES = 4  # of tiles in a task, at least, so that few of them are filled up
-INSTALL = "Install them: pip install 'tiledseg[cluster]'"
+_ONE_AT_A_TIME = threading.Lock()
+"""A worker may have several threads, and a model predicts for one at a time; JAX uses the others by itself."""
 
-# A worker computes with one thread, so that as many of them as there are processors share a machine without waiting.
-ONE_THREAD = {"NPROC": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+PATIENCE = 10  # seconds in which a scheduler must answer
+BATCHES = 4  # of tiles in a task, at least, unless there are too few for all workers
+TASKS = 4  # for each worker, at least, so that none waits long for the last
+INSTALL = "Install them: pip install 'tiledseg[cluster]'"
 
 
 @contextlib.contextmanager
@@ -60,10 +62,31 @@ def connect(address: str | None) -> Iterator:
     with contextlib.ExitStack() as stack:
         if address.split(":")[0] == "local":
             count = _count_of(address)
-            local = LocalCluster(count, threads_per_worker=1, env=ONE_THREAD, dashboard_address=None)
-            yield stack.enter_context(Client(stack.enter_context(local)))
+            local = LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
+            client = stack.enter_context(Client(stack.enter_context(local)))
+            client.register_plugin(_one_processor_each(), name="one processor each")
+            yield client
             return
         yield stack.enter_context(_connected(Client, address))
+
+
+def _one_processor_each():
+    """What gives each worker a processor of its own, so that they do not wait for each other's threads.
+
+    JAX starts as many threads as there are processors for it, which is when a worker gets its first task. Systems other
+    than Linux have no such bounds for processes.
+    """
+    from distributed import WorkerPlugin
+
+    class OneProcessorEach(WorkerPlugin):
+        def setup(self, worker):
+            if hasattr(os, "sched_setaffinity"):
+                processors = sorted(os.sched_getaffinity(0))
+                own = {processors[int(worker.name) % len(processors)]}
+                for thread in os.listdir("/proc/self/task"):
+                    os.sched_setaffinity(int(thread), own)
+
+    return OneProcessorEach()
 
 
 def _connected(client_class, address: str):
@@ -91,7 +114,7 @@ def _count_of(address: str) -> int:
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know to predict rows of tiles.
+    """What a worker needs to know to predict tiles.
 
     Attributes:
         model: fingerprint of the model, whose file goes to the workers once.
@@ -131,9 +154,9 @@ def maps_from(
         UserError: the image is not in a file; a worker has another version of this package or another file under the
             image's path; or one died several times with the same rows.
     """
+    tiles = range(first_row * len(plan.columns.origins), plan.count)
     if cluster is None:
-        rows = range(first_row, len(plan.rows.origins))
-        with contextlib.closing(predict_maps(model, source, plan, setting, rows, skip_contrast, empty)) as maps:
+        with contextlib.closing(predict_maps(model, source, plan, setting, tiles, skip_contrast, empty)) as maps:
             yield from maps
         return
     if source.part is None:
@@ -151,19 +174,31 @@ def maps_from(
         version=VERSION,
     )
     weights = cluster.scatter(_file_of(model), broadcast=True, hash=True)
-    step = max(1, -(-BATCHES * setting.batch_size // len(plan.columns.origins)))
-    starts = range(first_row, len(plan.rows.origins), step)
-    ranges = (range(start, min(start + step, len(plan.rows.origins))) for start in starts)
-    submit = functools.partial(cluster.submit, predict_rows, job, weights, pure=False)
-    room = WAITING * max(1, sum(cluster.nthreads().values()))
-    waiting = deque(submit(rows) for rows in itertools.islice(ranges, room))
+    workers = max(1, sum(cluster.nthreads().values()))
+    parts = _divide(tiles, len(plan.columns.origins), setting.batch_size, workers)
+    submit = functools.partial(cluster.submit, predict_tiles, job, weights, pure=False)
+    waiting = deque(submit(part) for part in itertools.islice(parts, WAITING * workers))
     while waiting:
-        maps = _result(waiting.popleft())
-        waiting += [submit(rows) for rows in itertools.islice(ranges, 1)]
-        yield from maps
+        part, maps = _result(waiting.popleft())
+        waiting += [submit(part) for part in itertools.islice(parts, 1)]
+        for index, used in zip(part, maps, strict=True):
+            yield None if used is None else _with_halo(used, plan, index)
 
 
-def _result(future) -> list[np.ndarray | None]:
+def _divide(tiles: range, across: int, batch_size: int, workers: int) -> Iterator[range]:
+    """Tiles for one task after the other: whole batches, so that each is predicted as in a single process.
+
+    A task has about a row of tiles, since rows of the image are read as a whole, and several batches; but fewer where
+    there are too few for all workers.
+    """
+    wanted = -(-max(across, BATCHES * batch_size) // batch_size)
+    most = len(tiles) // (TASKS * workers * batch_size)
+    size = batch_size * max(1, min(wanted, most))
+    for start in range(tiles.start, tiles.stop, size):
+        yield range(start, min(start + size, tiles.stop))
+
+
+def _result(future) -> tuple[range, list[np.ndarray | None]]:
     from distributed import KilledWorker
 
     try:
@@ -189,20 +224,41 @@ def _facts(source: Source) -> dict:
     return {name: value for name, value in source.identity().items() if name not in ("path", "mtime_ns")}
 
 
-def predict_rows(job: Job, weights: bytes, rows: range) -> list[np.ndarray | None]:
-    """The maps of some rows of tiles; what a worker does."""
+def _used(plan: Plan, index: int) -> tuple[slice, slice]:
+    """The rows and columns of a tile that count."""
+    row, column = divmod(index, len(plan.columns.origins))
+    return plan.rows.used(row), plan.columns.used(column)
+
+
+def _with_halo(used: np.ndarray, plan: Plan, index: int) -> np.ndarray:
+    """The map of a tile of which only the pixels that count were sent; the others are zero."""
+    whole = np.zeros((plan.rows.tile, plan.columns.tile, *used.shape[2:]), used.dtype)
+    whole[_used(plan, index)] = used
+    return whole
+
+
+def predict_tiles(job: Job, weights: bytes, tiles: range) -> tuple[range, list[np.ndarray | None]]:
+    """The maps of some tiles, without the pixels that do not count; what a worker does."""
     if job.version != VERSION:
         problem = f"has a worker with tiledseg {VERSION}, where {job.version} asks"
         raise UserError("the cluster", problem, "Install the same version on all machines")
+    with _ONE_AT_A_TIME:
+        return tiles, _predict_tiles(job, weights, tiles)
+
+
+def _predict_tiles(job: Job, weights: bytes, tiles: range) -> list[np.ndarray | None]:
     model, source = _loaded(job.model, weights), _opened(job.image, json.dumps(job.identity))
     if _facts(source) != job.identity:
         problem = "is another file where a worker looks"
         raise UserError(job.image.path, problem, "Put images where all machines see them under the same path")
     image = normalized(source, model)
     image.measure(job.measured)
-    wanted = (job.plan, job.setting, rows, job.skip_contrast, job.empty)
+    wanted = (job.plan, job.setting, tiles, job.skip_contrast, job.empty)
     with contextlib.closing(predict_maps(model, image, *wanted)) as maps:
-        return list(maps)
+        return [
+            None if found is None else np.ascontiguousarray(found[_used(job.plan, index)])
+            for index, found in zip(tiles, maps, strict=True)
+        ]
 
 
 @functools.lru_cache(1)

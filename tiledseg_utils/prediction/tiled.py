@@ -5,6 +5,7 @@ together. Each hands on a result as soon as it has it, so that no more than one 
 the image comes from an array or from a file.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -64,11 +65,11 @@ def predict_maps(
     source: Source | NormalizedSource,
     plan: Plan,
     setting: PredictionSetting,
-    rows: range | None = None,
+    tiles: range | None = None,
     skip_contrast: int = 0,
     empty: np.ndarray | None = None,
 ) -> Iterator[np.ndarray | None]:
-    """Yield the map of each tile in some rows of tiles, by default in all, or None for a tile that is background.
+    """Yield the map of each of some tiles, by their numbers row by row, by default of all; None if it is background.
 
     Background is where no channel spans `skip_contrast` grey levels, once blocks of 8 x 8 pixels are averaged, and
     where `empty`, (rows, columns of tiles) bool, says so.
@@ -79,10 +80,10 @@ def predict_maps(
     if source.dtype != np.uint8 and np.dtype(model.input.dtype).kind in "iu":
         problem = f"holds decimal numbers ({np.dtype(source.dtype)}), and the model takes {model.input.dtype}"
         raise UserError(source.name, problem, "Scale it to 0-255 as the training images were, and convert it to uint8")
-    rows = range(len(plan.rows.origins)) if rows is None else rows
-    tiles = _read_tiles(normalized(source, model), plan, rows, skip_contrast, empty)
+    tiles = range(plan.count) if tiles is None else tiles
+    pixels = _read_tiles(normalized(source, model), plan, tiles, skip_contrast, empty)
     yield from predict_batches(
-        forward_pass(model, setting.test_time_augmentation), tiles, setting.batch_size * device_count()
+        forward_pass(model, setting.test_time_augmentation), pixels, setting.batch_size * device_count()
     )
 
 
@@ -99,23 +100,23 @@ def _mirrored(pixels: np.ndarray, length: int) -> np.ndarray:
 
 
 def _read_tiles(
-    source: Source | NormalizedSource,
-    plan: Plan,
-    tile_rows: range,
-    skip_contrast: int,
-    empty: np.ndarray | None,
+    source: Source | NormalizedSource, plan: Plan, tiles: range, skip_contrast: int, empty: np.ndarray | None
 ) -> Iterator[np.ndarray | None]:
     columns = _mirrored(np.arange(plan.columns.length), source.shape[1])
-    for index in tile_rows:
-        origin, unseen = plan.rows.origins[index], [] if empty is None else np.flatnonzero(empty[index])
-        if len(unseen) == len(plan.columns.origins):
-            yield from [None] * len(unseen)
+    across = len(plan.columns.origins)
+    for index, of_row in itertools.groupby(tiles, key=lambda tile: tile // across):
+        wanted = [tile % across for tile in of_row]
+        unseen = set() if empty is None else set(np.flatnonzero(empty[index]).tolist())
+        if unseen.issuperset(wanted):
+            yield from [None] * len(wanted)
             continue
+        origin = plan.rows.origins[index]
         rows = _mirrored(np.arange(origin, origin + plan.rows.tile), source.shape[0])
         band = source.read_rows(rows.min(), rows.max() + 1)
         if len(band) != plan.rows.tile or source.shape[1] != plan.columns.length:
             band = band[np.ix_(rows - rows.min(), columns)]
-        for number, column in enumerate(plan.columns.origins):
+        for number in wanted:
+            column = plan.columns.origins[number]
             tile = band[:, column : column + plan.columns.tile]
             is_background = number in unseen or (skip_contrast and _is_background(tile, skip_contrast))
             yield None if is_background else tile
