@@ -11,16 +11,18 @@ import functools
 import itertools
 import json
 import os
+import sys
 import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..base.files import UserError, require_file
+from ..base.text import printable
 from ..base.version import VERSION
 from ..data.pictures.part import ImagePart
 from ..data.streaming import Source, open_source
@@ -32,13 +34,13 @@ from ..tiles.planning import Plan
 from .tiled import normalized, predict_maps
 
 WAITING = 2  # tasks for each thread of the workers: one that runs, and one that waits
-_ONE_AT_A_TIME = threading.Lock()
-"""A worker may have several threads, and a model predicts for one at a time; JAX uses the others by itself."""
-
 PATIENCE = 10  # seconds in which a scheduler must answer
 BATCHES = 4  # of tiles in a task, at least, unless there are too few for all workers
 TASKS = 4  # for each worker, at least, so that none waits long for the last
 INSTALL = "Install them: pip install 'tiledseg[cluster]'"
+
+_ONE_AT_A_TIME = threading.Lock()
+"""A worker may have several threads, and a model predicts for one at a time; JAX uses the others by itself."""
 
 
 @contextlib.contextmanager
@@ -67,7 +69,11 @@ def connect(address: str | None) -> Iterator:
             client.register_plugin(_one_processor_each(), name="one processor each")
             yield client
             return
-        yield stack.enter_context(_connected(Client, address))
+        client = stack.enter_context(_connected(Client, address))
+        if not client.nthreads():
+            print(f"{printable(address)}: waiting for the first worker", file=sys.stderr, flush=True)
+            client.wait_for_workers(1)
+        yield client
 
 
 def _one_processor_each():
@@ -84,7 +90,8 @@ def _one_processor_each():
                 processors = sorted(os.sched_getaffinity(0))
                 own = {processors[int(worker.name) % len(processors)]}
                 for thread in os.listdir("/proc/self/task"):
-                    os.sched_setaffinity(int(thread), own)
+                    with contextlib.suppress(ProcessLookupError):  # It has ended since.
+                        os.sched_setaffinity(int(thread), own)
 
     return OneProcessorEach()
 
@@ -120,7 +127,7 @@ class Job:
         model: fingerprint of the model, whose file goes to the workers once.
         image: what to read.
         identity: of the image, as the machine that asks sees it.
-        measured: of the whole image, for `prepare` of its source.
+        measured: of the whole image, see `streaming.Source.measure`.
         plan: where the tiles lie.
         setting, skip_contrast: as for `files.predict_file`.
         empty: tiles that show no tissue, see `tissue.tiles_without_tissue`; None predicts them all.
@@ -164,7 +171,7 @@ def maps_from(
     image = normalized(source, model)
     job = Job(
         model=fingerprint(model),
-        image=source.part,
+        image=replace(source.part, path=source.part.path.absolute()),
         identity=_facts(source),
         measured=image.measure(),
         plan=plan,
