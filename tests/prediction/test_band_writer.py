@@ -272,7 +272,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
 
 def test_misuse_of_the_writer(tmp_path):
     for name in ("a.png", "a", "npy"):
-        assert_user_error(lambda name=name: write(tmp_path / name), tmp_path / name, ".npy or .tif")
+        assert_user_error(lambda name=name: write(tmp_path / name), tmp_path / name, ".npy, .tif or .zarr")
     for shape, dtype in (((5, 5), np.int16), ((5, 5, 3), np.uint8), ((0, 5), np.uint8)):
         with pytest.raises(ValueError, match="can be written, not"):
             BandWriter(tmp_path / "a.npy", shape, dtype, {})

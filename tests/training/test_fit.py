@@ -14,7 +14,7 @@ import pytest
 from tiledseg_utils import models
 from tiledseg_utils.base.files import UserError, read_csv, read_json
 from tiledseg_utils.data.images import read_image
-from tiledseg_utils.training import callbacks
+from tiledseg_utils.training import callbacks, optimizers
 from tiledseg_utils.training import fit as training
 from tiledseg_utils.training.fit import TrainingSetting
 
@@ -381,7 +381,7 @@ def test_the_cosine_rises_and_falls_in_each_stage():
     setting = replace(QUICK, epochs=7, steps_per_epoch=10, pretraining_epochs=3, schedule="cosine", learning_rate=0.01)
     optimizer = training.make_optimizer(setting)
     copy = type(optimizer).from_config(optimizer.get_config())  # as a model file does
-    schedule = training.Cosine.from_config(training.Cosine(0.01, 10, [3, 4]).get_config())
+    schedule = optimizers.Cosine.from_config(optimizers.Cosine(0.01, 10, [3, 4]).get_config())
     rates = [float(schedule(step)) for step in range(70)]
     assert np.argmax(rates[:30]) == 10 and np.argmax(rates[30:]) == 10  # behind an epoch of rising
     assert max(rates) == pytest.approx(0.01) and rates[0] == rates[30] == pytest.approx(0.001)
@@ -392,6 +392,6 @@ def test_the_cosine_rises_and_falls_in_each_stage():
 
 
 def test_a_stage_of_one_epoch_only_rises():
-    rates = [float(training.Cosine(0.01, 10, [1, 2])(step)) for step in range(30)]
+    rates = [float(optimizers.Cosine(0.01, 10, [1, 2])(step)) for step in range(30)]
     assert np.all(np.diff(rates[:10]) > 0) and rates[9] == pytest.approx(0.0091)
     assert np.argmax(rates[10:]) == 10 and rates[10] == pytest.approx(0.001)

@@ -37,7 +37,7 @@ def expand_images(given: Sequence[Path], out: Path, suffixes: Collection[str] = 
 
     files = []
     for path in (path for name in given for path in _matching(name)):
-        is_folder = path.is_dir() and not is_zarr(path)
+        is_folder = os.path.isdir(path) and not is_zarr(path)
         files += _images_in(path, out, suffixes) if is_folder else [path]
     return files
 

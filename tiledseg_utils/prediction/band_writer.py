@@ -308,8 +308,8 @@ def _remove(path: Path) -> None:
     """Remove a file, or a folder with all that is in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    elif os.path.lexists(path):
+        path.unlink()
 
 
 def _unlink_links(path: Path) -> None:

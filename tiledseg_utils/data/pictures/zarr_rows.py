@@ -6,6 +6,7 @@ next-generation file format for expanding bioimaging data-access strategies", Na
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,8 @@ AGAIN = "Write it again with the program that made it"
 
 def is_zarr(path: Path) -> bool:
     """Whether a path is a folder with the marks of a Zarr."""
-    return path.is_dir() and any((path / mark).is_file() for mark in MARKS)
+    # Not the methods of the path, which raise an error for a name that no file can have.
+    return os.path.isdir(path) and any(os.path.isfile(path / mark) for mark in MARKS)
 
 
 class ZarrRows:
