@@ -176,17 +176,15 @@ def label_file(
     """Instances of an image or a probability map larger than memory, from file to file, row by row.
 
     Args:
-        image: what to label: a probability map as `inference.predict_file` writes it, (H, W) float32 in .tif or .npy;
-            or, with a model, an image, or an `ImagePart`.
-        out: .tif, .ome.tif or .npy of labels, int32, or uint16 in a .tif of up to 65,535 nuclei; complete or absent.
-            After an interruption it starts over. What the same call has finished, and nobody has changed, stays.
+        image: a probability map, (H, W) float32, as `inference.predict_file` writes it; or, with a model, an image.
+        out: .tif, .zarr or .npy of labels, int32, or uint16 if there are up to 65,535 nuclei; complete or absent. What
+            the same call has finished, and nobody has changed, stays; what it has not, starts over.
         model: one that predicts a single probability, or `models.instance_unet`.
         method, threshold, min_area, flow_threshold: see `label_rows`.
         overwrite: replace what exists.
-        setting, changes: how the model predicts, see `inference.predict_tiled`.
+        setting, changes, cluster: how the model predicts, see `inference.predict_file`.
         table: .csv of all nuclei, see `measure.measure`; with a model, also their brightness, as the file stores it.
         pixel_size: side of a pixel, µm, for `out` and `table`; by default what the image's file says.
-        cluster: a Dask client of `cluster.connect`, whose workers predict; None predicts here.
 
     Returns:
         the number of instances.

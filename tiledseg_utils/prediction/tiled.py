@@ -23,6 +23,9 @@ from ..settings.parameters import PredictionSetting
 from ..tiles.planning import Plan, blended_plan, exact_plan
 from .forward import device_count, forward_pass, predict_batches
 
+BYTES_HELD = 12  # for each pixel of a row of tiles: its colours, once more while they are read, and its map
+LOWEST = 512  # pixels; tiles are not made lower than this for the sake of memory
+
 
 def with_changes(setting: PredictionSetting | None, changes: Mapping) -> PredictionSetting:
     """A setting, or the default one for None, with other values for some of its fields; numbers of NumPy will do.
@@ -54,6 +57,9 @@ def plan_prediction(
             overlap = min(overlap, tile_size // 2 // field.alignment * field.alignment)
     bytes_per_pixel = field.bytes_per_pixel * setting.batch_size * device_count()
     max_pixels = max(1, setting.memory_mib * 2**20 // bytes_per_pixel)
+    # A row of tiles is held as a whole, so tiles of a wide image must be low.
+    rows_held = setting.memory_mib * 2**20 // (BYTES_HELD * max(1, shape[1]))
+    max_pixels = min(max_pixels, max(LOWEST, rows_held) ** 2)
     if mode == "exact":
         halo = required_halo(model)  # Refuses models that no halo makes exact.
         return exact_plan(shape, field.alignment, halo, tile_size, max_pixels)
