@@ -165,10 +165,11 @@ class Exports:
 
 def _scale_of(picture) -> tuple[float, float]:
     """Height and width of a pixel, in pixels of the full image."""
+    from ..data.pictures.part import part_of
     from ..data.streaming import open_source
 
-    if picture is None:
-        return 1.0, 1.0
+    if picture is None or (part_of(picture).level == 0 and part_of(picture).mpp is None):
+        return 1.0, 1.0  # Without decoding the image once more.
     with open_source(picture) as source:
         return source.scale
 
