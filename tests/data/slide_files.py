@@ -1,5 +1,8 @@
 """A picture of three levels, written as every kind of pyramid: slides, OME-TIFF, TIFF of each compression, OME-Zarr."""
 
+import struct
+
+import cv2
 import numpy as np
 import tifffile
 import zarr
@@ -39,6 +42,54 @@ def write_svs(path, **options):
         for pixels in LEVELS[1:]:
             tiff.write(pixels, description="Aperio Image Library v1", **{**TILED, **options}, metadata=None)
         tiff.write(FULL[:50, :60], description="Aperio Image Library v1 label 60x50", subfiletype=1, **rest)
+
+
+RESTART = 18  # blocks of 8 pixels between two marks in a JPEG, from which decoding can start
+
+
+def ndpi_jpeg(pixels, quality=95):
+    """A JPEG with restart marks, as a scanner of Hamamatsu stores a level in one piece."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_RST_INTERVAL, RESTART]
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return cv2.imencode(".jpg", pixels[..., ::-1], options)[1].tobytes()
+
+
+def write_ndpi(path):
+    """As a scanner of Hamamatsu does: one strip a level, a table of its restart marks, and offsets of 64 bits.
+
+    A classic TIFF but for three things: the offset of a page has 8 bytes, behind a page's tags stand the upper halves
+    of their values, and a tag of its own (65426) says where in the JPEG each piece starts.
+    """
+    out, links = bytearray(struct.pack("<2sHQ", b"II", 42, 0)), [4]
+
+    def put(data):
+        out.extend(b"\0" * (-len(out) % 8))
+        start = len(out)
+        out.extend(data)
+        return start
+
+    for number, pixels in enumerate(LEVELS):
+        data = ndpi_jpeg(pixels)
+        scan = data.index(b"\xff\xda")
+        marks = [scan + 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")]
+        marks += [at + 2 for at in range(marks[0], len(data) - 1) if data[at] == 0xFF and 0xD0 <= data[at + 1] <= 0xD7]
+        height, width = pixels.shape[:2]
+        longs = {256: width, 257: height, 273: put(data), 278: height, 279: len(data)}
+        shorts = {259: 7, 262: 6, 277: 3, 284: 1, 296: 3}
+        per_centimetre = put(struct.pack("<II", round(1e4 / (MPP * 2**number)), 1))
+        entries = {code: (4, 1, struct.pack("<I", value)) for code, value in longs.items()}
+        entries |= {code: (3, 1, struct.pack("<HH", value, 0)) for code, value in shorts.items()}
+        entries[258] = (3, 3, struct.pack("<I", put(struct.pack("<3H", 8, 8, 8))))
+        entries[271] = (2, 10, struct.pack("<I", put(b"Hamamatsu\0")))
+        entries |= {code: (5, 1, struct.pack("<I", per_centimetre)) for code in (282, 283)}
+        entries[65420] = (4, 1, struct.pack("<I", 1))
+        entries[65421] = (11, 1, struct.pack("<f", 20 / 2**number))
+        entries[65426] = (4, len(marks), struct.pack("<I", put(struct.pack(f"<{len(marks)}I", *marks))))
+        tags = b"".join(struct.pack("<HHI4s", code, *entries[code]) for code in sorted(entries))
+        page = put(struct.pack("<H", len(entries)) + tags + bytes(8) + bytes(4 * len(entries)))
+        out[links[-1] : links[-1] + 8] = struct.pack("<Q", page)
+        links.append(page + 2 + len(tags))
+    path.write_bytes(out)
 
 
 def write_planar(path, **options):

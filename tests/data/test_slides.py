@@ -3,13 +3,14 @@
 import itertools
 import json
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
 import zarr
 
 from tiledseg_utils.base.files import UserError
-from tiledseg_utils.data.pictures import ImagePart, read_image
+from tiledseg_utils.data.pictures import ImagePart, read_image, tiff_rows
 from tiledseg_utils.data.pixel_size import read_pixel_size
 from tiledseg_utils.data.streaming import hash_part, open_source, read_whole
 
@@ -41,6 +42,40 @@ def test_levels_in_jpeg_are_decoded_alike(tmp_path, writer):
         whole = read_image(ImagePart(path, level))
         np.testing.assert_array_equal(whole, by_rows(ImagePart(path, level))[0])
         assert np.abs(whole.astype(int) - expected).mean() < 6
+
+
+def test_a_slide_of_hamamatsu_is_decoded_piece_by_piece(tmp_path, monkeypatch):
+    path = tmp_path / "slide.ndpi"
+    slide_files.write_ndpi(path)
+    decoded, decode = [], tiff_rows._Segments._decode
+
+    def counted(segments, index):
+        decoded.append(index)
+        return decode(segments, index)
+
+    monkeypatch.setattr(tiff_rows._Segments, "_decode", counted)
+    for level, pixels in enumerate(LEVELS):
+        part = ImagePart(path, level)
+        expected = cv2.imdecode(np.frombuffer(slide_files.ndpi_jpeg(pixels), np.uint8), cv2.IMREAD_COLOR_RGB)
+        np.testing.assert_array_equal(read_image(part), expected)
+        rows, scale = by_rows(part)
+        np.testing.assert_array_equal(rows, expected)
+        assert scale == (2**level, 2**level) and read_pixel_size(part) == pytest.approx(MPP * 2**level)
+    decoded.clear()
+    with open_source(path) as source:
+        source.read_rows(8, 16)
+    assert len(decoded) == FULL.shape[1] // (8 * slide_files.RESTART)  # One row of pieces, not the whole strip.
+
+
+def test_a_damaged_piece_of_a_slide_of_hamamatsu_is_named(tmp_path):
+    path = tmp_path / "slide.ndpi"
+    slide_files.write_ndpi(path)
+    damage(path)
+    with pytest.raises(UserError, match="is damaged: rows 0-7, columns 288-431 cannot be decoded"):
+        read_image(path)
+    rows, whole = by_rows(ImagePart(path, keep_going=True))[0], read_image(ImagePart(path, keep_going=True))
+    assert (rows[:8, 288:432] == 0).all() and rows[:8, :288].any()
+    np.testing.assert_array_equal(rows, whole)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -150,7 +185,7 @@ def test_parts_of_a_file_are_told_apart(tmp_path):
 
 def damage(path):
     """Overwrite the middle of the third tile of the first page, and return the rows and columns of that tile."""
-    with tifffile.TiffFile(path) as tiff:
+    with tifffile.TiffFile(path) as tiff:  # Which tells NDPI by its name.
         page = tiff.pages.first
         offset, size = page.dataoffsets[2], page.databytecounts[2]
     content = bytearray(path.read_bytes())

@@ -67,6 +67,22 @@ def test_the_description_is_that_of_the_standard(tmp_path, probabilities):
     assert read_pixel_size(path) is None
 
 
+def test_version_0_5_is_on_request(tmp_path, probabilities):
+    path = write(tmp_path / "a.ome.zarr", probabilities, ome_zarr="0.5")
+    about = json.loads((path / "zarr.json").read_text())["attributes"]["ome"]
+    assert about["version"] == "0.5" and "version" not in about["multiscales"][0]
+    assert json.loads((path / "1" / "zarr.json").read_text())["dimension_names"] == ["y", "x"]
+    old = write(tmp_path / "b.ome.zarr", probabilities)
+    for level in range(4):
+        with open_source(ImagePart(path, level)) as new, open_source(ImagePart(old, level)) as known:
+            np.testing.assert_array_equal(new.read_rows(0, new.shape[0]), known.read_rows(0, new.shape[0]))
+        assert read_pixel_size(ImagePart(path, level)) == read_pixel_size(ImagePart(old, level))
+    labels = write(tmp_path / "c.zarr", np.ones(SHAPE, np.int32), largest=1, ome_zarr="0.5")
+    with LabelRows(labels) as rows:
+        assert (rows.read(0, SHAPE[0]) == 1).all()
+    assert "image-label" in zarr.open_group(labels).attrs["ome"]
+
+
 def test_empty_chunks_are_written_so_that_lost_ones_are_told(tmp_path, caplog):
     path = write(tmp_path / "a.zarr", np.zeros(SHAPE, np.uint8))
     open_source(path).close()

@@ -43,8 +43,10 @@ def expand_images(given: Sequence[Path], out: Path, suffixes: Collection[str] = 
 
 
 def _matching(name: Path) -> list[Path]:
-    """The paths that a pattern stands for, sorted; any other path stands for itself."""
-    if os.path.lexists(name) or not glob.has_magic(str(name)):
+    """The paths that a pattern stands for, sorted; any other path and any address stands for itself."""
+    from ..data.pictures.remote import address_of  # late, for a quick --help
+
+    if os.path.lexists(name) or not glob.has_magic(str(name)) or address_of(name):
         return [name]
     matching = [Path(path) for path in glob.glob(str(name), recursive=True)]
     if not matching:

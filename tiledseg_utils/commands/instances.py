@@ -42,6 +42,7 @@ def add(commands) -> None:
         default="tif",
         help="of the labels: TIFF with ImageJ's description, OME-TIFF, or OME-Zarr",
     )
+    add_option(command, CommandSetting, "ome_zarr")
     add_option(command, PredictionSetting, "test_time_augmentation")
     add_part_options(command)
     add_cluster_option(command)
@@ -75,6 +76,7 @@ def instances(arguments) -> None:
         part = part_of_file(path, arguments)
         about = {**rule, **exports.about(path, [part]), "overwrite": arguments.overwrite, "cluster": cluster}
         how = {"mode": "auto", "test_time_augmentation": arguments.test_time_augmentation}
+        how |= {"ome_zarr": arguments.ome_zarr}
         nuclei = label_file(part, labels[path], model, **about, **how)
         exports.write(path, part)
         return {"image": path.name, "nuclei": nuclei, "labels": labels[path]}

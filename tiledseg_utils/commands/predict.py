@@ -41,6 +41,7 @@ def add(commands, defaults: dict) -> None:
         help="all but png are for images larger than memory: read and written row by row, and resumed; ome.zarr has a "
         "pyramid of smaller copies",
     )
+    add_option(command, CommandSetting, "ome_zarr")
     command.add_argument("--probability", action="store_true", help="not png: write float32 instead of a mask")
     add_option(command, CommandSetting, "skip_contrast")
     about = "not png: skip tiles without tissue, found by its colour on a small copy; for stained slides"
@@ -108,11 +109,13 @@ def _predict_by_rows(model, arguments, outputs: dict[Path, Path]) -> Callable[..
     """What predicts one image from file to file, and returns a row of the table."""
     from ..prediction.inference import predict_file
 
-    setting, threshold = prediction_setting(arguments), None if arguments.probability else arguments.threshold
+    options = {name: getattr(arguments, name) for name in ("skip_contrast", "overwrite", "tissue", "ome_zarr")}
+    options |= {"setting": prediction_setting(arguments)}
+    options |= {"threshold": None if arguments.probability else arguments.threshold}
 
     def work(path: Path, cluster) -> dict:
-        options = (setting, threshold, arguments.skip_contrast, arguments.overwrite, arguments.tissue, cluster)
-        return {"image": path.name, **predict_file(model, part_of_file(path, arguments), outputs[path], *options)}
+        report = predict_file(model, part_of_file(path, arguments), outputs[path], cluster=cluster, **options)
+        return {"image": path.name, **report}
 
     return work
 

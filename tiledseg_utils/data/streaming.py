@@ -5,6 +5,7 @@
 
 import contextlib
 import hashlib
+import json
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import numpy as np
 from ..base.files import UserError, hash_file, require_file
 from . import pictures
 from .pictures.part import Image, ImagePart, is_named, part_of, require_single
+from .pictures.remote import absolute, address_of
 from .pictures.stored import tell_notes
 from .pictures.tiff_rows import COPY_AGAIN, TiffRows
 from .pictures.zarr_rows import MARKS, ZarrRows, is_zarr
@@ -143,8 +145,9 @@ def open_source(image: np.ndarray | Image) -> Source:
     Args:
         image: an array or memory map, (H, W) or (H, W, C) with 1 to 4 channels: bool, integers of up to 16 bits or
             floats. Or a file of such numbers: .npy; TIFF, of which only the strips or tiles are decoded that the rows
-            touch; OME-Zarr, of which only such chunks are; or PNG, JPEG or BMP, which are decoded whole. Or an
-            `ImagePart`: a level of a slide, or a slide at another size of pixel.
+            touch; OME-Zarr, of which only such chunks are, and which may lie at an address (https, s3, gs); or PNG,
+            JPEG or BMP, which are decoded whole. Or an `ImagePart`: a level of a slide, or a slide at another size of
+            pixel.
 
     Channels and values follow the rules of `pictures.read_image`, except that floats are allowed, and stay as they are.
     What was done to the file is told on stderr, once per file.
@@ -169,7 +172,7 @@ def read_whole(part: ImagePart) -> np.ndarray:
 
 def hash_part(part: ImagePart) -> str | dict:
     """What tells an image from others: the SHA-256 of its file, and which part of it is read if that is not all."""
-    content = _hash_folder(part.path) if is_zarr(part.path) else hash_file(part.path)
+    content = _hash_zarr(part.path, ZarrRows(part)) if is_zarr(part.path) else hash_file(part.path)
     chosen = _chosen(part)
     return {"file": content, **chosen} if chosen else content
 
@@ -177,7 +180,8 @@ def hash_part(part: ImagePart) -> str | dict:
 def _open_part(part: ImagePart) -> Source:
     path = part.path
     if is_zarr(path):
-        return _rows_source(part, ZarrRows(part), _identity(part, _hash_folder(path)))
+        rows = ZarrRows(part)
+        return _rows_source(part, rows, _identity(part, _hash_zarr(path, rows)))
     require_file(path)
     try:
         with path.open("rb") as file:
@@ -198,7 +202,7 @@ def _open_part(part: ImagePart) -> Source:
 
 def _identity(part: ImagePart, about: dict) -> Callable[[], dict]:
     """What tells an image from others: its path, facts about the file, and which part of it is read."""
-    identity = {"path": str(part.path.absolute()), **about, **_chosen(part)}
+    identity = {"path": str(absolute(part.path)), **about, **_chosen(part)}
     return identity.copy
 
 
@@ -247,8 +251,14 @@ def _describe_array(array: np.ndarray) -> dict:
     return {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": digest.hexdigest()}
 
 
-def _hash_folder(folder: Path) -> dict:
-    """Of an OME-Zarr: its descriptions, and names, sizes and times of all chunks, which are too many to be read."""
+def _hash_zarr(folder: Path, rows: ZarrRows) -> dict:
+    """Of an OME-Zarr: its descriptions, and names, sizes and times of all chunks, which are too many to be read.
+
+    At an address, where chunks cannot always be listed, it is the description alone.
+    """
+    if address_of(folder):
+        description = json.dumps(rows.description, sort_keys=True, default=str)
+        return {"sha256_of_description": hashlib.sha256(description.encode()).hexdigest()}
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         stat = path.stat()
@@ -287,7 +297,8 @@ def _array_source(
 def _rows_source(part: ImagePart, rows: TiffRows | ZarrRows, identity: Callable[[], dict]) -> Source:
     with contextlib.ExitStack() as stack:
         stack.callback(rows.close)
-        source = Source(str(part.path), rows.shape, rows.dtype, rows.read, identity, rows.scale, rows.scales, part)
-        tell_notes(part.path, tuple(rows.notes))
+        name = address_of(part.path) or str(part.path)
+        source = Source(name, rows.shape, rows.dtype, rows.read, identity, rows.scale, rows.scales, part)
+        tell_notes(name, tuple(rows.notes))
         source._closing = stack.pop_all()
         return source

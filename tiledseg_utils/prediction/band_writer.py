@@ -53,6 +53,7 @@ class BandWriter:
         overwrite: replace an output that exists; it stays until the new one is complete.
         resume: continue after the rows of a writer that was interrupted.
         pixel_size: side of a pixel, µm, that a .tif tells; None if it is not known.
+        ome_zarr: version of a .zarr, "0.4" or "0.5".
 
     Attributes:
         rows: number of rows that are safely on disk; at first those of the interrupted writer.
@@ -70,13 +71,14 @@ class BandWriter:
         overwrite: bool = False,
         resume: bool = True,
         pixel_size: float | None = None,
+        ome_zarr: str = "0.4",
     ):
         self.path, self.shape, self.dtype, self.rows = Path(path), tuple(map(int, shape)), np.dtype(dtype), 0
         if self.path.suffix.lower() not in (".npy", ".tif", ".tiff", ".zarr"):
             raise UserError(path, "does not have a suffix that can be written by rows", "Use .npy, .tif or .zarr")
         if self.dtype not in (np.uint8, np.int32, np.float32) or len(self.shape) != 2 or min(self.shape) < 1:
             raise ValueError(f"(H, W) of uint8, int32 or float32 can be written, not {self.shape} of {self.dtype}")
-        self._identity, self._resume, self._pixel_size = identity, resume, pixel_size
+        self._identity, self._resume, self._pixel_size, self._ome_zarr = identity, resume, pixel_size, ome_zarr
         state = {"identity": identity, "shape": self.shape, "dtype": self.dtype.name}
         self._state = json.loads(json.dumps(state))  # as it will be read again
         self._working, self._progress, self._new = working_paths(self.path)
@@ -183,6 +185,7 @@ class BandWriter:
             dtype,
             self._pixel_size,
             is_labels=largest is not None,
+            version=self._ome_zarr,
         )
         sync_disks()
 

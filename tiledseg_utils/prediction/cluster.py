@@ -25,6 +25,7 @@ from ..base.files import UserError, require_file
 from ..base.text import printable
 from ..base.version import VERSION
 from ..data.pictures.part import ImagePart
+from ..data.pictures.remote import absolute
 from ..data.streaming import Source, open_source
 from ..models.backend import keras
 from ..models.instance_unet import INSTANCE_CHANNELS
@@ -171,7 +172,7 @@ def maps_from(
     image = normalized(source, model)
     job = Job(
         model=fingerprint(model),
-        image=replace(source.part, path=source.part.path.absolute()),
+        image=replace(source.part, path=absolute(source.part.path)),
         identity=_facts(source),
         measured=image.measure(),
         plan=plan,

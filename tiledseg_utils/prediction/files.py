@@ -35,6 +35,7 @@ def predict_file(
     overwrite: bool = False,
     tissue: bool = False,
     cluster=None,
+    ome_zarr: str = "0.4",
     **changes,
 ) -> dict:
     """Predict an image that need not fit into memory, from file to file.
@@ -55,6 +56,7 @@ def predict_file(
         overwrite: replace `out` if it exists.
         tissue: tiles without tissue count as background and are not even read; see `tissue`. For stained slides.
         cluster: a Dask client of `cluster.connect`, whose workers predict; None predicts here.
+        ome_zarr: version of a .zarr, "0.4" or "0.5".
 
     Returns:
         tiles, skipped (tiles), tile_height, tile_width, resumed_at_row, megapixels (predicted in this call, the image's
@@ -78,12 +80,14 @@ def predict_file(
         empty = tiles_without_tissue(tissue_mask(source), source.shape, plan) if tissue else None
         identity = _identity_of(model, source, plan, setting, threshold, skip_contrast)
         identity |= {"empty tiles": np.flatnonzero(empty).tolist()} if tissue else {}
+        identity |= {"ome_zarr": ome_zarr} if Path(out).suffix == ".zarr" else {}
         finished = None if overwrite else find_finished(Path(out), identity)
         if finished is not None:
             return finished | {"resumed_at_row": source.shape[0], "megapixels": 0.0, "seconds": 0.0}
         dtype = np.float32 if threshold is None else np.uint8
         size = find_pixel_size(image) if is_named(image) else None
-        with little_memory(), BandWriter(out, source.shape, dtype, identity, overwrite, pixel_size=size) as writer:
+        options = {"overwrite": overwrite, "pixel_size": size, "ome_zarr": ome_zarr}
+        with little_memory(), BandWriter(out, source.shape, dtype, identity, **options) as writer:
             return _stream(model, source, plan, setting, writer, threshold, skip_contrast, empty, cluster)
 
 

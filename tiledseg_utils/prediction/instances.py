@@ -171,6 +171,7 @@ def label_file(
     table: Path | None = None,
     pixel_size: float | None = None,
     cluster=None,
+    ome_zarr: str = "0.4",
     **changes,
 ) -> int:
     """Instances of an image or a probability map larger than memory, from file to file, row by row.
@@ -183,6 +184,7 @@ def label_file(
         method, threshold, min_area, flow_threshold: see `label_rows`.
         overwrite: replace what exists.
         setting, changes, cluster: how the model predicts, see `inference.predict_file`.
+        ome_zarr: version of a .zarr, "0.4" or "0.5".
         table: .csv of all nuclei, see `measure.measure`; with a model, also their brightness, as the file stores it.
         pixel_size: side of a pixel, µm, for `out` and `table`; by default what the image's file says.
 
@@ -203,6 +205,7 @@ def label_file(
     with open_source(image) as source, little_memory():
         identity = {"image": source.identity(), "settings": [*rule.values(), asdict(setting), pixel_size]}
         identity |= {"model": None if model is None else fingerprint(model)}
+        identity |= {"ome_zarr": ome_zarr} if Path(out).suffix == ".zarr" else {}
         finished = None if overwrite else find_finished(Path(out), identity)
         if finished is not None and (table is None or find_finished(table, identity) is not None):
             return finished["nuclei"]
@@ -212,7 +215,7 @@ def label_file(
         replace = overwrite or finished is not None  # Labels that lack their table are made again.
         with contextlib.ExitStack() as stack:
             bands = _bands_of(source, model, setting, stack, cluster)
-            writer = BandWriter(out, source.shape, np.int32, identity, replace, False, pixel_size)
+            writer = BandWriter(out, source.shape, np.int32, identity, replace, False, pixel_size, ome_zarr)
             rows = label_rows(meter.remember(bands) if meter else bands, **rule, name=source.name)
             count = _write_labels(rows, stack.enter_context(writer), meter)
         if meter is not None:

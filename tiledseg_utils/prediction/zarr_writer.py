@@ -1,4 +1,7 @@
-"""Results as OME-Zarr (NGFF 0.4, which QuPath, Fiji and napari open): chunks of a pyramid, written by rows."""
+"""Results as OME-Zarr: chunks of a pyramid, written by rows.
+
+NGFF 0.4 is what QuPath, Fiji and napari open; 0.5 is newer and stands on Zarr 3 instead of 2.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +19,7 @@ def write_ome_zarr(
     dtype: np.dtype,
     pixel_size: float | None = None,
     is_labels: bool = False,
+    version: str = "0.4",
 ) -> None:
     """Write a result, (H, W), and its pyramid, in which every level is half as wide and high as the one before.
 
@@ -28,11 +32,17 @@ def write_ome_zarr(
         dtype: of the result.
         pixel_size: side of a pixel, µm; None if it is not known.
         is_labels: mark it as labels, so that viewers give each a colour.
+        version: of NGFF, "0.4" or "0.5".
     """
     import numcodecs
     import zarr
 
-    group = zarr.open_group(folder, mode="w-", zarr_format=2)
+    zarr_format = {"0.4": 2, "0.5": 3}[version]
+    storage = {
+        2: {"compressors": numcodecs.Blosc("lz4", 5), "chunk_key_encoding": {"name": "v2", "separator": "/"}},
+        3: {"compressors": zarr.codecs.BloscCodec(cname="lz4", clevel=5), "dimension_names": ("y", "x")},
+    }
+    group = zarr.open_group(folder, mode="w-", zarr_format=zarr_format)
     arrays, sides = [], shape
     while True:
         array = group.create_array(
@@ -40,10 +50,9 @@ def write_ome_zarr(
             shape=sides,
             chunks=(CHUNK, CHUNK),
             dtype=dtype,
-            compressors=numcodecs.Blosc("lz4", 5),
-            chunk_key_encoding={"name": "v2", "separator": "/"},
             fill_value=0,
             config={"write_empty_chunks": True},  # Or a chunk that is lost could not be told from an empty one.
+            **storage[zarr_format],
         )
         for top in range(0, sides[0], CHUNK):
             stop = min(top + CHUNK, sides[0])
@@ -53,9 +62,13 @@ def write_ome_zarr(
         if max(sides) <= SMALLEST:
             break
         sides = tuple(-(-side // 2) for side in sides)
-    group.attrs["multiscales"] = [_multiscale(folder, [array.shape for array in arrays], pixel_size)]
+    about = {"multiscales": [_multiscale(folder, [array.shape for array in arrays], pixel_size)]}
     if is_labels:
-        group.attrs["image-label"] = {"version": "0.4"}
+        about["image-label"] = {}
+    if version == "0.4":  # Each part tells the version.
+        group.attrs.update({name: _with_version(part, version) for name, part in about.items()})
+    else:
+        group.attrs["ome"] = {"version": version, **about}
 
 
 def _halved(rows: np.ndarray) -> np.ndarray:
@@ -75,4 +88,8 @@ def _multiscale(folder: Path, shapes: list[tuple[int, int]], pixel_size: float |
         datasets.append({"path": str(number), "coordinateTransformations": [step]})
     axes = [{"name": name, "type": "space", **unit} for name in "yx"]
     name = folder.name.removeprefix(".").split(".")[0]
-    return {"version": "0.4", "name": name, "axes": axes, "datasets": datasets}
+    return {"name": name, "axes": axes, "datasets": datasets}
+
+
+def _with_version(part: dict | list[dict], version: str) -> dict | list[dict]:
+    return [{"version": version, **each} for each in part] if isinstance(part, list) else {"version": version, **part}

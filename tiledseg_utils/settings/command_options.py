@@ -37,6 +37,9 @@ class CommandSetting:
     pixel_size: decimal(0.001, 1000) = field(
         ..., "side of a pixel of the full image; by default what the image's file says", "µm"
     )
+    ome_zarr: Literal["0.4", "0.5"] = field(
+        "0.4", "version of ome.zarr: 0.4 is what most programs open, 0.5 is newer and stands on Zarr 3"
+    )
     level: whole(0, 40) = field(0, "level of a pyramid that is read; 0 is the full resolution")
     series: whole(0, 10**6) = field(..., "number of the image in a file of several; by default what a slide is about")
     channels: wholes(0, 10**6) = field(

@@ -308,9 +308,12 @@ class _Segments:
 
 def _check_segment(page: tifffile.TiffPage, data: bytes, top: int) -> None:
     """Raise a ValueError for damage that decoders pass over."""
-    if page.compression == JPEG and page.jpegheader is None:
-        tables = page.jpegtables
-        problem = jpeg.find_damage(tables[:-2] + data[2:] if tables else data)
+    if page.compression == JPEG:
+        if page.jpegheader is not None:  # A piece between two restart marks, which end it, or the mark of the end.
+            whole = page.jpegheader + data[:-2] + b"\xff\xd9"
+        else:
+            whole = page.jpegtables[:-2] + data[2:] if page.jpegtables else data
+        problem = jpeg.find_damage(whole)
         if problem:
             raise ValueError(problem)
     elif page.compression in JPEG_2000:

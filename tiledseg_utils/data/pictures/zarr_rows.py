@@ -1,5 +1,7 @@
 """OME-Zarr (NGFF 0.4 and 0.5): an image as a folder of chunks, with the levels of a pyramid beside each other.
 
+It may lie on another machine, see `remote`.
+
 The zarr library reads both formats (Zarr 2 and 3), with or without shards. Moore et al. 2021, "OME-NGFF: a
 next-generation file format for expanding bioimaging data-access strategies", Nature Methods 18.
 """
@@ -14,15 +16,19 @@ import numpy as np
 
 from ...base.files import UserError
 from .part import ImagePart, check_channels
+from .remote import address_of, open_store
 
 MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 VERSIONS = ("0.4", "0.5")
 UNITS = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}
 AGAIN = "Write it again with the program that made it"
+COPY = "Copy it again from its source"
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a path is a folder with the marks of a Zarr."""
+    """Whether a path is a folder with the marks of a Zarr, or an address, where only such are read."""
+    if address_of(path):
+        return True
     # Not the methods of the path, which raise an error for a name that no file can have.
     return os.path.isdir(path) and any(os.path.isfile(path / mark) for mark in MARKS)
 
@@ -37,6 +43,7 @@ class ZarrRows:
         scale: height and width of a pixel, in pixels of the full image.
         pixel_size: side of a pixel, µm; None if it is not told.
         notes: for the user.
+        description: of the image and its levels, as it is stored.
 
     Raises:
         UserError: it is no OME-Zarr of an image, its axes are others than rows, columns and channels, or the level is
@@ -46,9 +53,12 @@ class ZarrRows:
     def __init__(self, part: ImagePart):
         import zarr  # Only here: it takes a while, and most images are no Zarr.
 
-        self.path = part.path
-        with self._telling("cannot be opened"):
-            group = zarr.open_group(self.path, mode="r")
+        self.path = address_of(part.path) or part.path
+        store = open_store(part.path)
+        is_remote = address_of(part.path) is not None
+        remedy = "Check it; other files than OME-Zarr are not read from there, copy them first" if is_remote else COPY
+        with self._telling("is no Zarr that can be opened", remedy):
+            group = zarr.open_group(store, mode="r")
         image, levels = self._multiscale(group, part.series)
         if part.level >= len(levels):
             listed = ", ".join(f"{number}: {name}" for number, name in enumerate(levels))
@@ -66,6 +76,7 @@ class ZarrRows:
             problem = f"has a level {part.level} that is no smaller copy of its full image"
             raise UserError(self.path, problem, f"Use level 0. {AGAIN}")
         self.pixel_size = _pixel_size(image, part.level)
+        self.description = {"image": image, "levels": [array.metadata.to_dict() for array in arrays]}
         self.notes = self._notes(part, len(levels))
 
     def _multiscale(self, group, series: int | None) -> tuple[dict, list[str]]:
@@ -76,7 +87,7 @@ class ZarrRows:
         if not isinstance(images, list) or not images:
             if "plate" in about or "bioformats2raw.layout" in about:
                 problem = "holds several images (a plate, or what bioformats2raw wrote)"
-                raise UserError(self.path, problem, f"Give the folder of one of them, such as {self.path / '0'}")
+                raise UserError(self.path, problem, f"Give the folder of one of them, such as {self.path}/0")
             raise UserError(self.path, "is a Zarr without multiscales, so no OME-Zarr of an image", AGAIN)
         if (series or 0) >= len(images):
             raise UserError(self.path, f"has no series {series}", f"Choose 0 to {len(images) - 1}")
@@ -109,6 +120,8 @@ class ZarrRows:
 
     def _notes(self, part: ImagePart, levels: int) -> list[str]:
         notes = [f"level {part.level} of {levels} used"] if levels > 1 else []
+        if address_of(part.path):  # Many servers do not list what they have.
+            return [*notes, f"chunks that are not at the address are taken as {self._fill()}, without being counted"]
         there, wanted = self._array_read.nchunks_initialized, self._array_read.nchunks
         if there < wanted:
             notes.append(f"{wanted - there} of {wanted} chunks are not in the store, taken as {self._fill()}")
@@ -141,11 +154,11 @@ class ZarrRows:
         """Nothing stays open; there for the sake of `TiffRows.close`."""
 
     @contextlib.contextmanager
-    def _telling(self, problem: str) -> Iterator[None]:
+    def _telling(self, problem: str, remedy: str = COPY) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # zarr and its codecs raise their own kinds
-            raise UserError(self.path, f"{problem} ({error})", "Copy it again from its source") from error
+            raise UserError(self.path, f"{problem} ({error})", remedy) from error
 
 
 def _axes(path: Path, image: dict, array) -> list[str]:
