@@ -144,6 +144,17 @@ def test_memory_benchmark_of_a_compressed_image_and_a_tiny_network(tmp_path):
     assert models.build_model(*memory.TINY).count_params() < 10_000
 
 
+def test_cluster_benchmark_of_memory(monkeypatch, tmp_path, capsys):
+    out, taken = tmp_path / "cluster.json", iter([300, 330])
+    monkeypatch.setattr(cluster.cluster, "connect", lambda address: contextlib.nullcontext(None))
+    monkeypatch.setattr(cluster, "memory_of", lambda client: next(taken))
+    assert command_line.main(["cluster", "--heights", "512", "1024", "--size", "512", "--out", str(out)]) == 0
+    assert "memory differs by 10.0 % in workers" in capsys.readouterr().out
+    result = json.loads(out.read_text())
+    assert [row["rows"] for row in result["results"]] == [512, 1024]
+    assert result["spread_percent"]["worker_mib"] == pytest.approx(10)
+
+
 def test_cluster_benchmark(monkeypatch, tmp_path, capsys):
     """All of it but the workers, which here are none."""
     monkeypatch.setattr(cluster, "MODEL", ("unet", {"base_filters": 1, "levels": 2}))

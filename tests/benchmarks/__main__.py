@@ -34,9 +34,12 @@ def memory(arguments) -> None:
 
 
 def cluster(arguments) -> None:
-    from .cluster import benchmark
+    from .cluster import benchmark, memory_benchmark
 
-    benchmark(arguments.size, arguments.workers, arguments.rounds, arguments.out)
+    if arguments.heights:
+        memory_benchmark(arguments.heights, arguments.size, arguments.workers, arguments.out)
+    else:
+        benchmark(arguments.size, arguments.workers, arguments.rounds, arguments.out)
 
 
 def exactness(arguments) -> None:
@@ -93,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("cluster", help="several workers beside one", **defaults)
     command.add_argument("--size", type=number(512), default=6144, help="side of the image, pixels")
     command.add_argument("--workers", type=number(2), default=2, help="to compare with one")
+    command.add_argument("--heights", type=number(512), nargs="+", help="measure memory for these heights instead")
     command.add_argument("--rounds", type=number(1), default=3, help="how often each is timed")
     command.add_argument("--out", type=Path, default="runs/benchmarks/cluster.json")
     command.set_defaults(function=cluster)

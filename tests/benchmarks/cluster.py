@@ -1,22 +1,23 @@
 """How much faster several workers are than one: `python -m tests.benchmarks cluster`. Each has one thread.
 
 Clusters run side by side and predict in turns, so that other work on the machine meets both. Each worker has a
-processor of its own.
+processor of its own. With `--heights`, it measures instead whether memory grows with the image.
 """
 
 import contextlib
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tiledseg_utils.base.files import hash_file, write_json
+from tiledseg_utils.base.meter import Meter
 from tiledseg_utils.commands.console import print_table
 from tiledseg_utils.models import build_model
 from tiledseg_utils.prediction import cluster, inference
 
 from .inference import versions
-from .memory import temporary_folder, write_texture
+from .memory import TINY, spread_percent, temporary_folder, write_texture
 
 MODEL = ("unet", {"base_filters": 16, "levels": 4, "patch_size": 2})  # of preset quick
 
@@ -30,8 +31,8 @@ def timed(model, image: Path, out: Path, client) -> float:
 
 
 def memory_of(client) -> float:
-    """What the largest worker takes, MiB."""
-    taken = client.run(lambda dask_worker: dask_worker.monitor.get_process_memory())
+    """The most that a worker has taken so far, MiB."""
+    taken = client.run(lambda dask_worker: max(dask_worker.monitor.range_query(0)["memory"]))
     return max(taken.values()) / 2**20
 
 
@@ -42,6 +43,27 @@ def table_row(count: int, seconds: float, result: Mapping) -> dict:
         "Mpx/s": f"{result['megapixels'] / seconds:.2f}",
         "MiB in the largest worker": f"{result['mib'][count]:.0f}",
     }
+
+
+def memory_benchmark(heights: Sequence[int], columns: int, workers: int, out: Path) -> None:
+    """Predict images of several heights in JPEG tiles with a tiny network; print and write what the processes take."""
+    rows, model = [], build_model(*TINY)
+    with temporary_folder(5 * max(heights) * columns / 2**20 + 100) as folder:
+        for height in heights:
+            image, mask = folder / "image.tif", folder / "mask.tif"
+            write_texture(image, height, columns, "jpeg")
+            with cluster.connect(f"local:{workers}") as client, Meter() as meter:
+                inference.predict_file(model, image, mask, threshold=0.5, overwrite=True, cluster=client)
+                largest = memory_of(client)
+            row = {"rows": height, "columns": columns, "gigapixels": height * columns / 1e9, "seconds": meter.seconds}
+            rows.append(row | {"worker_mib": largest, "added_to_client_mib": meter.added_mib})
+            print_table(rows[-1:])
+    spread = {name: spread_percent([row[name] for row in rows]) for name in ("worker_mib", "added_to_client_mib")}
+    of_workers, of_client = spread.values()
+    print(f"memory differs by {of_workers:.1f} % in workers, {of_client:.1f} % in the client")
+    about = {"model": TINY, "workers": workers, "versions": versions()}
+    write_json(out, {**about, "results": rows, "spread_percent": spread})
+    print(out)
 
 
 def benchmark(size: int, workers: int, rounds: int, out: Path) -> None:

@@ -26,6 +26,7 @@ from .zarr_writer import write_ome_zarr
 
 TILE = 512  # side of the tiles of a BigTIFF, pixels
 STRIP = 2**18  # bytes in a strip of a classic TIFF, at least a row
+LEVEL = 4  # of compression, 1 to 12; the next ones save little and take much longer
 CLASSIC = 2**32 - 2**25  # bytes of pixels that go into a classic TIFF, whose offsets have 32 bits; the rest is for tags
 
 
@@ -232,9 +233,11 @@ class BandWriter:
 
     def _strips(self, dtype: np.dtype, rows: int) -> Iterator[bytes]:
         """Strips as they are stored: tifffile takes them by rows only if they are compressed already."""
+        from imagecodecs import deflate_encode  # Late, for a quick --help; four times as fast as zlib.
+
         for top in range(0, self.shape[0], rows):
             strip = self._read(top, rows, dtype).tobytes()
-            yield strip if dtype == np.float32 else zlib.compress(strip)
+            yield strip if dtype == np.float32 else deflate_encode(strip, level=LEVEL)
 
     def _tiles(self, dtype: np.dtype) -> Iterator[np.ndarray]:
         for top in range(0, self.shape[0], TILE):
