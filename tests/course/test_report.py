@@ -14,7 +14,12 @@ from tiledseg_utils.base.files import UserError, read_json, write_csv
 from tiledseg_utils.base.paths import PACKAGE
 from tiledseg_utils.course import machine, report
 from tiledseg_utils.course.kernel import remove_left_behind
+from tiledseg_utils.course.run_comparison import flattened
+from tiledseg_utils.settings.architectures import ModelSettings
+from tiledseg_utils.settings.schema import fields_of
 from tiledseg_utils.tiles.augmentation import Augmentation
+
+SIX_OTHERS = fields_of(ModelSettings).keys() - {"unet"}
 
 
 def preset_file(tmp_path, **changes):
@@ -24,7 +29,7 @@ def preset_file(tmp_path, **changes):
     return str(path)
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "standard", "general", "nuclei", "original"])
+@pytest.mark.parametrize("name", ["smoke", "quick", "standard", "general", "nuclei", "original", "sibling"])
 def test_every_preset_is_valid(name):
     parameters = report.read_preset(name)
     assert parameters.pop("description")
@@ -57,10 +62,29 @@ def test_the_preset_original_is_the_published_configuration():
     } | others | {"barrel", "lens_centres"}
 
 
+def test_the_preset_sibling_differs_from_original_as_the_two_experiments_did():
+    original, sibling = (flattened(report.read_preset(name)) for name in ("original", "sibling"))
+    changed = {name for name in original.keys() & sibling.keys() if original[name] != sibling[name]}
+    chances = ("hflip", "vflip", "quarter_turn", "rotation", "scale", "shear", "elastic", "distortion", "barrel")
+    assert changed - {f"augmentation.{name}" for name in chances} == {
+        "description",
+        *(f"generated_images.{split}" for split in ("train", "valid", "test")),
+        *("training.steps_per_epoch", "training.learning_rate"),
+    }
+    assert (sibling["training.steps_per_epoch"], sibling["training.learning_rate"]) == (200, 7e-5)
+    only = {name: value for name, value in sibling.items() if name not in original}
+    assert only == {"augmentation.distortion_sizes": [0.02, 0.03], "model_settings.unet.prior": 0.5}
+    gone = {name for name in original if name not in sibling and name.split(".")[1] not in SIX_OTHERS}
+    assert gone == {"augmentation.distortion_size", "model_settings.unet.color_space"}  # It learnt from RGB.
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"preset nosuch: is not known\. Choose one of general, nuclei, original, quick, smoke, standard"),
+        (
+            None,
+            r"preset nosuch: is not known\. Choose one of general, nuclei, original, quick, sibling, smoke, standard",
+        ),
         ("a: [1", "is not valid YAML"),
         ("- 1\n- 2", "does not hold names and values"),
     ],

@@ -1,10 +1,12 @@
 import subprocess
 import sys
 
+import cv2
 import jax
 import keras
 import numpy as np
 import pytest
+from skimage.color import rgb2lab
 
 from tiledseg_utils import models
 from tiledseg_utils.base.files import UserError
@@ -128,6 +130,33 @@ def test_color_input_scales_and_converts():
     image = np.array([[[[255, 0, 0], [0, 255, 0], [51, 51, 51]]]], np.uint8)
     np.testing.assert_allclose(ColorInput()(image)[0, 0, 2], [0.2, 0.2, 0.2], atol=1e-6)
     np.testing.assert_allclose(ColorInput("hsv")(image)[0, 0], [[0, 1, 1], [1 / 3, 1, 1], [0, 0, 0.2]], atol=1e-6)
+    np.testing.assert_allclose(ColorInput(gamma=2.0)(image)[0, 0, 2], [0.04, 0.04, 0.04], atol=1e-6)
+
+
+def test_colour_spaces_are_those_of_opencv_and_scikit_image(rng):
+    image = rng.integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    image[0, :4] = [[0, 0, 0], [255, 255, 255], [7, 7, 7], [255, 0, 255]]
+    scaled = image.astype(np.float32) / 255
+    hls = cv2.cvtColor(scaled, cv2.COLOR_RGB2HLS) / [360, 1, 1]
+    lab = np.add(rgb2lab(image), [0, 128, 128]) / [100, 255, 255]
+    np.testing.assert_allclose(ColorInput("hls")(image[None])[0], hls, atol=1e-5)
+    np.testing.assert_allclose(ColorInput("lab")(image[None])[0], lab, atol=5e-5)  # White differs in its fifth digit.
+
+
+def test_a_unet_starts_at_its_prior_and_keeps_its_activation_and_gamma(rng):
+    settings = {"prior": 0.5, "activation": "mish", "gamma": 0.5, "color_space": "lab"}
+    model = models.build_model("unet", {**SMALL, **settings})
+    assert np.asarray(model.get_layer("probability").bias) == 0
+    assert {layer.activation.__name__ for layer in model.layers if isinstance(layer, keras.layers.Activation)} == {
+        "mish"
+    }
+    usual = models.build_model("unet", SMALL).get_layer("probability").bias
+    assert 1 / (1 + np.exp(-np.asarray(usual))) == pytest.approx(0.02)
+    twin = keras.Model.from_config(model.get_config())
+    twin.set_weights(model.get_weights())
+    image = rng.integers(0, 256, (1, 8, 8, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(twin(image), model(image))
+    assert "gamma" not in ColorInput().get_config()  # Earlier versions refuse what they do not know.
 
 
 def test_a_date_will_do_as_a_seed():
@@ -175,8 +204,9 @@ def test_a_saved_model_opens_in_a_fresh_process_with_its_colours(tmp_path, rng):
         ("unet", {"patch_size": 0}, "patch_size: 0 is out of range. Give a whole number from 1 to 8"),
         ("unet", {"first_kernel": 4}, "first_kernel: 4 is not known. Give one of 1, 3, 5"),
         ("unet", {"dropout": 0.3}, "dropout: 0.3 in 5 levels drops everything in the deepest. Give less than 0.25"),
+        ("unet", {"prior": 1}, "prior: 1 is out of range. Give a number from 0.0001 to 0.9999"),
         ("unet", {"normalization": "group"}, "normalization: 'group' is not known. Give one of none, batch"),
-        ("unet", {"color_space": "bgr"}, "color_space: 'bgr' is not known. Give one of rgb, hsv"),
+        ("unet", {"color_space": "bgr"}, "color_space: 'bgr' is not known. Give one of rgb, hsv, hls, lab"),
     ],
 )
 def test_wrong_settings(name, settings, message):

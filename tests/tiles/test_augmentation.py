@@ -435,6 +435,33 @@ def test_original_leaves_one_sample_in_19_unchanged():
     assert (ORIGINAL.elastic_alpha, ORIGINAL.elastic_sigma) == (112, 8)
 
 
+def test_sibling_leaves_one_sample_in_20_unchanged():
+    sibling = Augmentation(**read_preset("sibling")["augmentation"])
+    variants = VARIANTS | {"distortion": 2}
+    exact = {name: 1 - 20 ** (-variants.get(name, 0) / 19) for name in TRANSFORMS}
+    assert {name: getattr(sibling, name) for name in TRANSFORMS} == pytest.approx(exact, abs=1e-4)
+
+
+def test_sizes_and_sigmas_are_drawn_from_their_lists():
+    def peaks(**settings):
+        """The largest displacement of each of 24 samples, as a share of the width."""
+        found = []
+        for index in range(24):
+            map_x, _ = grid_of((64, 64), always("distortion", **settings), index)
+            found.append(np.abs(map_x - np.arange(64)).max() / 64)
+        return np.array(found)
+
+    alone, listed = peaks(distortion_size=0.02), peaks(distortion_sizes=[0.02, 0.06])
+    assert alone.min() > 0.019 and alone.max() < 0.021
+    small, large = listed < 0.03, listed > 0.05
+    assert (small | large).all() and 4 < small.sum() < 20
+    elastic = [
+        grid_of((64, 64), always("elastic", elastic_sigmas=sigmas, elastic_sigma=8))[0] for sigmas in ([8], [16], [])
+    ]
+    np.testing.assert_array_equal(elastic[2], grid_of((64, 64), always("elastic", elastic_sigma=8))[0])
+    assert np.abs(np.diff(elastic[1])).std() < np.abs(np.diff(elastic[0])).std()  # Neighbours move together farther.
+
+
 def test_original_never_tears_the_tissue():
     """The area of every pixel of an elastic map stays positive; with the published alpha of 1300 it does not."""
 

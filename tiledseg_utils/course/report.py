@@ -24,6 +24,7 @@ from ..base.locks import LOCK, lock_folder
 from ..base.meter import Meter
 from ..base.paths import NOTEBOOK_FOLDER, check_replaceable, check_run_folder
 from ..base.text import storable
+from ..data.folds import fold_pairs
 from ..data.images import find_pairs, hash_folder, require_sound, split_pairs
 from ..data.provenance import check_data, check_run, hash_files, read_run, recorded_files
 from ..models import build_model, instance_unet
@@ -229,7 +230,13 @@ def collect_metrics(run: Path, preset: str, seed: int, peak_rss_mb: float) -> di
     }
 
 
-def make_report(run: Path, preset: str, data: Path | None = None, overwrite: bool = False) -> Path:
+def make_report(
+    run: Path,
+    preset: str,
+    data: Path | None = None,
+    overwrite: bool = False,
+    changes: Mapping | None = None,
+) -> Path:
     """Run the notebooks and write the report. An interrupted run goes on with the first unfinished notebook.
 
     Notebooks in `ON_REQUEST` are run if the preset asks for them; the report is there before, and grows with each.
@@ -239,6 +246,7 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
         preset: name, or path of a YAML file.
         data: folder of images and masks; None generates images into `<run>/data`.
         overwrite: replace a run that is already in the folder.
+        changes: parameters that take the place of the preset's; None takes one out.
 
     Returns:
         path of `<run>/report/index.html`.
@@ -246,21 +254,19 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
     Raises:
         UserError: unknown preset or parameter, unusable data, a run folder in use, a notebook that failed.
     """
-    check_run_folder(run, _files_read(data, preset))
+    check_run_folder(run, files_read(data, preset))
     run = Path(run).resolve()
     for path in (str(run), str(data or "")):
         if not storable(path):
             raise UserError(path, "has a name that is not UTF-8, which no page can hold", "Rename the folder")
-    parameters = read_preset(preset)
+    parameters = changed_preset(preset, changes or {})
     check_parameters(parameters)
     description = parameters.pop("description", "")
     seed = parameters.get("seed", default_parameters()["seed"])
     if data is not None:
         data = Path(data).resolve()
         require_sound(data)  # Told now rather than by a notebook.
-        for name, pairs in split_pairs(find_pairs(data), data, seed).items():
-            if not pairs:
-                raise UserError(data / "split.csv", f"gives no image to {name}", "Give each split at least one image")
+        _require_split(data, seed, parameters)
     parameters |= {"run_dir": str(run), "data_dir": str(data or "")}
     request = {"preset": preset, "description": description, "parameters": parameters}
     request |= {"data": describe_data(data) if data is not None else None}
@@ -271,10 +277,26 @@ def make_report(run: Path, preset: str, data: Path | None = None, overwrite: boo
         prepare_run(run, request, overwrite)
         if not (run / LOCK).exists():  # It went with the run that was replaced.
             stack.enter_context(lock_folder(run))
-        return run_notebooks(run, preset, seed, parameters)
+        return run_notebooks(run, preset, seed + parameters.get("repeat", 0), parameters)
 
 
-def _files_read(data: Path | None, preset: str) -> list[Path]:
+def changed_preset(preset: str, changes: Mapping) -> dict:
+    """The parameters of a preset with others in their place; those that become None are left out."""
+    parameters = {**read_preset(preset), **changes}
+    return {name: value for name, value in parameters.items() if value is not None or name not in changes}
+
+
+def _require_split(data: Path, seed: int, parameters: Mapping) -> None:
+    """Refuse data that notebook 1 could not divide as the parameters ask."""
+    if parameters.get("folds"):
+        fold_pairs(find_pairs(data), data, seed, parameters["folds"], parameters.get("fold", 1))
+        return
+    for name, pairs in split_pairs(find_pairs(data), data, seed).items():
+        if not pairs:
+            raise UserError(data / "split.csv", f"gives no image to {name}", "Give each split at least one image")
+
+
+def files_read(data: Path | None, preset: str) -> list[Path]:
     """What a run reads. Images are listed one by one, since each may be a link to elsewhere."""
     files = [Path(preset)] if preset.endswith((".yaml", ".yml")) else []
     if data is not None:

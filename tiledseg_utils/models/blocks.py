@@ -11,17 +11,23 @@ PRIOR = 0.02
 """The probability that a new model gives every pixel. Where foreground is rare, a model that begins with 0.5 spends
 most of a short training on unlearning it (Lin et al., ICCV 2017, arXiv:1708.02002, section 4.1)."""
 
-PRIOR_BIAS = keras.initializers.Constant(math.log(PRIOR / (1 - PRIOR)))
+
+def bias_of(prior: float) -> keras.initializers.Initializer:
+    """The bias with which a sigmoid begins at the probability `prior`."""
+    return keras.initializers.Constant(math.log(prior / (1 - prior)))
 
 
-def image_input(patch_size: int = 1, color_space: str = "rgb"):
+PRIOR_BIAS = bias_of(PRIOR)
+
+
+def image_input(patch_size: int = 1, color_space: str = "rgb", gamma: float = 1.0):
     """The uint8 RGB input of a model, and its first features, float in [0, 1], in patches of `patch_size` pixels."""
     inputs = keras.Input((None, None, 3), dtype="uint8", name="image")
-    x = ColorInput(color_space)(inputs)
+    x = ColorInput(color_space, gamma)(inputs)
     return inputs, SpaceToDepth(patch_size)(x) if patch_size > 1 else x
 
 
-def probability_model(name: str, inputs, x, key: tuple, patch_size: int = 1, kernel: int = 1) -> keras.Model:
+def probability_model(name: str, inputs, x, key: tuple, patch_size: int = 1, kernel: int = 1, prior: float = PRIOR):
     """Close a model with a convolution to one probability per pixel, unfolding the blocks of `patch_size`."""
     # Probabilities stay float32 under mixed precision: bfloat16 has no room between 0.996 and 1.
     x = layers.Conv2D(
@@ -29,7 +35,7 @@ def probability_model(name: str, inputs, x, key: tuple, patch_size: int = 1, ker
         kernel,
         padding="same",
         kernel_initializer=GlorotUniform(layer_seed(*key)),
-        bias_initializer=PRIOR_BIAS,
+        bias_initializer=bias_of(prior),
         activation="sigmoid",
         dtype="float32",
         name="probability",
@@ -37,8 +43,8 @@ def probability_model(name: str, inputs, x, key: tuple, patch_size: int = 1, ker
     return keras.Model(inputs, DepthToSpace(patch_size, dtype="float32")(x) if patch_size > 1 else x, name=name)
 
 
-def convolution(x, filters: int, kernel: int, key: tuple, dilation=1, normalization="batch", activation=True):
-    """A same-size convolution, batch normalisation if wanted, and ReLU. `key` tells the layer from all others.
+def convolution(x, filters: int, kernel: int, key: tuple, dilation=1, normalization="batch", activation="relu"):
+    """A same-size convolution, batch normalisation and activation if wanted. `key` tells the layer from all others.
 
     With "batch" the convolution has no bias, as the normalisation has its own. The momentum is 0.9, as a course trains
     for hundreds of steps, after which Keras' default of 0.99 would still remember the first ones.
@@ -53,12 +59,14 @@ def convolution(x, filters: int, kernel: int, key: tuple, dilation=1, normalizat
     )(x)
     if normalization == "batch":
         x = layers.BatchNormalization(momentum=0.9)(x)
-    return layers.Activation("relu")(x) if activation else x
+    return layers.Activation(activation)(x) if activation else x
 
 
-def convolution_block(x, filters: int, kernel: int, key: tuple, dilation=1, dropout=0.0, normalization="batch"):
+def convolution_block(
+    x, filters: int, kernel: int, key: tuple, dilation=1, dropout=0.0, normalization="batch", activation="relu"
+):
     """Two convolutions, with dropout between them: the block of the U-Net."""
-    x = convolution(x, filters, kernel, (*key, 0), dilation, normalization)
+    x = convolution(x, filters, kernel, (*key, 0), dilation, normalization, activation)
     if dropout > 0:
         x = layers.Dropout(dropout, seed=dropout_seed(*key, 2))(x)
-    return convolution(x, filters, kernel, (*key, 1), dilation, normalization)
+    return convolution(x, filters, kernel, (*key, 1), dilation, normalization, activation)

@@ -9,6 +9,8 @@ predicts. They also remember which images these were (`images_learnt_from`), and
 import json
 from collections.abc import Mapping
 
+import numpy as np
+
 from ..data.normalization import CONTRAST, WHITE_BALANCE
 from .backend import keras, layers, ops
 
@@ -45,28 +47,58 @@ class _Input(layers.Layer):
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
 
 
+def _hls(colors):
+    """Hue, lightness and saturation, each in [0, 1]."""
+    hue = ops.image.rgb_to_hsv(colors)[..., :1]
+    high, low = ops.max(colors, -1, keepdims=True), ops.min(colors, -1, keepdims=True)
+    room = ops.where(high + low < 1, high + low, 2 - high - low)  # The largest difference at this lightness.
+    saturation = (high - low) / ops.where(high > low, room, 1.0)
+    return ops.concatenate([hue, (high + low) / 2, saturation], -1)
+
+
+_XYZ = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
+"""X, Y and Z of linear red, green and blue (ITU-R BT.709)."""
+
+
+def _lab(colors):
+    """L* / 100, and a* and b* as (value + 128) / 255, of sRGB (CIE 1976, white of daylight, D65)."""
+    linear = ops.where(colors > 0.04045, ops.power((colors + 0.055) / 1.055, 2.4), colors / 12.92)
+    xyz = ops.matmul(linear, (_XYZ / _XYZ.sum(1, keepdims=True)).T.astype("float32"))  # White becomes (1, 1, 1).
+    root = ops.where(xyz > 0.008856, ops.power(ops.maximum(xyz, 0.008856), 1 / 3), 7.787 * xyz + 16 / 116)
+    x, y, z = root[..., 0], root[..., 1], root[..., 2]
+    return ops.stack([1.16 * y - 0.16, (500 * (x - y) + 128) / 255, (200 * (y - z) + 128) / 255], -1)
+
+
+COLOR_SPACES = {"rgb": lambda colors: colors, "hsv": ops.image.rgb_to_hsv, "hls": _hls, "lab": _lab}
+"""From RGB in [0, 1], (..., 3) float32, to channels in [0, 1]: red, green, blue; hue, saturation, value; hue,
+lightness, saturation; or L*, a*, b* of CIE 1976."""
+
+
 @keras.saving.register_keras_serializable("tiledseg")
 class ColorInput(_Input):
-    """uint8 RGB to float in [0, 1], as RGB or HSV.
+    """uint8 RGB to float in [0, 1], in another colour space if asked for.
 
     Args:
-        color_space: "rgb" or "hsv" (hue, saturation and value, each in [0, 1]).
+        color_space: one of `COLOR_SPACES`.
+        gamma: exponent of the values in [0, 1], before they are converted; above 1 darkens.
     """
 
-    def __init__(self, color_space: str = "rgb", **kwargs):
+    def __init__(self, color_space: str = "rgb", gamma: float = 1.0, **kwargs):
         super().__init__(**kwargs)
-        if color_space not in ("rgb", "hsv"):
-            raise ValueError(f"color_space is {color_space!r}; it must be 'rgb' or 'hsv'.")
-        self.color_space = color_space
+        if color_space not in COLOR_SPACES:
+            raise ValueError(f"color_space is {color_space!r}; it must be one of {', '.join(COLOR_SPACES)}.")
+        self.color_space, self.gamma = color_space, gamma
 
     def call(self, inputs):
         scaled = ops.cast(inputs, "float32") / 255.0
-        if self.color_space == "hsv":
-            scaled = ops.image.rgb_to_hsv(scaled)
-        return ops.cast(scaled, self.compute_dtype)
+        if self.gamma != 1:
+            scaled = ops.power(scaled, self.gamma)
+        return ops.cast(COLOR_SPACES[self.color_space](scaled), self.compute_dtype)
 
     def get_config(self):
-        return {**super().get_config(), "color_space": self.color_space}
+        own = {"color_space": self.color_space}
+        own |= {"gamma": self.gamma} if self.gamma != 1 else {}  # Left out if not needed: earlier versions refuse it.
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("tiledseg")

@@ -1,12 +1,12 @@
 """The U-Net of Ronneberger, Fischer and Brox (MICCAI 2015, arXiv:1505.04597).
 
 Departures from the paper: padded convolutions (the output is as large as the input), one sigmoid channel, dropout at
-every level. With base_filters=16, levels=8, first_kernel=7, dropout=0.05, color_space="hsv" it is the network of the
-published experiment, with its 124,557,041 parameters.
+every level. With base_filters=16, levels=8, first_kernel=7, dropout=0.05, prior=0.5 and color_space="hsv" it is the
+network of the published experiment, with its 124,557,041 parameters.
 """
 
 from .backend import keras, layers
-from .blocks import convolution_block, image_input, probability_model
+from .blocks import PRIOR, convolution_block, image_input, probability_model
 from .cpu import GlorotUniform, MaxPooling, UpConvolution, layer_seed
 
 
@@ -19,6 +19,9 @@ def unet(
     normalization: str = "none",
     color_space: str = "rgb",
     patch_size: int = 1,
+    gamma: float = 1.0,
+    activation: str = "relu",
+    prior: float = PRIOR,
     seed: int = 0,
 ) -> keras.Model:
     """Build a U-Net: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability in [0, 1] out.
@@ -34,16 +37,19 @@ def unet(
         dropout: rate per level, in [0, 1).
         dilation: dilation rate at full resolution.
         normalization: "none" or "batch".
-        color_space: "rgb" or "hsv"; converted inside the model.
+        color_space: one of `inputs.COLOR_SPACES`; converted inside the model.
         patch_size: side of the patches of pixels that are folded into channels before the first level, and unfolded
             behind the last (sub-pixel convolution). With 2, the first level works at half the resolution, which is a
             quarter of the work.
+        gamma: exponent of the input in [0, 1], before its colours are converted.
+        activation: "relu", or "mish" (Misra, BMVC 2020, arXiv:1908.08681).
+        prior: the probability that a new network gives every pixel, in (0, 1).
         seed: of the initial weights and of dropout.
 
     Raises:
         ValueError: a setting is outside its range.
     """
-    _check_settings(base_filters, levels, first_kernel, dropout, dilation, normalization, patch_size)
+    _check_settings(base_filters, levels, first_kernel, dropout, dilation, normalization, patch_size, gamma, prior)
 
     def block(x, level: int, part: int):
         return convolution_block(
@@ -53,10 +59,11 @@ def unet(
             dilation=max(1, dilation - level),
             dropout=dropout * level,
             normalization=normalization,
+            activation=activation,
             key=(seed, part, level),
         )
 
-    inputs, x = image_input(patch_size, color_space)
+    inputs, x = image_input(patch_size, color_space, gamma)
     skips = []
     for level in range(levels - 1):
         x = block(x, level, part=0)
@@ -68,7 +75,7 @@ def unet(
         x = UpConvolution(base_filters * 2**level, kernel_initializer=initializer)(x)
         x = layers.Concatenate()([x, skips[level]])
         x = block(x, level, part=1)
-    return probability_model("unet", inputs, x, (seed, 3), patch_size)
+    return probability_model("unet", inputs, x, (seed, 3), patch_size, prior=prior)
 
 
 def _check_settings(
@@ -79,6 +86,8 @@ def _check_settings(
     dilation: int,
     normalization: str,
     patch_size: int,
+    gamma: float,
+    prior: float,
 ) -> None:
     if levels < 2 or min(base_filters, dilation, patch_size) < 1:
         raise ValueError("levels must be at least 2, base_filters, dilation and patch_size at least 1.")
@@ -88,3 +97,5 @@ def _check_settings(
         raise ValueError(f"dropout {dropout} at the deepest of {levels} levels is not in [0, 1).")
     if normalization not in ("none", "batch"):
         raise ValueError(f"normalization is {normalization!r}; it must be 'none' or 'batch'.")
+    if not 0 < prior < 1 or gamma <= 0:
+        raise ValueError(f"prior is {prior} and gamma {gamma}; they must be in (0, 1) and above 0.")

@@ -54,8 +54,11 @@ class Unet(_Pyramid):
     dropout: decimal(0, 0.99) = field(0.0, "rate per level; it grows with depth")
     dilation: whole(1, 64) = field(1, "distance of a kernel's points at full resolution", "pixels")
     normalization: Literal["none", "batch"] = field("none", "of the layers")
-    color_space: Literal["rgb", "hsv"] = field("rgb", "into which the model converts its input")
+    color_space: Literal["rgb", "hsv", "hls", "lab"] = field("rgb", "into which the model converts its input")
     patch_size: whole(1, 8) = field(1, PATCH_SIZE, "pixels")
+    gamma: decimal(0.1, 10) = field(1.0, "exponent of the input, in [0, 1], before its colours; above 1 darkens")
+    activation: Literal["relu", "mish"] = field("relu", "between the layers; mish is smooth (Misra 2020)")
+    prior: decimal(0.0001, 0.9999) = field(0.02, "what a new network predicts; 0.5 is a bias of 0", "probability")
 
     @model_validator(mode="after")
     def _keeps_something(self):

@@ -9,6 +9,7 @@ from .schema import decimal, field, setting, sizes, whole, wholes, zero_or
 class CommandSetting:
     """Options of the command line that are no parameters of a run."""
 
+    seeds: whole(1, 100) = field(1, "trainings of each split, which differ in their seed alone", "trainings")
     jpeg_quality: whole(1, 100) = field(90, "quality of JPEG images; without it, PNG images are written")
     touching: decimal(0, 1) = field(0.7, "share of cells laid beside another; smears to count in", "share")
     skip_contrast: whole(0, 255) = field(0, "grey levels; tiles that span fewer are skipped", "grey levels")

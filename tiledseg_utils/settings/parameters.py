@@ -111,9 +111,13 @@ class Augmentation:
     distortion: decimal(0, 1) = _chance("smooth distortion of known peak; Gaussian noise, smoothed, scaled to its peak")
     distortion_sigma: decimal(4, 1000) = field(40.0, "pixels over which neighbours move together", "pixels")
     distortion_size: decimal(0, 0.5) = field(0.02, "largest displacement along each axis", "fraction of the width")
+    distortion_sizes: numbers(0, 0.5) = field(
+        (), "sizes to draw one of; if empty, distortion_size holds", "fraction of the width"
+    )
     elastic: decimal(0, 1) = _chance("elastic deformation (Simard et al. 2003; Ronneberger et al. 2015)")
     elastic_alpha: decimal(0, 1e5) = field(112.0, "std is 0.163 alpha / sigma pixels; above 3 sigma**2 tissue folds")
     elastic_sigma: decimal(4, 1000) = field(8.0, "pixels over which neighbours move together", "pixels")
+    elastic_sigmas: numbers(4, 1000) = field((), "sigmas to draw one of; if empty, elastic_sigma holds", "pixels")
     # The image only:
     stain: decimal(0, 1) = _chance("vary three stains (Ruifrok & Johnston 2001; Tellez et al. 2018)")
     stain_scale: span(0, 4) = field((0.95, 1.05), "factor on the amount of each stain", "factor")
@@ -252,6 +256,11 @@ class Parameters:
         "baseline", "name of a training in notebook 3: 1 to 40 letters from a to z, digits, - and _"
     )
     seed: whole(0, 2**32 - 1) = field(1, "of everything that is drawn at random; the same seed gives the same run")
+    folds: zero_or(2, 1000) = field(
+        0, "parts into which images are dealt, of which one is tested; 0 divides by split.csv or a draw", "folds"
+    )
+    fold: whole(1, 1000) = field(1, "number of the fold whose images are tested, if there are folds")
+    repeat: whole(0, 10_000) = field(0, "added to the seed behind notebook 1; the same images and split, trained anew")
     generated_images: GeneratedImages = field(_usual_images, "generated images by split")
     added_images: whole(0, 10_000) = field(0, "generated images that learn along with yours", "images")
     image_size: zero_or(SMALLEST_IMAGE, 8192) = field(
@@ -322,6 +331,11 @@ def _check_alignment(where: str, side: int, name: str, settings) -> None:
         raise UserError(where, problem, f"Give {sides} pixels, or other settings of {name}")
 
 
+def _fold_is_one_of_them(parameters: Parameters) -> None:
+    if parameters.folds and parameters.fold > parameters.folds:
+        raise UserError("fold", f"{parameters.fold} is out of range", f"Give 1 to {parameters.folds}, the folds")
+
+
 def _model_fits_tiles(parameters: Parameters) -> None:
     settings = getattr(parameters.model_settings, parameters.model)
     _check_alignment("tiles.tile_size", parameters.tiles.tile_size, parameters.model, settings)
@@ -383,6 +397,7 @@ LARGEST_BATCH = 2**24  # pixels: 64 tiles of 512 x 512; a small U-Net takes some
 LARGEST_VALIDATION = 2**30  # pixels: about 7 GB, three bytes of image and four of mask for each
 
 RULES = (
+    ({"folds", "fold"}, _fold_is_one_of_them),
     ({"tiles", "model", "model_settings"}, _model_fits_tiles),
     ({"tiles", "models", "model_settings"}, _models_fit_tiles),
     ({"model", "model_settings", "prediction"}, _model_fits_lessons),

@@ -121,12 +121,14 @@ def _bend(shape, settings, drawn):
     blocks = [(size + 1) // 2 for size in shape]
     start_y, start_x = _centred(blocks, [size / count for size, count in zip(shape, blocks, strict=True)])
     x, y = (np.broadcast_to(start, blocks).copy() for start in (start_x, start_y))
+    sigma = _one_of(settings.elastic_sigmas, settings.elastic_sigma, drawn.get("elastic"))
+    size = _one_of(settings.distortion_sizes, settings.distortion_size, drawn.get("distortion"))
     for axis in (x, y):
         if "elastic" in drawn:
-            axis += settings.elastic_alpha / 2 * _smooth_noise(blocks, settings.elastic_sigma / 2, drawn["elastic"])
+            axis += settings.elastic_alpha / 2 * _smooth_noise(blocks, sigma / 2, drawn["elastic"])
         if "distortion" in drawn:
             noise = _smooth_noise(blocks, settings.distortion_sigma / 2, drawn["distortion"])
-            axis += settings.distortion_size * shape[1] / np.abs(noise).max() * noise
+            axis += size * shape[1] / np.abs(noise).max() * noise
     # A lens takes a point at distance d from its middle to d * sin(pi d / 2R)**amount: smooth at the rim, one to one.
     for lens, amount in (("barrel", settings.lens_amount), ("pincushion", -settings.lens_amount)):
         if lens in drawn:
@@ -136,6 +138,11 @@ def _bend(shape, settings, drawn):
             pull = np.sin(reach * (np.pi / 2)) ** amount - 1
             x, y = x + dx * pull, y + dy * pull
     return x - start_x, y - start_y
+
+
+def _one_of(listed, otherwise, rng):
+    """Draw one of some values; `otherwise`, without a draw, if there are none or nothing is drawn at all."""
+    return listed[rng.integers(len(listed))] if listed and rng is not None else otherwise
 
 
 def _smooth_noise(shape, sigma, rng):
