@@ -128,6 +128,7 @@ def test_generate_then_check(tmp_path, capsys):
     assert exit_code("data", "check", folder) == 0
     output = capsys.readouterr().out
     assert "smear_0002  test" in output and "3 images, no problems" in output
+    assert "  tile_size 256: the shorter side of images is 256 px" in output and "  contrast false: " in output
 
 
 def test_check_reports_every_problem_and_fails(data_folder, tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tiledseg_utils.course.verdict import LEAD_PICTURES, interval, lead_picture, verdict, versus
+from tiledseg_utils.course.verdict import LEAD_PICTURES, interval, lead_picture, verdict, versus, warnings
 
 
 def metrics_of(difference, *rivals, images=10, tiled=0.958):
@@ -68,3 +68,27 @@ def test_the_lead_picture_is_the_most_telling_that_is_there():
     assert lead_picture({"04_gallery", "05_rivals", "00_first"}) == "05_rivals"
     assert lead_picture(LEAD_PICTURES) == LEAD_PICTURES[0] == "05_side_by_side"
     assert lead_picture({"b", "a"}) == "a" and lead_picture(()) is None
+
+
+def with_scores(per_image, kinds=()):
+    metrics = metrics_of((0.8, 0.7, 0.9))
+    metrics["tiled"]["dice"]["per_image"] = per_image
+    return metrics | ({"kinds": kinds} if kinds else {})
+
+
+def test_a_lost_kind_is_told_and_its_images_are_not_told_again():
+    kinds = [
+        {"kind": "bright grey", "images": 3, "mean": 0.009, "stems": ["a", "b", "c"]},
+        {"kind": "dark", "images": 1, "mean": 0.9, "stems": ["d"]},
+    ]
+    metrics = with_scores({"a": 0.0, "b": 0.02, "c": 0.007, "d": 0.9}, kinds)
+    lost = "The kind “bright grey” is lost: its 3 test images score 0.009 mean Dice."
+    assert warnings(metrics) == [lost] and verdict(metrics).endswith(f". {lost}")
+
+
+def test_single_images_near_zero_are_told():
+    assert warnings(with_scores({"a": 0.05, "b": 0.02, "c": 0.95})) == [
+        "Look at the errors: 2 test images score below 0.1 Dice, the lowest b (0.020)."
+    ]
+    assert warnings(with_scores({"a": 0.1, "b": 0.02}))[0].startswith("Look at the errors: 1 test image scores below")
+    assert warnings(with_scores({"a": 0.5})) == [] and warnings(metrics_of((0.8, 0.7, 0.9))) == []

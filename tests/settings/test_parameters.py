@@ -57,7 +57,8 @@ def wrong_values(entry: dict) -> list:
         entry = entry["anyOf"][1]
         return [*NO_NUMBERS, 1.5, -1, 1, entry["minimum"] - 1, entry["maximum"] + 1]
     if "enum" in entry:
-        return [None, True, False, 1.0, "", "none of them", [entry["enum"][0]], 10**6]
+        truth = [] if True in [choice for choice in entry["enum"] if isinstance(choice, bool)] else [True, False]
+        return [None, *truth, 1.0, "", "none of them", [entry["enum"][0]], 10**6]
     kind = entry["type"]
     if kind == "integer":
         return [*NO_NUMBERS, 1.5, 1e3, entry["minimum"] - 1, entry["maximum"] + 1, 10**400]
@@ -142,7 +143,11 @@ def test_there_are_rows_for_every_key():
             "unet.dropout: 0.3 in 5 levels drops everything in the deepest",
         ),
         ("model_settings.swin_unet.base_filters", 100, "swin_unet.base_filters: 100 is not a multiple of 32"),
-        ("tiles.tile_size", 10**6, "tiles.tile_size: 1000000 is out of range. Give a whole number from 16 to 4096"),
+        (
+            "tiles.tile_size",
+            10**6,
+            "tiles.tile_size: 1000000 is out of range. Give 0 or a whole number from 16 to 4096",
+        ),
         (
             "tiles.stride",
             1,
@@ -269,7 +274,7 @@ def test_parameters_that_do_not_suit_each_other(changes, message):
         ),
         ({"prediction": {"mode": "exact", "tile_size": 32}}, "tile size 32: is all halo"),
         ({"prediction": {"mode": "blend", "tile_size": 64, "overlap": 64}}, "overlap 64: does not fit tiles of 64 px"),
-        ({"comparison": {"batch_size": 0}}, "comparison.batch_size: 0 is out of range"),
+        ({"comparison": {"batch_size": 257}}, "comparison.batch_size: 257 is out of range"),
         ({"counting_size": 7}, "counting_size: 7 is out of range"),
         ({"counting_model": {"levels": 1}}, "counting_model.levels: 1 is out of range"),
         ({"part_side": 1}, "part_side: 1 is out of range"),

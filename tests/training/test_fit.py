@@ -14,6 +14,10 @@ import pytest
 from tiledseg_utils import models
 from tiledseg_utils.base.files import UserError, read_csv, read_json
 from tiledseg_utils.data.images import read_image
+from tiledseg_utils.models.inputs import images_learnt_from, normalization_of
+from tiledseg_utils.models.reduced import reduction_of
+from tiledseg_utils.prediction.inference import load_model, predict_whole
+from tiledseg_utils.tiles import tiling
 from tiledseg_utils.training import callbacks, optimizers
 from tiledseg_utils.training import fit as training
 from tiledseg_utils.training.fit import TrainingSetting
@@ -83,6 +87,23 @@ def test_the_final_model_can_be_the_mean_of_the_last_epochs(tile_set, tmp_path):
     for mean, *last in zip(final_weights(tmp_path), *(weights[epoch] for epoch in (3, 4, 5)), strict=True):
         np.testing.assert_allclose(mean, np.mean(last, axis=0), atol=1e-6)
     assert not np.array_equal(final_weights(tmp_path)[0], weights[5][0])
+
+
+def test_what_learnt_from_reduced_images_reduces_them_itself(splits, tmp_path, rng):
+    setting = tiling.TileSetting(tile_size=64, reduction=2, contrast=True)
+    tiling.write_tile_set(splits, tmp_path / "tiles", setting)
+    short = replace(QUICK, epochs=1, batch_size=0, steps_per_epoch=1, validation_steps=1)
+    training.train(tmp_path, "unet", NETWORK, {}, short, seed=1)
+    assert read_json(tmp_path / "training" / "state.json")["request"]["training"]["batch_size"] == 128
+    model = load_model(tmp_path / "model.keras")
+    assert reduction_of(model) == 2 and normalization_of(model) == "contrast"
+    network = load_model(tmp_path / "training" / "epoch_001.keras")
+    assert reduction_of(network) == 1
+    for weight, expected in zip(model.get_weights(), network.get_weights(), strict=True):
+        assert np.array_equal(weight, expected)
+    assert set(images_learnt_from(model)["train"]) == {pair.stem for pair in splits["train"]}
+    image = rng.integers(0, 256, (101, 90, 3), np.uint8)
+    assert predict_whole(model, image).shape == (101, 90)
 
 
 def test_what_learnt_in_bfloat16_predicts_in_float32(tile_set, tmp_path, rng):

@@ -1,10 +1,12 @@
-"""The command `data`: make a data folder (`synthetic`, `neurips`, `bbbc038`), or look for problems (`check`)."""
+"""The command `data`: make a data folder, look for problems (`check`), or sort images into kinds (`kinds`)."""
 
 import argparse
 import collections
+import os
 from pathlib import Path
 
-from ..base.files import UserError
+from ..base.files import UserError, write_csv
+from ..base.paths import Output, check_paths
 from ..base.text import printable, printable_lines
 from ..settings.command_options import CommandSetting
 from ..settings.parameters import GeneratedImages, Parameters
@@ -21,6 +23,7 @@ def add(commands) -> None:
     command = add_command(commands, "check", "tell what is in a data folder and what is wrong with it")
     command.add_argument("folder", type=Path, help="folder with images/ and masks/")
     command.set_defaults(function=check)
+    _add_kinds(commands)
 
 
 def _add_synthetic(commands) -> None:
@@ -110,4 +113,53 @@ def check(arguments) -> None:
     if problems:
         found = f"{len(problems)} problem(s) in {len(rows)} image(s)"
         raise UserError(arguments.folder, found, "Mend them as said above")
+    _print_measured(arguments.folder, rows)
     print(f"{len(rows)} images, no problems")
+
+
+def _print_measured(folder: Path, rows: list[dict]) -> None:
+    """What a preset takes from these images where it leaves settings of tiles open, and why."""
+    from ..data.cues import measure_pairs
+    from ..data.images import find_pairs
+    from ..settings.parameters import AUTO, TileSetting
+    from ..tiles.choices import choose
+
+    learnt = {row["stem"] for row in rows if row["split"] in (None, "train")}
+    cues, _ = measure_pairs(pair for pair in find_pairs(folder) if pair.stem in learnt)
+    _, chosen = choose(TileSetting(tile_size=0, reduction=0, contrast=AUTO), cues.values())
+    print("measured for presets that leave these settings of tiles open:")
+    for row in chosen:
+        print(f"  {row['setting']} {str(row['value']).lower()}: {row['reason']}")
+
+
+def _add_kinds(commands) -> None:
+    about = (
+        "Sort the images of a data folder into kinds by what can be measured without a network: grey or colour, how "
+        "bright, and how large objects are. As kinds.csv in the folder, the table says which kinds are rare, "
+        "and scores are given by kind."
+    )
+    command = add_command(commands, "kinds", "sort the images of a data folder into kinds", description=about)
+    command.add_argument("folder", type=Path, help="folder with images/ and masks/")
+    command.add_argument("--out", type=Path, help="table stem,kind to write, such as kinds.csv in that folder")
+    command.set_defaults(function=kinds)
+
+
+def kinds(arguments) -> None:
+    from ..data.cues import measure_pairs
+    from ..data.images import find_pairs
+    from ..data.measured_kinds import find_kinds, kind_rows
+
+    folder, out = arguments.folder, arguments.out
+    pairs = find_pairs(folder)
+    if out is not None:
+        if out.suffix.lower() != ".csv":
+            raise UserError(out, "is not the name of a table", "Give a name that ends in .csv")
+        check_paths([path for pair in pairs for path in (pair.image, pair.mask)], [Output(out, "the table of kinds")])
+        if os.path.lexists(out):
+            raise UserError(out, "exists already", "Choose another name, or remove it first")
+    cues, _ = measure_pairs(pairs)
+    found = find_kinds(cues)
+    print_table(kind_rows(found, cues))
+    if out is not None:
+        write_csv(out, [{"stem": stem, "kind": kind} for stem, kind in found.of.items()])
+        print(f"{len(cues)} images by kind in {printable(out)}")

@@ -51,6 +51,7 @@ def as_its_run_did(model, arguments: argparse.Namespace, by_rows: bool = False) 
 def how(model, arguments: argparse.Namespace) -> str:
     """How images are predicted, in words."""
     from ..models.inputs import normalization_of
+    from ..models.reduced import reduction_of
 
     sizes = " and ".join(f"{size:g}" for size in arguments.scales)
     words = ["8 views" if arguments.test_time_augmentation else "1 view"]
@@ -64,6 +65,8 @@ def how(model, arguments: argparse.Namespace) -> str:
         words += [f"tiles of {arguments.tile_size} px"] if arguments.tile_size else []
     normalization = normalization_of(model)
     words += [NORMALIZED[normalization]] if normalization else []
+    reduction = reduction_of(model)
+    words += [f"by a network that sees the image reduced by {reduction}"] if reduction > 1 else []
     return ", ".join(words)
 
 

@@ -17,6 +17,7 @@ from ..data.pictures import write_image
 from ..models import losses
 from ..models.backend import keras
 from ..models.receptive_field import receptive_field
+from ..models.reduced import network_within
 from ..scoring import pixels, statistics
 from ..settings.parameters import TileSetting, TrainingSetting
 from ..settings.schema import read
@@ -99,15 +100,16 @@ def go_on_learning(
     """Train a network further, on other tiles; a line for each epoch.
 
     Args:
-        network: is changed.
+        network: is changed; of a `models.reduced` one, the network within it.
         tiles: folder of a tile set.
         setting: its epochs, steps, batch size, loss, optimiser and learning rate hold; there is no validation.
         augmentation: see `augmentation.Augmentation`.
         seed: of the draws of tiles and their augmentation.
 
     Returns:
-        the same network.
+        the network that learnt.
     """
+    network = network_within(network)
     batches = TrainingBatches(read_training_tiles(tiles), setting, seed, Augmentation.from_dict(augmentation))
     network.compile(make_optimizer(setting), losses.LOSSES[setting.loss], metrics=losses.METRICS)
     # Keras would shuffle the batches with a generator that nobody has seeded.

@@ -215,7 +215,9 @@ def _cannot_write(path: Path, error: OSError) -> UserError:
 def collect_metrics(run: Path, preset: str, seed: int, peak_rss_mb: float) -> dict:
     """Everything that other tools want to know of a run, from what the notebooks left in `<run>/results/`."""
     data = read_run(run)
-    training, comparison = (read_json(run / "results" / f"{name}.json") for name in ("03_training", "05_comparison"))
+    results = ("03_training", "04_evaluation", "05_comparison")
+    training, evaluation, comparison = (read_json(run / "results" / f"{name}.json") for name in results)
+    kinds = evaluation.get("kinds")  # Only where there are several.
     return {
         "preset": preset,
         "seed": seed,
@@ -224,6 +226,7 @@ def collect_metrics(run: Path, preset: str, seed: int, peak_rss_mb: float) -> di
         "tiled": {name: comparison["tiled"][name] for name in WAY_METRICS},
         "non_tiled": {name: comparison["non_tiled"][name] for name in WAY_METRICS},
         "difference": comparison["difference"],
+        **({"kinds": kinds} if kinds else {}),
         "baselines": [{name: row[name] for name in RIVAL_METRICS} for row in comparison.get("baselines", ())],
         "peak_rss_mb": peak_rss_mb,
         "environment": environment(training["device"]),

@@ -49,7 +49,10 @@ def versus(difference: Mapping, rival: str) -> str:
 
 
 def verdict(metrics: Mapping) -> str:
-    """What a run found, in one sentence: mean Dice of tiled prediction, and how its rivals do beside it."""
+    """What a run found, in one sentence: mean Dice of tiled prediction, and how its rivals do beside it.
+
+    Further sentences warn of what scores near 0.
+    """
     images = metrics["data"]["images"]["test"]
     parts = [versus(metrics["difference"], "the same network on one reduced image")]
     if (rival := strongest_rival(rivals_that_reduce(metrics))) is not None:
@@ -59,7 +62,29 @@ def verdict(metrics: Mapping) -> str:
         parts.append(versus(whole["difference"], "the whole image in one piece"))
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])}, and {parts[-1]}"
     of = "1 test image" if images == 1 else f"{images} test images"
-    return f"Tiled prediction scores {metrics['tiled']['dice']['mean']:.3f} mean Dice on {of}: {listed}."
+    sentence = f"Tiled prediction scores {metrics['tiled']['dice']['mean']:.3f} mean Dice on {of}: {listed}."
+    return " ".join([sentence, *warnings(metrics)])
+
+
+NEAR_ZERO = 0.1
+"""Of Dice. A kind or an image that scores less is not a matter of outlines: its objects were not found."""
+
+
+def warnings(metrics: Mapping) -> list[str]:
+    """Sentences about kinds of image, and about single images of other kinds, that score near 0."""
+    sentences, told = [], set()
+    for row in metrics.get("kinds", ()):
+        if row["mean"] < NEAR_ZERO:
+            of = "its only test image scores" if row["images"] == 1 else f"its {row['images']} test images score"
+            sentences.append(f"The kind “{row['kind']}” is lost: {of} {row['mean']:.3f} mean Dice.")
+            told |= set(row["stems"])
+    per_image = metrics["tiled"]["dice"].get("per_image", {})
+    low = sorted((score, stem) for stem, score in per_image.items() if score < NEAR_ZERO and stem not in told)
+    if low:
+        score, stem = low[0]
+        of = "1 test image scores" if len(low) == 1 else f"{len(low)} test images score"
+        sentences.append(f"Look at the errors: {of} below {NEAR_ZERO:g} Dice, the lowest {stem} ({score:.3f}).")
+    return sentences
 
 
 def lead_picture(names: Collection[str]) -> str | None:

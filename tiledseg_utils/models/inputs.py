@@ -129,7 +129,7 @@ class ImageNetInput(_Input):
 def normalization_of(model: keras.Model) -> str | None:
     """How the images that a model was trained on were normalized: one of `normalization.METHODS`, or None."""
     for name in (WHITE_BALANCE, CONTRAST):
-        if any(getattr(layer, name, False) for layer in model.layers):
+        if any(getattr(layer, name, False) for layer in _inputs(model)):
             return name
     return None
 
@@ -187,4 +187,11 @@ def remember_options(model: keras.Model, options: Mapping[str, Mapping] | None) 
 
 
 def _inputs(model: keras.Model) -> list[_Input]:
-    return [layer for layer in model.layers if isinstance(layer, _Input)]
+    """Such layers of a model, and of the networks within it."""
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, _Input):
+            found.append(layer)
+        elif isinstance(layer, keras.Model):
+            found += _inputs(layer)
+    return found

@@ -23,6 +23,7 @@ from .backend import keras, layers
 from .inputs import ColorInput, ImageNetInput
 from .instance_unet import Heads
 from .layers import DepthToSpace, ImageMean, SpaceToDepth
+from .reduced import BlockMean
 from .windows import WindowAttention
 
 
@@ -188,7 +189,8 @@ def _(layer):
     return (Window(layer.size, up=layer.size, padding=(layer.size - 1, layer.size - 1)),) * 2
 
 
-reach.register(SpaceToDepth, lambda layer: (Window(layer.size, down=layer.size),) * 2)
+for _class in (SpaceToDepth, BlockMean):
+    reach.register(_class, lambda layer: (Window(layer.size, down=layer.size),) * 2)
 reach.register(layers.ZeroPadding2D, lambda layer: tuple(Window(padding=pads) for pads in layer.padding))
 reach.register(layers.Cropping2D, lambda layer: tuple(Window(padding=(-low, -high)) for low, high in layer.cropping))
 

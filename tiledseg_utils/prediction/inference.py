@@ -16,6 +16,7 @@ from ..models.backend import keras
 from ..models.inputs import normalization_of
 from ..models.model_files import load_model as load_model
 from ..models.receptive_field import receptive_field
+from ..models.reduced import network_within
 from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import check_value
 from ..tiles.planning import Plan
@@ -127,7 +128,8 @@ def predict_reduced(
     Returns:
         (H, W) float32 probability.
     """
-    probability = _predict_one(model, reduce_image(as_trained(model, image), size), test_time_augmentation)
+    network = network_within(model)  # What a reduced model sees is smaller already, by its own factor.
+    probability = _predict_one(network, reduce_image(as_trained(model, image), size), test_time_augmentation)
     return cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 

@@ -6,6 +6,7 @@ before anything runs. `notebooks/presets/README.md` lists them, and `schema.json
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, model_validator
@@ -13,35 +14,44 @@ from pydantic import AfterValidator, model_validator
 from ..base.files import UserError
 from . import architectures
 from .architectures import ModelSettings, Unet
+from .augmentation import Augmentation
 from .schema import (
     Text,
     Truth,
     decimal,
     field,
     fields_of,
-    numbers,
-    points,
+    one_of,
     read,
     setting,
     shown,
     sizes,
     some_of,
-    span,
+    truth_or,
     whole,
     zero_or,
 )
 
 SMALLEST_IMAGE = 256  # pixels; less cannot hold one white cell in its surroundings
 LESSON_SIDE = 512  # pixels; notebook 6 looks at squares of that side where a preset names no tiles for prediction
-CHANCE = "probability in a sample"
+AUTO = "auto"  # measured on the training images
+LARGEST_MEASURED_TILE = 384  # pixels; as large as two cores train within an hour
+BATCH_PIXELS = 2**19  # in a batch of measured size, about: 8 tiles of 256 x 256
 
 
 @setting
 class TileSetting:
     """How a tiled training set is made."""
 
-    tile_size: whole(16, 4096) = field(512, "side of a tile", "pixels")
-    stride: whole(0, 4096) = field(0, "distance of tile origins; 0 is tile_size, that is no overlap", "pixels")
+    tile_size: zero_or(16, 4096) = field(
+        512, "side of a tile; 0 measures it on the training images, see `tiles.choices`", "pixels"
+    )
+    stride: whole(0, 4096) = field(
+        0, "distance of tile origins; 0 is tile_size, that is no overlap, or half of it where it is measured", "pixels"
+    )
+    reduction: one_of(0, 1, 2, 4, 8) = field(
+        1, "by which images are reduced before they are cut; 0 measures it; the model remembers", "factor"
+    )
     fit: Literal["pad", "enlarge"] = field(
         "pad", "how an image fills its last tiles; pad reflects it, enlarge resizes it, as the published experiment did"
     )
@@ -50,102 +60,48 @@ class TileSetting:
     )
     empty_weight: decimal(1e-6, 1) = field(0.25, "how often an empty tile is drawn beside one with foreground")
     balance: Truth = field(False, "whether every image has the same weight in all, however many tiles it has")
+    balance_kinds: Truth = field(
+        False, "whether rare kinds of image are drawn more often: by the root of the number of their images"
+    )
     reduced: Truth = field(
         True, "whether each whole image, reduced to one tile, is kept, too; the published experiment's mixed set"
     )
     white_balance: Truth = field(
         False, "whether the background of all images gets one colour and stray light is taken away; the model remembers"
     )
-    contrast: Truth = field(
-        False, "whether the grey levels of each image are spread over 0 to 255, as StarDist does; the model remembers"
+    contrast: truth_or(AUTO) = field(
+        False,
+        "whether the grey levels of each image are spread over 0 to 255, as StarDist does; auto measures it; "
+        "the model remembers",
     )
 
     @property
     def normalization(self) -> str | None:
-        """What `normalization.normalize` is to do to an image before it is cut."""
+        """What `normalization.normalize` is to do to an image before it is cut.
+
+        Raises:
+            ValueError: it has not been measured.
+        """
+        if self.contrast == AUTO:
+            raise ValueError("contrast is auto: measure it with choices.choose first.")
         names = [name for name in ("white_balance", "contrast") if getattr(self, name)]
         return names[0] if names else None
 
     @model_validator(mode="after")
     def _one_normalization(self):
-        if self.white_balance and self.contrast:
+        if self.white_balance and self.contrast is True:
             raise UserError("contrast", "is true, and so is white_balance", "Choose one of the two")
         return self
 
     @model_validator(mode="after")
     def _stride_fits(self):
+        if self.stride and not self.tile_size:
+            raise UserError("stride", f"is {self.stride}, and tile_size is measured", "Give 0, or a tile_size, too")
         if self.stride and not self.tile_size / 16 <= self.stride <= self.tile_size:
             problem = f"{self.stride} does not suit a tile_size of {self.tile_size}"
             low = -(-self.tile_size // 16)
             raise UserError("stride", problem, f"Give 0 for no overlap, or from {low} to {self.tile_size} pixels")
         return self
-
-
-def _chance(about: str):
-    return field(0.0, about, CHANCE)
-
-
-@setting
-class Augmentation:
-    """What may happen to a sample, how often, and how strongly. The default does nothing.
-
-    A setting named after a transform is its probability in a sample; those below it are its parameters, a range being
-    (low, high) of what is drawn.
-    """
-
-    hflip: decimal(0, 1) = _chance("mirror left and right")
-    vflip: decimal(0, 1) = _chance("mirror top and bottom")
-    quarter_turn: decimal(0, 1) = _chance("turn by 90, 180 or 270 degrees; tiles that are not square turn by 180 only")
-    rotation: decimal(0, 1) = _chance("rotate counter-clockwise about the centre")
-    rotation_angles: numbers(-360, 360) = field((), "angles to draw one of; if empty, rotation_range holds", "degrees")
-    rotation_range: span(-360, 360) = field((-180.0, 180.0), "what the angle is drawn from", "degrees")
-    scale: decimal(0, 1) = _chance("shrink or enlarge about the centre; what enters at the border is mirrored")
-    scale_range: span(0.25, 4) = field((0.8, 1.25), "factor, drawn on a logarithmic axis; below 1 shrinks", "factor")
-    shear: decimal(0, 1) = _chance("slide columns up and down, in proportion to their distance from the centre")
-    shear_range: span(-1, 1) = field((-0.1, 0.1), "how steeply", "rows per column")
-    barrel: decimal(0, 1) = _chance("magnify the middle of a lens, as a barrel bulges")
-    pincushion: decimal(0, 1) = _chance("shrink the middle of a lens; another draw from the same lens settings")
-    lens_centres: points(0, 1) = field(((0.5, 0.5),), "middles to draw one of; 0 = first, 1 = last row, column")
-    lens_radius: decimal(0.01, 2) = field(0.3, "radius of the lens; nothing outside it moves", "fraction of the width")
-    lens_amount: decimal(0, 0.9) = field(0.3, "exponent of the magnification; 0 = none")
-    distortion: decimal(0, 1) = _chance("smooth distortion of known peak; Gaussian noise, smoothed, scaled to its peak")
-    distortion_sigma: decimal(4, 1000) = field(40.0, "pixels over which neighbours move together", "pixels")
-    distortion_size: decimal(0, 0.5) = field(0.02, "largest displacement along each axis", "fraction of the width")
-    distortion_sizes: numbers(0, 0.5) = field(
-        (), "sizes to draw one of; if empty, distortion_size holds", "fraction of the width"
-    )
-    elastic: decimal(0, 1) = _chance("elastic deformation (Simard et al. 2003; Ronneberger et al. 2015)")
-    elastic_alpha: decimal(0, 1e5) = field(112.0, "std is 0.163 alpha / sigma pixels; above 3 sigma**2 tissue folds")
-    elastic_sigma: decimal(4, 1000) = field(8.0, "pixels over which neighbours move together", "pixels")
-    elastic_sigmas: numbers(4, 1000) = field((), "sigmas to draw one of; if empty, elastic_sigma holds", "pixels")
-    # The image only:
-    stain: decimal(0, 1) = _chance("vary three stains (Ruifrok & Johnston 2001; Tellez et al. 2018)")
-    stain_scale: span(0, 4) = field((0.95, 1.05), "factor on the amount of each stain", "factor")
-    stain_shift: span(-2, 2) = field((-0.05, 0.05), "added amount of each stain", "optical density, base e")
-    color: decimal(0, 1) = _chance("vary hue, saturation and value")
-    color_hue: span(-180, 180) = field((-10.0, 10.0), "round the colour circle", "degrees")
-    color_saturation: span(0, 4) = field((0.8, 1.2), "factor on the saturation", "factor")
-    color_value: span(0, 4) = field((0.9, 1.1), "factor on the value", "factor")
-    brightening: decimal(0, 1) = _chance("alpha * grey + beta")
-    brightening_alpha: span(0, 4) = field((0.8, 1.2), "the factor alpha, the contrast", "factor")
-    brightening_beta: span(-255, 255) = field((-10.0, 10.0), "the offset beta, the brightness", "grey levels")
-    blur: decimal(0, 1) = _chance("Gaussian blur, a slide out of focus")
-    blur_sigma: span(0.1, 50) = field((0.5, 1.5), "sigma of the Gaussian", "pixels")
-    sharpening: decimal(0, 1) = _chance("add k times the difference between a pixel and each of its eight neighbours")
-    sharpening_k: decimal(0, 10) = field(1.0, "the factor k", "factor")
-    noise: decimal(0, 1) = _chance("Gaussian noise, independent in each pixel and channel")
-    noise_sigma: span(0, 128) = field((2.0, 8.0), "its standard deviation", "grey levels")
-    stray_light: decimal(0, 1) = _chance("stray light: mix with the grey of empty background, paling the dark most")
-    stray_light_share: span(0, 1) = field((0.0, 0.3), "share of the stray light", "share")
-    stray_light_grey: decimal(0, 255) = field(220.0, "grey level of empty background; it stays as it is", "grey level")
-    cell_brightness: decimal(0, 1) = _chance("make some objects brighter or darker, each by itself (MEDIAR, 2022)")
-    cell_brightness_share: decimal(0, 1) = field(0.4, "share of the objects that change", "share")
-    cell_brightness_range: span(0.1, 4) = field((0.6, 1.5), "factor, drawn on a logarithmic axis", "factor")
-
-    @classmethod
-    def from_dict(cls, values: Mapping) -> "Augmentation":
-        """Make it from names and values, as YAML gives them; errors name `augmentation`."""
-        return read(cls, values, "augmentation")
 
 
 @setting
@@ -161,7 +117,9 @@ class TrainingSetting:
     epochs: whole(1, 10_000) = field(12, "epochs to train, at most", "epochs")
     steps_per_epoch: whole(1, 100_000) = field(30, "batches in an epoch", "batches")
     validation_steps: whole(1, 1000) = field(8, "batches of validation tiles that judge an epoch", "batches")
-    batch_size: whole(1, 256) = field(8, "tiles in a batch", "tiles")
+    batch_size: whole(0, 256) = field(
+        8, "tiles in a batch; 0 takes as many as make half a million pixels, 8 of 256 x 256", "tiles"
+    )
     loss: Literal["bce_dice", "dice", "iou", "bce_iou", "bce_ssim_iou", "bce"] = field("bce_dice", "what is minimised")
     optimizer: Literal["adam", "adamw"] = field("adam", "the method of descent")
     learning_rate: decimal(1e-9, 10) = field(1e-3, "the learning rate at the start")
@@ -187,6 +145,12 @@ class TrainingSetting:
     precision: Literal["float32", "mixed_bfloat16"] = field(
         "float32", "precision of the layers; mixed_bfloat16 is for GPUs, and weights stay float32"
     )
+
+    def for_tiles(self, tile_size: int) -> "TrainingSetting":
+        """The same for tiles of a side, pixels, with the size of a batch if it was left open."""
+        if self.batch_size:
+            return self
+        return replace(self, batch_size=min(256, max(1, round(BATCH_PIXELS / tile_size**2))))
 
     @model_validator(mode="after")
     def _epochs_suffice(self):
@@ -370,11 +334,11 @@ def counting_tile_size(counting_size: int) -> int:
 
 
 def _training_fits_memory(parameters: Parameters) -> None:
-    _check_batches("training", parameters.training, parameters.tiles.tile_size)
+    _check_batches("training", parameters.training, parameters.tiles.tile_size or LARGEST_MEASURED_TILE)
 
 
 def _comparison_fits_memory(parameters: Parameters) -> None:
-    _check_batches("comparison", parameters.comparison, parameters.tiles.tile_size)
+    _check_batches("comparison", parameters.comparison, parameters.tiles.tile_size or LARGEST_MEASURED_TILE)
 
 
 def _counting_fits_memory(parameters: Parameters) -> None:

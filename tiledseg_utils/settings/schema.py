@@ -43,6 +43,17 @@ def one_of(*choices: int):
     return Annotated[Literal[choices], BeforeValidator(_only_whole)]
 
 
+def truth_or(word: str):
+    """The type of true, false, or a word with a meaning of its own."""
+    return Annotated[Literal[True, False, word], BeforeValidator(_only_truth_or_text)]
+
+
+def _only_truth_or_text(value):
+    if not isinstance(value, bool | str):
+        raise ValueError(f"{shown(value)} is {_kind(value)}")
+    return value
+
+
 def _only_whole(value):
     if type(value) is not int:
         raise ValueError(f"{shown(value)} is {_kind(value)}")
@@ -189,7 +200,8 @@ def in_words(schema: Mapping) -> str:
     if "anyOf" in schema:
         return f"0 or {in_words(schema['anyOf'][1])}"
     if "enum" in schema or "const" in schema:
-        names = [str(name) for name in schema.get("enum", [schema.get("const")])]
+        names = schema.get("enum", [schema.get("const")])
+        names = [str(name).lower() if isinstance(name, bool) else str(name) for name in names]  # As YAML has them.
         return f"one of {', '.join(names)}" if len(names) > 1 else names[0]
     kind = schema.get("type")
     if kind in ("integer", "number"):

@@ -17,7 +17,7 @@ from statistics import NormalDist
 import cv2
 import numpy as np
 
-from ..settings.parameters import CHANCE, Augmentation
+from ..settings.augmentation import CHANCE, Augmentation
 from ..settings.schema import fields_of, unit_of
 
 # Also the order of the random streams: a new transform goes last in the class, or the draws of those after it change.

@@ -21,10 +21,12 @@ from ..data.normalization import METHODS, normalize
 from ..data.pictures import read_image, write_image
 from ..data.provenance import SOURCES, identify
 from ..settings.parameters import TileSetting
+from .sampling import share_by_kind
 
 MANIFEST = "manifest.csv"
 KINDS = {"tile": str, "source": str, "split": str, "row": int, "column": int, "scale": float, "foreground": float}
-KINDS |= {"weight": float, "white_balance": int, "contrast": int}  # of the manifest's columns
+KINDS |= {"weight": float, "white_balance": int, "contrast": int, "reduction": int}  # of the manifest's columns
+LATER = {"white_balance": "0", "contrast": "0", "reduction": "1"}  # columns that a manifest need not have
 ADDED = "added"  # beside the three splits: tiles of generated images that learn along with real ones
 
 
@@ -147,18 +149,32 @@ def enlarge_to_multiple(image: np.ndarray, tile: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
+def shrink(image: np.ndarray, factor: int) -> np.ndarray:
+    """The mean of each block of `factor` x `factor` pixels of an image; of a mask (bool), what most of them are.
+
+    Where blocks reach past the image, they hold its reflection. This is what `models.reduced` does to an image.
+    """
+    if factor == 1:
+        return image
+    height, width = (-(-length // factor) for length in image.shape[:2])
+    padded = pad_to(image, height * factor, width * factor)
+    values = padded.astype(np.float32) if image.dtype == bool else padded
+    means = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
+    return means >= 0.5 if image.dtype == bool else means
+
+
 def _tiles_of(pair: Pair, image: np.ndarray, mask: np.ndarray, setting: TileSetting):
     """Yield (name, image tile, mask tile, row, column, scale) of one source image."""
-    image = normalize(image, setting.normalization)
-    size = setting.tile_size
+    image, mask = shrink(normalize(image, setting.normalization), setting.reduction), shrink(mask, setting.reduction)
+    size, own = setting.tile_size, 1 / setting.reduction
     if setting.reduced:
-        scale = size / float(np.sqrt(image.shape[0] * image.shape[1]))
+        scale = own * size / float(np.sqrt(image.shape[0] * image.shape[1]))
         yield f"{pair.stem}_whole", reduce_image(image, size), reduce_image(mask, size), 0, 0, scale
-    scale = 1.0
+    scale = own
     if setting.fit == "enlarge":
         before = image.shape
         image, mask = enlarge_to_multiple(image, size), enlarge_to_multiple(mask, size)
-        scale = float(np.sqrt(image.shape[0] * image.shape[1] / (before[0] * before[1])))
+        scale *= float(np.sqrt(image.shape[0] * image.shape[1] / (before[0] * before[1])))
     tiles, origins = split(image, size, setting.stride or size)
     masks, _ = split(mask, size, setting.stride or size)
     for tile, tile_mask, (row, column) in zip(tiles, masks, origins, strict=True):
@@ -187,11 +203,17 @@ def _write_tiles(name: str, pair: Pair, folder: Path, setting: TileSetting) -> t
                 "white_balance": int(setting.white_balance),
                 "contrast": int(setting.contrast),
             }
+            | ({"reduction": setting.reduction} if setting.reduction > 1 else {})
         )
     return identify(pair, whole, whole_mask), rows
 
 
-def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: TileSetting) -> list[dict]:
+def write_tile_set(
+    splits: Mapping[str, Sequence[Pair]],
+    folder: Path,
+    setting: TileSetting,
+    kinds: Mapping[str, str] | None = None,
+) -> list[dict]:
     """Write `folder/<split>/{images,masks}/<tile>.png`, `folder/sources.json` and `folder/manifest.csv`.
 
     Tiles inherit the split of their source image, so no image has tiles in two splits. Masks are lossless. The sources
@@ -201,13 +223,19 @@ def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: 
     Args:
         splits: source images by split: train, valid, test, and perhaps `ADDED`.
         folder: of the tile set.
-        setting: how to tile.
+        setting: how to tile; nothing in it is left to be measured, see `choices.choose`.
+        kinds: of the sources by their stems, for `balance_kinds`.
 
     Returns:
         the manifest's rows: tile, source, split, row, column (pixels in the scaled image), scale (tile pixels per
         source pixel), foreground (share of mask pixels, 0..1), weight (for sampling in training), white_balance and
-        contrast (1 if the source was normalized so).
+        contrast (1 if the source was normalized so), and reduction, if sources were reduced.
+
+    Raises:
+        ValueError: something is left to be measured.
     """
+    if not setting.tile_size or not setting.reduction:
+        raise ValueError("tile_size and reduction must be measured first: see choices.choose.")
     rows, sources = [], {name: {} for name in splits}
     (Path(folder) / MANIFEST).unlink(missing_ok=True)  # An older one would call a half-written set complete.
     pairs = [(name, pair) for name, own in splits.items() for pair in own]
@@ -222,10 +250,20 @@ def write_tile_set(splits: Mapping[str, Sequence[Pair]], folder: Path, setting: 
             total[row["source"]] += row["weight"]
         for row in rows:
             row["weight"] = round(row["weight"] / total[row["source"]], 8)
+    if setting.balance_kinds and kinds:
+        _balance_kinds(rows, kinds)
     sync_disks()  # Once, before the manifest says that the thousands of tiles are there.
     write_json(folder / SOURCES, sources)
     write_csv(folder / MANIFEST, rows)
     return rows
+
+
+def _balance_kinds(rows: Sequence[dict], kinds: Mapping[str, str]) -> None:
+    """Change the weights of training tiles as `sampling.share_by_kind` does."""
+    own = [row for row in rows if row["split"] == "train"]
+    weights = share_by_kind(np.array([row["weight"] for row in own]), [row["source"] for row in own], kinds)
+    for row, weight in zip(own, weights, strict=True):
+        row["weight"] = round(float(weight), 8)
 
 
 def read_manifest(folder: Path) -> list[dict]:
@@ -238,8 +276,7 @@ def read_manifest(folder: Path) -> list[dict]:
     if not path.exists():
         raise UserError(path, "the tiles are missing", "Run notebook 01_data_and_tiling for this run folder first")
     try:
-        # Earlier versions did not have these columns.
-        table = [{"white_balance": "0", "contrast": "0"} | row for row in read_csv(path)]
+        table = [LATER | row for row in read_csv(path)]
         rows = [{name: kind(row[name]) for name, kind in KINDS.items()} for row in table]
         strange = [row for row in rows if row["split"] not in (*SPLITS, ADDED) or not 0 <= row["weight"] < math.inf]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:  # ValueError: also of bytes that are no text
@@ -254,6 +291,11 @@ def read_manifest(folder: Path) -> list[dict]:
 def normalization_of_tiles(manifest: Sequence[Mapping]) -> str | None:
     """How the sources of the tiles of a manifest were normalized, see `normalization.METHODS`."""
     return next((name for name in METHODS if any(row[name] for row in manifest)), None)
+
+
+def reduction_of_tiles(manifest: Sequence[Mapping]) -> int:
+    """By how much the sources of the tiles of a manifest were reduced; 1 for most."""
+    return manifest[0]["reduction"]
 
 
 def read_tiles(folder: Path, rows: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:

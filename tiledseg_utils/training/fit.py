@@ -23,10 +23,11 @@ from ..models.backend import keras
 from ..models.inputs import remember_images, remember_options
 from ..models.model_files import load_checkpoint
 from ..models.receptive_field import receptive_field
+from ..models.reduced import reduced_model
 from ..prediction.inference import predict_reduced, predict_tiled
 from ..settings.parameters import TrainingSetting
 from ..tiles.augmentation import Augmentation
-from ..tiles.tiling import MANIFEST, normalization_of_tiles, read_manifest
+from ..tiles.tiling import MANIFEST, normalization_of_tiles, read_manifest, reduction_of_tiles
 from . import devices
 from .batches import TrainingBatches, ValidationBatches, read_training_tiles, read_validation_tiles
 from .callbacks import Patience, ProgressLines, StopOnNaN
@@ -46,6 +47,7 @@ class Task:
         request: everything that decides about the result, as JSON takes it. A training goes on only if it is the same.
         learnt_from: the images, which the model will remember; see `provenance.learnt_from`.
         options: how the run uses the final model, which remembers that, too; see `inputs.remember_options`.
+        reduction: by how much the images are reduced that the network learns from. The final model does so itself.
     """
 
     build: Callable[[str], keras.Model]
@@ -56,6 +58,7 @@ class Task:
     request: Mapping
     learnt_from: Mapping | None
     options: Mapping | None = None
+    reduction: int = 1
 
 
 class RunState(keras.callbacks.Callback):
@@ -312,6 +315,7 @@ def _finish(task: Task, setting: TrainingSetting, run_state: RunState, network: 
     if setting.precision != "float32":  # bfloat16 is slow on CPUs, and too coarse for tiles to agree.
         weights, model = model.get_weights(), task.build("float32")
         model.set_weights(weights)
+    model = reduced_model(model, task.reduction)
     remember_images(model, task.learnt_from)
     remember_options(model, task.options)
     with atomic_path(path) as temporary:
@@ -353,16 +357,19 @@ def train(
     learnt_from = provenance.learnt_from(tiles)
     if learnt_from is not None:
         request |= {"sources": hash_file(tiles / provenance.SOURCES)}
-    normalization = normalization_of_tiles(read_manifest(tiles))
+    manifest, training_tiles = read_manifest(tiles), read_training_tiles(tiles)
+    normalization = normalization_of_tiles(manifest)
+    setting = setting.for_tiles(training_tiles.images.shape[1])
     settings = {**model_settings, "seed": seed}
     task = Task(
         build=lambda precision: build_model(model, settings, normalization, precision),
-        batches=TrainingBatches(read_training_tiles(tiles), setting, seed, Augmentation.from_dict(augmentation)),
+        batches=TrainingBatches(training_tiles, setting, seed, Augmentation.from_dict(augmentation)),
         validation=ValidationBatches(*read_validation_tiles(tiles, setting), setting),
         loss=losses.LOSSES[setting.loss],
         metrics=losses.METRICS,
         request=request,
         learnt_from=learnt_from,
         options=options,
+        reduction=reduction_of_tiles(manifest),
     )
     return fit(task, setting, run / "training", run / "model.keras", preview)

@@ -19,6 +19,7 @@ from ..models.instance_unet import CHANNELS, FLOW
 from ..models.losses import bce_dice_loss
 from ..models.model_files import load_checkpoint
 from ..tiles.augmentation import Augmentation
+from ..tiles.sampling import share_by_kind
 from ..tiles.tiling import pad_to
 from .batches import TrainingBatches, TrainingTiles, ValidationBatches, validation_indices
 from .fit import Task, TrainingSetting, fit
@@ -99,9 +100,8 @@ def _flush_origins(length: int, tile: int) -> list[int]:
 def tile_weights(labels: np.ndarray, stems: Sequence[str], groups: Mapping[str, str] | None = None) -> np.ndarray:
     """How often tiles are drawn, (N,) float64, in proportion.
 
-    Groups of images (kinds of microscopy, for instance) are drawn in proportion to the square root of their number of
-    images, between equally often, which would repeat the few images of a rare group, and as often as they are, which
-    would neglect it. The same holds for the tiles of an image. A tile without a nucleus has `EMPTY` of the weight.
+    Groups of images (kinds of microscopy, for instance) are drawn as `sampling.share_by_kind` says, and so are the
+    tiles of an image. A tile without a nucleus has `EMPTY` of the weight.
 
     Args:
         labels: (N, T, T) of the tiles.
@@ -113,11 +113,7 @@ def tile_weights(labels: np.ndarray, stems: Sequence[str], groups: Mapping[str, 
     for stem in np.unique(stems):
         own = stems == stem
         weights[own] *= np.sqrt(own.sum()) / weights[own].sum()
-    of_tile = np.array([(groups or {}).get(stem, "") for stem in stems])
-    for group in np.unique(of_tile):
-        own = of_tile == group
-        weights[own] *= np.sqrt(len(np.unique(stems[own]))) / weights[own].sum()
-    return weights
+    return share_by_kind(weights, stems, groups or {})
 
 
 def smallest_area(pairs: Sequence[Pair]) -> int:
@@ -187,7 +183,7 @@ def train_instances(
     Raises:
         UserError: as `fit`; or an image or its labels cannot be read, or none of a split shows a nucleus.
     """
-    rays = model_settings.get("rays", False)
+    rays, setting = model_settings.get("rays", False), setting.for_tiles(tile_size)
     targets = functools.partial(instance_targets, flow=flow, rays=rays, contact_weight=CONTACT_WEIGHT)
     images, labels, stems = label_tiles(splits["train"], tile_size, normalization)
     weights = np.ones(len(images)) if groups is None else tile_weights(labels, stems, groups)

@@ -1,0 +1,86 @@
+"""What an image is like, in a few numbers that need no network: its colour, its brightness, and how large objects are.
+
+They tell a black fluorescence image from a stained slide, which is all that is needed to sort the images of a folder
+into kinds (`measured_kinds`) and to choose how a network should see them (`tiles.choices`).
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from .images import Pair, read_pair
+from .normalization import measure_contrast
+
+COLOUR = 0.02
+"""Mean difference between the channels above which an image counts as coloured. JPEG makes grey differ by less."""
+
+THUMBNAIL = 48
+"""Side of the small copy of an image, pixels."""
+
+
+class Cues(NamedTuple):
+    """What one image is like.
+
+    Attributes:
+        chroma: mean over pixels of the largest less the smallest channel, 0 (grey) to 1.
+        brightness: the median grey level, 0 (black) to 1 (white).
+        levels: how many grey levels lie between the `normalization.PERCENTILES`, 0 to 255.
+        side: the shorter side, pixels.
+        objects: how many the mask shows.
+        diameter: of the usual object, pixels, as a disc of its area: half of the foreground is in objects as large or
+            smaller, so that specks do not count for much. None where there is no object.
+    """
+
+    chroma: float
+    brightness: float
+    levels: float
+    side: int
+    objects: int
+    diameter: float | None
+
+    @property
+    def colour(self) -> bool:
+        """Whether the channels differ."""
+        return self.chroma > COLOUR
+
+
+def measure_cues(image: np.ndarray, labels: np.ndarray) -> Cues:
+    """Measure an image.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) int32, 0 = background, of its objects.
+    """
+    chroma = (image.max(axis=2).astype(np.int16) - image.min(axis=2)).mean() / 255
+    brightness = np.median(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)) / 255
+    contrast = measure_contrast([image])
+    levels = contrast.high - contrast.low if contrast else 0.0
+    areas = np.sort(np.bincount(labels.ravel())[1:])
+    areas = areas[areas > 0]
+    diameter = None
+    if areas.size:
+        usual = areas[np.searchsorted(np.cumsum(areas), areas.sum() / 2)]
+        diameter = float(2 * np.sqrt(usual / np.pi))
+    return Cues(float(chroma), float(brightness), float(levels), min(labels.shape), int(areas.size), diameter)
+
+
+def measure_pairs(pairs: Iterable[Pair]) -> tuple[dict[str, Cues], dict[str, np.ndarray]]:
+    """The cues of images, and a small copy of each, (48, 48, 3) uint8 RGB, by stem.
+
+    Masks without instance labels count each connected component as an object.
+
+    Raises:
+        UserError: an image or its mask cannot be read.
+    """
+
+    def measure(pair: Pair) -> tuple[str, Cues, np.ndarray]:
+        image, labels = read_pair(pair, labels=True)
+        small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+        return pair.stem, measure_cues(image, labels), small
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(measure, pairs))
+    return {stem: cues for stem, cues, _ in found}, {stem: small for stem, _, small in found}

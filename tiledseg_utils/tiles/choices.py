@@ -1,0 +1,74 @@
+"""Settings of tiles that are measured on the training images where a preset leaves them open.
+
+nnU-Net (Isensee et al., Nature Methods 18, 2021, doi:10.1038/s41592-020-01008-z) takes them from a fingerprint of the
+data. So does this module, with few rules that are told along with what they choose. A number in the preset overrides
+each of them.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
+
+from ..data.cues import Cues
+from ..settings.parameters import AUTO, LARGEST_MEASURED_TILE, TileSetting
+
+LARGE_OBJECT = 128
+"""Pixels. Objects that wide, or twice, or four times as wide, are seen at a half, a quarter or an eighth of the size:
+a network that works at full size sees a part of such an object at a time, and its outline needs no more pixels."""
+
+TILE_STEP = 128
+"""Pixels. Measured tiles are multiples of it, which suits the poolings of all networks of the course."""
+
+NARROW = 64
+"""Grey levels, a quarter of all. Where one image in ten spans fewer, the contrast of all is stretched."""
+
+DECISIVE_PERCENTILE = 10
+
+
+def choose(setting: TileSetting, cues: Collection[Cues]) -> tuple[TileSetting, list[dict]]:
+    """Fill in what a setting leaves open, and tell why.
+
+    Args:
+        setting: its `tile_size` and `reduction` may be 0, its `contrast` "auto".
+        cues: of the training images, in their own size; at least one.
+
+    Returns:
+        the setting without open values; and a row for each of the three: `setting`, `value`, `measured` (what the data
+        ask for, whether it is taken or not) and `reason`.
+    """
+    diameters = [own.diameter for own in cues if own.diameter is not None]
+    diameter = float(np.median(diameters)) if diameters else None
+    reduction = _reduction(diameter)
+    used = setting.reduction or reduction
+    side = float(np.median([own.side for own in cues])) / used
+    tile_size = min(LARGEST_MEASURED_TILE, TILE_STEP * max(1, int(np.ceil(side / TILE_STEP))))
+    levels = float(np.percentile([own.levels for own in cues], DECISIVE_PERCENTILE))
+    contrast = levels < NARROW and not setting.white_balance
+    size = "no mask shows an object" if diameter is None else f"objects are {diameter:.0f} px wide (median of images)"
+    across = f"the shorter side of images is {side:.0f} px (median, reduced)"
+    dark = f"one image in ten spans {levels:.0f} grey levels or fewer"
+    found = {
+        "reduction": (reduction, f"{size}; from {LARGE_OBJECT} px on, images are reduced"),
+        "tile_size": (tile_size, f"{across}; a tile holds it, up to {LARGEST_MEASURED_TILE} px"),
+        "contrast": (contrast, f"{dark}; below {NARROW}, the contrast of all is stretched"),
+    }
+    open_values = {"reduction": 0, "tile_size": 0, "contrast": AUTO}
+    rows, changes = [], {}
+    for name, (measured, reason) in found.items():
+        value = getattr(setting, name)
+        if value is not False and value == open_values[name]:
+            changes[name] = measured
+        else:
+            reason = f"given by the preset; {reason}"
+        rows.append({"setting": name, "value": changes.get(name, value), "measured": measured, "reason": reason})
+    if "tile_size" in changes and not setting.stride:
+        changes["stride"] = tile_size // 2
+    return replace(setting, **changes), rows
+
+
+def _reduction(diameter: float | None) -> int:
+    """By how much images are reduced whose objects are that wide: 1, 2, 4 or 8."""
+    if diameter is None:
+        return 1
+    return next((factor for factor in (8, 4, 2) if diameter >= factor / 2 * LARGE_OBJECT), 1)
