@@ -41,7 +41,7 @@ presets: $(VENV)/installed
 # Renews the pinned versions; commit the result. The extra bench is left out: see pyproject.toml.
 lock: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra notebooks --extra cluster --extra test --extra build --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra notebooks --extra cluster --extra export --extra test --extra build --universal --python-version 3.11 \
 	  --fork-strategy fewest --upgrade --no-emit-index-url --custom-compile-command "make lock" --quiet --output-file requirements.lock
 
 clean:

@@ -80,7 +80,8 @@ def test_what_the_package_imports_is_installed_with_it():
     declared = {re.match(r"[\w-]+", name)[0] for name in PROJECT["project"]["dependencies"]}
     declared |= {"ipython", "jupyter-client", "jupyter-core", "nbformat"}  # These come with ipykernel and nbconvert.
     declared |= {"numcodecs"}  # This comes with zarr.
-    declared |= {re.match(r"[\w-]+", name)[0] for name in PROJECT["project"]["optional-dependencies"]["cluster"]}
+    for extra in ("cluster", "export"):
+        declared |= {re.match(r"[\w-]+", name)[0] for name in PROJECT["project"]["optional-dependencies"][extra]}
     imported = set()
     for path in (ROOT / "tiledseg_utils").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

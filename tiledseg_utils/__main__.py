@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .base import environment
 from .base.version import VERSION
-from .commands import compare, data, evaluate, instances, measure, predict, report, runs, score
+from .commands import compare, data, evaluate, export, instances, measure, predict, report, runs, score
 from .commands.console import run_safely
 from .commands.options import prediction_defaults
 
@@ -36,6 +36,7 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
     evaluate.add(commands, prediction)
     score.add(commands)
     runs.add(commands)
+    export.add(commands)
     return main_parser
 
 

@@ -21,6 +21,9 @@ USUAL_RAY = 8.0
 """Length of the rays that an untrained network predicts, pixels."""
 
 
+PRIOR_LOGIT = math.log(PRIOR / (1 - PRIOR))
+
+
 @keras.saving.register_keras_serializable("tiledseg")
 class Heads(layers.Layer):
     """(N, H, W, 6) or (N, H, W, 6 + RAYS) of any value to the maps of `instance_unet`.
@@ -30,9 +33,8 @@ class Heads(layers.Layer):
     """
 
     def call(self, inputs):
-        prior = math.log(PRIOR / (1 - PRIOR))
-        foreground = ops.sigmoid(inputs[..., :1] + prior)
-        classes = ops.softmax(inputs[..., 1:4] + ops.convert_to_tensor([0.0, prior, prior], inputs.dtype))
+        foreground = ops.sigmoid(inputs[..., :1] + PRIOR_LOGIT)
+        classes = ops.softmax(inputs[..., 1:4] + ops.convert_to_tensor([0.0, PRIOR_LOGIT, PRIOR_LOGIT], inputs.dtype))
         maps = [foreground, classes, inputs[..., FLOW]]
         if inputs.shape[-1] > CHANNELS:
             # The exponential, as errors of a length count in proportion to it; clipped, as it would overflow.

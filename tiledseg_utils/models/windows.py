@@ -63,14 +63,19 @@ class WindowAttention(layers.Layer):
         mixed = ops.reshape(mixed, (n, rows * columns, w * w, 3, self.heads, size))
         query, key, value = ops.unstack(ops.transpose(mixed, (3, 0, 1, 4, 2, 5)), axis=0)
         scores = ops.matmul(query * size**-0.5, ops.transpose(key, (0, 1, 2, 4, 3)))
-        bias = ops.reshape(ops.take(self.offset_bias, self._offset.ravel(), axis=0), (w * w, w * w, self.heads))
         inside = windows(ops.ones((1, height, width, 1), inputs.dtype), 1)[:, :, None, None, :, 0]
-        scores = scores + ops.transpose(bias, (2, 0, 1)) + (inside - 1) * 1e4
+        scores = scores + self.position_bias() + (inside - 1) * 1e4
         x = ops.matmul(ops.softmax(scores), value)
         x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4)), (n, rows, columns, w, w, channels))
         x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (n, rows * w, columns * w, channels))
         x = x[:, before : before + height, before : before + width]
         return ops.matmul(x, self.kernel_out) + self.bias_out
+
+    def position_bias(self):
+        """What is added to the scores of two pixels of a window for their offset, (heads, window^2, window^2)."""
+        pixels = self.window**2
+        bias = ops.reshape(ops.take(self.offset_bias, self._offset.ravel(), axis=0), (pixels, pixels, self.heads))
+        return ops.transpose(bias, (2, 0, 1))
 
     def compute_output_spec(self, inputs):
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
