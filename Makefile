@@ -1,7 +1,10 @@
 # Two commands do everything on a machine with Python 3.11+, git and make:
 #   make report   run the notebooks and write a report    (DATA=folder PRESET=name RUN=folder OVERWRITE=1)
 #   make test     run every test                          (WORKERS=number of tests at a time)
-PYTHON  ?= python3
+# The newest Python that runs: pyenv puts a python3.12 on the PATH that only fails unless that version is chosen, and
+# Debian one that cannot make environments. From 3.12 on there is a JAX that convolves faster (see README.md).
+PYTHON  ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3; do \
+  if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 VENV    := .venv
 BIN     := $(VENV)/bin
 # PyTorch, TensorFlow and what they want of other packages stay out of the environment of the course.
@@ -47,16 +50,18 @@ lock: $(VENV)/installed
 clean:
 	rm -rf $(VENV) $(BENCH_VENV) build .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info
 
+# An environment that is there keeps its Python; make clean for another.
 $(VENV)/installed: requirements.lock pyproject.toml
+	@$(if $(PYTHON),,echo "Python 3.11 or newer is needed, and none is found; try make PYTHON=/path/to/python3.12" >&2; exit 1)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # TensorFlow 2.21 wants an older h5py than the lock has.
 $(BENCH_VENV)/installed: requirements.lock pyproject.toml
-	$(PYTHON) -m venv $(BENCH_VENV)
+	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
 	grep -v '^h5py==' requirements.lock > $(BENCH_VENV)/constraints.txt
 	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(BENCH_VENV)/constraints.txt --editable ".[bench,cluster]"
 	@touch $@

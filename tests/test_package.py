@@ -12,24 +12,27 @@ from pathlib import Path
 
 import pytest
 
+from tiledseg_utils.base.environment import ONEDNN_FLAG, fast_flags
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+OURS = [f"{flag}={value}" for flag, value in fast_flags().items()]
+CHOSEN = [f"{flag}=false" if flag == ONEDNN_FLAG else f"{flag}=" for flag in fast_flags()]
 
 
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("", f"{FLAG}=dot,individual_dot"),
-        ("--xla_cpu_enable_fast_math=false", f"--xla_cpu_enable_fast_math=false {FLAG}=dot,individual_dot"),
-        (f"{FLAG}=", f"{FLAG}="),  # what the user has chosen stays
+        ([], OURS),
+        (["--xla_cpu_enable_fast_math=false"], ["--xla_cpu_enable_fast_math=false", *OURS]),
+        (CHOSEN, CHOSEN),
     ],
 )
-def test_importing_the_package_sets_the_flag_that_jax_then_accepts(before, after):
+def test_importing_the_package_sets_flags_that_jax_then_accepts_unless_the_user_has(before, after):
     code = "import tiledseg_utils, jax, os; jax.numpy.zeros(1); print(os.environ['XLA_FLAGS'])"
-    environment = {**os.environ, "XLA_FLAGS": before}
+    environment = {**os.environ, "XLA_FLAGS": " ".join(before)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == after
+    assert done.stdout.split() == after
 
 
 def test_every_folder_of_code_is_installed():

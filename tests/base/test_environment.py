@@ -101,6 +101,29 @@ def test_variables_that_change_numbers_go_and_others_stay(monkeypatch, name, val
 
 
 @pytest.mark.parametrize(
+    ("version", "platform", "machine", "flags"),
+    [
+        ("0.10.2", "linux", "x86_64", [environment.YNN_FLAG]),
+        ("0.12.0.1", "linux", "x86_64", [environment.YNN_FLAG, environment.ONEDNN_FLAG]),
+        ("0.12.0.1", "linux", "aarch64", [environment.YNN_FLAG]),
+        ("0.12.0.1", "darwin", "arm64", [environment.YNN_FLAG]),
+        ("0.13.0", "linux", "x86_64", []),
+    ],
+)
+def test_only_releases_that_were_measured_get_flags(monkeypatch, version, platform, machine, flags):
+    monkeypatch.setattr(environment.importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(environment.sys, "platform", platform)
+    monkeypatch.setattr(environment.platform, "machine", lambda: machine)
+    assert list(environment.fast_flags()) == flags
+
+
+def test_the_user_may_turn_onednn_off(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", f"{environment.ONEDNN_FLAG}=false")
+    environment.settle()
+    assert not environment.convolves_with_onednn()
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("[1]", "Keras: does not start"),

@@ -9,8 +9,10 @@ import pytest
 from skimage.color import rgb2lab
 
 from tiledseg_utils import models
+from tiledseg_utils.base.environment import convolves_with_onednn
 from tiledseg_utils.base.files import UserError
-from tiledseg_utils.models.cpu import DepthwiseConvolution, MaxPooling, UpConvolution
+from tiledseg_utils.models import cpu
+from tiledseg_utils.models.cpu import Convolution, DepthwiseConvolution, MaxPooling, UpConvolution
 from tiledseg_utils.models.inputs import ColorInput
 from tiledseg_utils.models.layers import DepthToSpace, SpaceToDepth
 
@@ -107,6 +109,37 @@ def test_depthwise_convolution_equals_the_layer_that_it_replaces(kernel, stride,
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
     for actual, wanted in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(actual, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kernel", "filters"), [(1, 3), (2, 9), (3, 4), (7, 3), ((3, 5), 6)])
+def test_convolution_equals_the_layer_that_it_replaces(monkeypatch, kernel, filters, rng):
+    """With the gradient of its weights as where oneDNN computes convolutions, which can be computed without it, too."""
+    monkeypatch.setattr(cpu, "convolves_with_onednn", lambda: True)
+    image = rng.standard_normal((3, 12, 17, 6)).astype(np.float32)
+    theirs = keras.layers.Conv2D(filters, kernel, padding="same", activation="tanh")
+    ours = Convolution.from_config(theirs.get_config())
+    theirs.build(image.shape)
+    ours.build(image.shape)
+    ours.set_weights([theirs.get_weights()[0], rng.standard_normal(filters)])
+    theirs.set_weights(ours.get_weights())
+    for actual, wanted in zip(*(outputs_and_gradients(layer, image) for layer in (ours, theirs)), strict=True):
+        np.testing.assert_allclose(actual, wanted, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("filters", [16, 64])
+def test_onednn_convolves_but_for_the_gradient_of_the_weights(filters, rng):
+    """As the compiled program says; before JAX 0.12, and on other processors, oneDNN does nothing."""
+    image = rng.standard_normal((2, 64, 64, 32)).astype(np.float32)
+    layer = Convolution(filters, 3, padding="same")
+    layer.build(image.shape)
+
+    def squares(image, weights):
+        return (layer.stateless_call(weights, [], image)[0] ** 2).sum()
+
+    weights = [weight.value for weight in layer.trainable_weights]
+    program = jax.jit(jax.grad(squares, argnums=(0, 1))).lower(image, weights).compile().as_text()
+    assert program.count('custom_call_target="__onednn$convolution"') == (2 if convolves_with_onednn() else 0)
+    assert program.count(" convolution(") == (1 if convolves_with_onednn() else 3)
 
 
 def test_blocks_are_folded_into_channels_and_back(rng):

@@ -6,6 +6,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ JAX_KEPT += ("JAX_PERSISTENT_CACHE", "JAX_LOGGING", "JAX_TRACEBACK")
 DROPPED = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED", "NVIDIA_TF32_OVERRIDE")
 
 YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+ONEDNN_FLAG = "--xla_cpu_experimental_onednn_custom_call"
 
 PACKAGES = ("numpy", "cv2", "scipy", "skimage", "tifffile", "keras", "jax", "jaxlib", "matplotlib")
 """What numbers and pictures depend on, by import names."""
@@ -35,12 +37,33 @@ def settle() -> None:
     # Read once, when Keras is first imported. An empty one would leave the choice to keras.json.
     if not os.environ.get("KERAS_BACKEND"):
         os.environ["KERAS_BACKEND"] = "jax"
-    # On CPUs, JAX 0.10 hands convolutions to YNN, which with several tiles in a batch takes two to five times as long
-    # as XLA's own (Eigen), longest for the gradient of the weights: a training step took 1.5 s with it and takes 1 s
-    # without. The results are the same, up to the rounding of float32. Read once, when JAX starts; other releases are
-    # left alone, since XLA stops at a flag that it does not know.
-    if importlib.metadata.version("jaxlib").startswith("0.10.") and YNN_FLAG not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {YNN_FLAG}=dot,individual_dot".strip()
+    given = os.environ.get("XLA_FLAGS", "")
+    missing = [f"{flag}={value}" for flag, value in fast_flags().items() if flag not in given]
+    if missing:
+        os.environ["XLA_FLAGS"] = " ".join([*given.split(), *missing])
+
+
+def fast_flags() -> dict[str, str]:
+    """Flags of XLA that make convolutions fast on CPUs, for the installed JAX. XLA reads them once, when JAX starts.
+
+    The results are the same, up to the rounding of float32. Releases of JAX that were not measured get none, since XLA
+    stops at a flag that it does not know.
+    """
+    version, flags = importlib.metadata.version("jaxlib"), {}
+    # JAX hands convolutions to YNN, which in 0.10 takes two to five times as long as XLA's own (Eigen) with several
+    # tiles in a batch, longest for the gradient of the weights: a training step took 1.5 s with it and takes 1 s
+    # without. In 0.12 it takes convolutions away from oneDNN, which is faster.
+    if version.startswith(("0.10.", "0.12.")):
+        flags[YNN_FLAG] = "dot,individual_dot"
+    # oneDNN takes about two thirds of the time of Eigen, see `models.cpu.Convolution`. 0.10 does not have it.
+    if version.startswith("0.12.") and sys.platform == "linux" and platform.machine() == "x86_64":
+        flags[ONEDNN_FLAG] = "true"
+    return flags
+
+
+def convolves_with_onednn() -> bool:
+    """Whether XLA hands convolutions on the CPU to oneDNN, by our flag or the user's."""
+    return f"{ONEDNN_FLAG}=true" in os.environ.get("XLA_FLAGS", "").split()
 
 
 def settle_command() -> None:
@@ -66,7 +89,8 @@ except Exception as error:
 
 def chosen_by_user() -> dict[str, str]:
     """Variables of the user that can keep Keras or JAX from starting, and their values."""
-    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith(YNN_FLAG)]
+    ours = [f"{flag}={value}" for flag, value in fast_flags().items()]
+    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag not in ours]
     values = {
         "KERAS_BACKEND": os.environ["KERAS_BACKEND"].replace("jax", ""),
         "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "").replace("cpu", ""),

@@ -3,7 +3,7 @@
 import math
 
 from .backend import keras, layers
-from .cpu import GlorotUniform, HeNormal, dropout_seed, layer_seed
+from .cpu import Convolution, GlorotUniform, HeNormal, dropout_seed, layer_seed
 from .inputs import ColorInput
 from .layers import DepthToSpace, SpaceToDepth
 
@@ -49,7 +49,7 @@ def convolution(x, filters: int, kernel: int, key: tuple, dilation=1, normalizat
     With "batch" the convolution has no bias, as the normalisation has its own. The momentum is 0.9, as a course trains
     for hundreds of steps, after which Keras' default of 0.99 would still remember the first ones.
     """
-    x = layers.Conv2D(
+    x = Convolution(
         filters,
         kernel,
         padding="same",
