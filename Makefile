@@ -1,6 +1,7 @@
 # Two commands do everything on a machine with Python 3.11+, git and make:
 #   make report   run the notebooks and write a report    (DATA=folder PRESET=name RUN=folder OVERWRITE=1)
 #   make test     run every test                          (WORKERS=number of tests at a time)
+# Of a finished run, `make book` makes a site, and `make browser` looks at all its pages in Chromium.
 # The newest Python that runs: pyenv puts a python3.12 on the PATH that only fails unless that version is chosen, and
 # Debian one that cannot make environments. From 3.12 on there is a JAX that convolves faster (see README.md).
 PYTHON  ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3; do \
@@ -9,13 +10,15 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 # PyTorch, TensorFlow and what they want of other packages stay out of the environment of the course.
 BENCH_VENV := .venv-bench
+BROWSER_VENV := .venv-browser
 
 PRESET  ?= quick
 BENCH   ?= inference
 WORKERS ?= 2
 RUN     ?= runs/$(basename $(notdir $(PRESET)))
+BOOK    ?= $(RUN)-book
 
-.PHONY: report test lint lab bench presets lock clean
+.PHONY: report test lint lab book browser bench presets lock clean
 
 # Messages then name RUN= and OVERWRITE=1 instead of the options of the command line.
 report: export TILEDSEG_MAKE = 1
@@ -33,6 +36,13 @@ lint: $(VENV)/installed
 lab: $(VENV)/installed
 	$(BIN)/python -m tiledseg_utils.course.edition
 
+book: $(VENV)/installed
+	$(BIN)/python -m tiledseg_utils book "$(RUN)" --out "$(BOOK)" $(if $(OVERWRITE),--overwrite)
+
+# CHROMIUM=path chooses the browser; otherwise it is the one on the PATH.
+browser: $(VENV)/installed $(BROWSER_VENV)/installed
+	$(BROWSER_VENV)/bin/python -m tests.browser --python $(BIN)/python --run "$(RUN)" $(if $(CHROMIUM),--chromium "$(CHROMIUM)")
+
 # For instance make bench BENCH="memory --square 16384"
 bench: $(BENCH_VENV)/installed
 	$(BENCH_VENV)/bin/python -m tests.benchmarks $(BENCH)
@@ -41,14 +51,14 @@ bench: $(BENCH_VENV)/installed
 presets: $(VENV)/installed
 	$(BIN)/python -m tiledseg_utils.settings.page
 
-# Renews the pinned versions; commit the result. The extra bench is left out: see pyproject.toml.
+# Renews the pinned versions; commit the result. The extras bench and browser are left out: see pyproject.toml.
 lock: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra notebooks --extra cluster --extra export --extra test --extra build --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra notebooks --extra cluster --extra export --extra book --extra test --extra build --universal --python-version 3.11 \
 	  --fork-strategy fewest --upgrade --no-emit-index-url --custom-compile-command "make lock" --quiet --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) build .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info
+	rm -rf $(VENV) $(BENCH_VENV) $(BROWSER_VENV) build .pytest_cache .ruff_cache .hypothesis .coverage *.egg-info
 
 # An environment that is there keeps its Python; make clean for another.
 $(VENV)/installed: requirements.lock pyproject.toml
@@ -64,4 +74,9 @@ $(BENCH_VENV)/installed: requirements.lock pyproject.toml
 	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
 	grep -v '^h5py==' requirements.lock > $(BENCH_VENV)/constraints.txt
 	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(BENCH_VENV)/constraints.txt --editable ".[bench,cluster]"
+	@touch $@
+
+$(BROWSER_VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(BROWSER_VENV)
+	$(BROWSER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep --only-matching 'playwright==[0-9.]*' pyproject.toml)"
 	@touch $@

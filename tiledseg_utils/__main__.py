@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .base import environment
 from .base.version import VERSION
-from .commands import compare, data, evaluate, export, instances, measure, predict, report, runs, score
+from .commands import book, compare, data, evaluate, export, instances, measure, predict, report, runs, score
 from .commands.console import run_safely
 from .commands.options import prediction_defaults
 
@@ -29,6 +29,7 @@ def parser(prediction: dict) -> argparse.ArgumentParser:
     commands = main_parser.add_subparsers(title="commands", required=True)
     report.add(commands)
     compare.add(commands)
+    book.add(commands)
     data.add(commands)
     predict.add(commands, prediction)
     instances.add(commands)

@@ -28,8 +28,9 @@ def test_links_lead_to_pages_of_the_report_or_are_plain_text(before, after):
 
 def anchors() -> set[str]:
     text = (report.NOTEBOOK_FOLDER / "glossary.md").read_text(encoding="utf-8")
-    headings = [heading.lower().replace(" ", "-") for heading in re.findall(r"^### (.+)$", text, re.MULTILINE)]
+    headings = [heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.+)$", text, re.MULTILINE)]
     named = re.findall(r'<a id="([^"]+)">', text)
+    assert "\n### " not in text, "terms are headings of the second level"
     assert len(named) == len(set(named)) and len(headings) == len(set(headings)), "an anchor stands twice"
     return {*headings, *named}
 
@@ -45,7 +46,7 @@ def test_the_glossary_names_lessons_that_are_there():
     text = (report.NOTEBOOK_FOLDER / "glossary.md").read_text(encoding="utf-8")
     named = set(re.findall(r"\]\((\w+)\.ipynb\)", text))
     assert named and not [name for name in named if not (report.NOTEBOOK_FOLDER / f"{name}.ipynb").exists()]
-    terms = re.findall(r"^### (.+)$", text, re.MULTILINE)
+    terms = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert terms == sorted(terms, key=str.lower)
 
 

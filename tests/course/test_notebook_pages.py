@@ -68,7 +68,7 @@ def test_pages_lead_back_and_on(tmp_path):
     notebook_pages.write_notebook_pages(tmp_path, dict.fromkeys(names, notebook))
     for place, name in enumerate(names):
         page = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
-        found = re.findall(r'<a style="[^"]*"(?: rel="(\w+)")? href="([^"]+)"', page)
+        found = re.findall(r'<a(?: rel="(\w+)")? href="([^"]+)"', page)
         expected = [("", "index.html")]
         expected += [("prev", f"{names[place - 1]}.html")] * (place > 0)
         expected += [("next", f"{names[min(place + 1, 2)]}.html")] * (place < 2)

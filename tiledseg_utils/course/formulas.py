@@ -39,7 +39,7 @@ def picture_of(formula: str, display: bool = False) -> str | None:
         return None
     source = "data:image/svg+xml;base64," + base64.b64encode(drawn.getvalue()).decode()
     size = f"width:{width / POINTS:.2f}em;height:{height / POINTS:.2f}em;vertical-align:{-depth / POINTS:.2f}em"
-    return f'<img alt="{html.escape(formula.strip())}" style="{size};display:inline" src="{source}">'
+    return f'<img class="formula" alt="{html.escape(formula.strip())}" style="{size};display:inline" src="{source}">'
 
 
 def _draw(found: re.Match) -> str:

@@ -4,7 +4,7 @@ import base64
 import copy
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import nbconvert
@@ -14,7 +14,7 @@ from jupyter_core.paths import ENV_JUPYTER_PATH, jupyter_path
 from ..base.files import atomic_path
 from . import formulas, links
 from .page_tables import render
-from .web_pictures import smallest
+from .web_pictures import WebPicture, smallest
 
 
 def export(notebook: nbformat.NotebookNode, title: str) -> str:
@@ -33,35 +33,59 @@ def export(notebook: nbformat.NotebookNode, title: str) -> str:
         mermaid_js_url="",
     )
     drawn = with_web_pictures(formulas.with_pictures(notebook))
-    return exporter.from_notebook_node(drawn, resources={"metadata": {"name": title}})[0]
+    page = exporter.from_notebook_node(drawn, resources={"metadata": {"name": title}})[0]
+    files = (Path(folder, "static", "theme-dark.css") for folder in exporter.template_paths)
+    dark = next(file for file in files if file.exists()).read_text(encoding="utf-8")
+    return page.replace("</head>", render("notebook_style.html", dark=dark) + "</head>", 1)
 
 
-def with_web_pictures(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def with_web_pictures(
+    notebook: nbformat.NotebookNode, place: Callable[[WebPicture], str] | None = None
+) -> nbformat.NotebookNode:
     """A copy of a notebook whose pictures are as small as `smallest` makes them, each with its caption.
 
     nbconvert itself would drop the captions, which `plots.Picture` hands over as text for screen readers.
+
+    Args:
+        notebook: an executed one.
+        place: puts a picture somewhere, and returns its address; by default, the page itself carries it.
     """
     changed = copy.deepcopy(notebook)
     for number, cell in enumerate((cell for cell in changed.cells if cell.cell_type == "code"), start=1):
         for output in cell.outputs:
             if "image/png" in output.get("data", {}):
-                described = output.metadata.get("image/png", {}).get("alt")
-                output.data = {"text/html": _figure(output.data["image/png"], described, number)}
+                picture = _web_picture(output.data["image/png"])
+                caption = output.metadata.get("image/png", {}).get("alt")
+                described = caption or f"Figure that code cell {number} of this notebook drew"
+                output.data = {"text/html": figure(picture, (place or _within)(picture), described, caption)}
     return changed
 
 
-def _figure(encoded: str, caption: str | None, number: int) -> str:
-    """A PNG in base64 as a figure of HTML; without a caption, it says which code cell drew it."""
+def _web_picture(encoded: str) -> WebPicture:
+    content = base64.b64decode(encoded)
     try:
-        picture = smallest(base64.b64decode(encoded))
-        kind, content = picture.kind, base64.b64encode(picture.content).decode()
-        size = f'width="{picture.width}" height="{picture.height}" style="max-width:100%;height:auto"'
+        return smallest(content)
     except ValueError:  # Of 16 bits: the browser shows it as it is.
-        kind, content, size = "png", encoded.strip(), 'style="max-width:100%"'
-    words = html.escape(caption or f"Figure that code cell {number} of this notebook drew")
-    shown = f'<figcaption aria-hidden="true">{words}</figcaption>' if caption else ""
-    picture = f'<img alt="{words}" {size} src="data:image/{kind};base64,{content}">'
-    return f'<figure style="margin:0">{picture}{shown}</figure>'
+        return WebPicture(content, "png", 0, 0)
+
+
+def _within(picture: WebPicture) -> str:
+    return f"data:image/{picture.kind};base64,{base64.b64encode(picture.content).decode()}"
+
+
+def figure(picture: WebPicture, address: str, described: str, caption: str | None) -> str:
+    """A picture as a figure of HTML.
+
+    Args:
+        picture: for its size; one without width has its own.
+        address: where browsers find it.
+        described: what is on it, for those who do not see it.
+        caption: what stands below it; None for nothing.
+    """
+    size = f'width="{picture.width}" height="{picture.height}" ' if picture.width else ""
+    shown = f'<figcaption aria-hidden="true">{html.escape(caption)}</figcaption>' if caption else ""
+    image = f'<img alt="{html.escape(described)}" {size}style="max-width:100%;height:auto" src="{address}">'
+    return f'<figure style="margin:0">{image}{shown}</figure>'
 
 
 def with_navigation(page: str, name: str, names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from .web_pictures import smallest, write_bytes
 
 WAYS = {"tiled": "tiled", "non_tiled": "non-tiled"}
 NOT_GIVEN = "not given"
+AGAIN = "Run it again into another folder"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,12 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     return runs
 
 
-def _read_run(folder: Path, name: str) -> Run:
+def read_finished(folder: Path) -> dict:
+    """The metrics of a finished run.
+
+    Raises:
+        UserError: the folder is not that of a run, or the run is not finished, or its metrics are damaged.
+    """
     if not folder.is_dir():
         raise UserError(folder, "is not a folder", "Give run folders, such as runs/quick")
     if not (folder / "request.json").exists():
@@ -76,13 +82,16 @@ def _read_run(folder: Path, name: str) -> Run:
     if not (folder / "metrics.json").exists():
         remedy = "Let it run to its end: give the command that began it once more"
         raise UserError(folder, "holds an unfinished run", remedy)
-    remedy = "Run it again into another folder"
+    example = {"preset": "", "seed": 0, "data": {}, "tiled": {}, "non_tiled": {}}
+    metrics = read_record(folder / "metrics.json", example, AGAIN)
     part = {"per_image": {}, "mean": 0.0, "median": 0.0, "pooled": 0.0}
-    metrics = read_record(
-        folder / "metrics.json", {"preset": "", "seed": 0, "data": {}, "tiled": {}, "non_tiled": {}}, remedy
-    )
     for way in WAYS:
-        _require(folder / "metrics.json", f"{way}.dice", metrics[way].get("dice"), part, remedy)
+        _require(folder / "metrics.json", f"{way}.dice", metrics[way].get("dice"), part, AGAIN)
+    return metrics
+
+
+def _read_run(folder: Path, name: str) -> Run:
+    metrics, remedy = read_finished(folder), AGAIN
     request = read_record(folder / "request.json", {"parameters": {}}, remedy)
     record = read_record(folder / RECORD, {"files": {}, "split": {}}, remedy)
     history = read_record(folder / "results" / "03_training.json", {"history": []}, remedy)["history"]

@@ -1,0 +1,110 @@
+"""A real JupyterLab with the learner's edition: notebook 01 runs by its menu, to its last cell."""
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+NOTEBOOK = "01_data_and_tiling"
+TOKEN = "looking"
+LONGEST = 900  # seconds
+PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
+STATE = f"""() => {{
+  const panel = document.querySelector("{PANEL}");
+  const prompts = [...panel.querySelectorAll(".jp-InputArea-prompt")].map((each) => each.innerText);
+  const indicator = panel.querySelector(".jp-Notebook-ExecutionIndicator");
+  const waiting = prompts.filter((text) => text.includes("*")).length;
+  return {{ waiting, kernel: indicator?.getAttribute("data-status") }};
+}}"""
+
+
+@contextlib.contextmanager
+def started(python: str, root: Path) -> Iterator[str]:
+    """A JupyterLab whose files lie below `root`; yields its address."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    options = ["--no-browser", f"--ServerApp.port={port}", f"--IdentityProvider.token={TOKEN}", "--ip=127.0.0.1"]
+    options += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    code = "import sys, pathlib; from tiledseg_utils.course.edition import open_lab; "
+    code += "sys.exit(open_lab(pathlib.Path(sys.argv[1]), sys.argv[2:]))"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with (root / "lab.log").open("w") as log:
+        lab = subprocess.Popen(
+            [python, "-c", code, str(root), *options], cwd=root, env=environment, stdout=log, stderr=log
+        )
+        try:
+            address = f"http://127.0.0.1:{port}"
+            _wait_for(address, lab)
+            yield address
+        finally:
+            with contextlib.suppress(OSError):
+                urlopen(f"{address}/api/shutdown?token={TOKEN}", data=b"", timeout=10).close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                lab.wait(15)
+            lab.kill()
+
+
+def _wait_for(address: str, lab: subprocess.Popen) -> None:
+    for _ in range(120):
+        with contextlib.suppress(OSError):
+            urlopen(f"{address}/api/status?token={TOKEN}", timeout=5).close()
+            return
+        if lab.poll() is not None:
+            raise RuntimeError(f"JupyterLab ended with {lab.returncode}")
+        time.sleep(1)
+    raise RuntimeError("JupyterLab did not start within two minutes")
+
+
+def check_lab(browser, python: str, root: Path) -> tuple[list[str], dict]:
+    """Open JupyterLab, run notebook 01 by the menu, save it, and look at what it holds then.
+
+    Args:
+        browser: of Playwright.
+        python: of the environment with the course and JupyterLab.
+        root: an empty folder, in which JupyterLab and the notebook write.
+
+    Returns:
+        what is wrong, and {"cells", "seconds"}.
+    """
+    with started(python, root) as address:
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        said = []
+        page.on("pageerror", lambda error: said.append(f"JupyterLab: its script failed: {error}"))
+        page.goto(f"{address}/lab/tree/runs/lab/notebooks/{NOTEBOOK}.ipynb?token={TOKEN}", timeout=120_000)
+        page.wait_for_selector(f"{PANEL} .jp-InputArea-prompt", timeout=120_000)
+        page.wait_for_function(f"() => ({STATE})().kernel === 'idle'", timeout=120_000)
+        start = time.monotonic()
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name=re.compile("^Run All Cells")).first.click()
+        page.wait_for_timeout(3000)
+        script = f"() => {{ const now = ({STATE})(); return !now.waiting && now.kernel === 'idle'; }}"
+        page.wait_for_function(script, timeout=1000 * LONGEST, polling=1000)
+        seconds = time.monotonic() - start
+        page.keyboard.press("Control+S")
+        path = root / "runs" / "lab" / "notebooks" / f"{NOTEBOOK}.ipynb"
+        for _ in range(30):
+            cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+            cells = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+            if cells[-1]["execution_count"]:
+                break
+            page.wait_for_timeout(1000)
+        page.close()
+    return said + wrong_cells(cells), {"cells": len(cells), "seconds": round(seconds)}
+
+
+def wrong_cells(cells: list[dict]) -> list[str]:
+    """Code cells of a notebook that were not executed, or ended with an error."""
+    found = []
+    for number, cell in enumerate(cells, start=1):
+        errors = [output for output in cell["outputs"] if output["output_type"] == "error"]
+        if cell["execution_count"] is None:
+            found.append(f"{NOTEBOOK}: code cell {number} was not executed")
+        found += [f"{NOTEBOOK}: code cell {number} ended with {error['ename']}" for error in errors]
+    return found
