@@ -23,6 +23,9 @@ from .run_comparison import read_finished
 MARK = b"# Project: tiledseg\n"
 """The second line of objects.inv, which Sphinx writes into every book."""
 
+SEARCH = '{% extends "!search.html" %}{% block content %}<h1>Search</h1>{{ super() }}{% endblock %}'
+"""The theme's page of the search, with a heading, which it lacks."""
+
 SAID = re.compile(r"\b(WARNING|ERROR|CRITICAL): ")
 CONFIGURATION = """
 from tiledseg_utils.course.book_reference import rewrite_docstring
@@ -110,6 +113,9 @@ def _build(folder: Path, out: Path) -> None:
     pages = folder / "pages"
     style = Path(__file__).with_name("pages") / "book.css"
     settings = SETTINGS | {"html_extra_path": [str(pages / "files")], "html_static_path": [str(style)]}
+    settings |= {"templates_path": [str(folder / "templates")]}
+    (folder / "templates").mkdir()
+    (folder / "templates" / "search.html").write_text(SEARCH, encoding="utf-8")
     (folder / "conf.py").write_text(CONFIGURATION.format(settings=settings), encoding="utf-8")
     command = [sys.executable, "-m", "sphinx", "--quiet", "--no-color", "--builder", "html", "--conf-dir", str(folder)]
     command += ["--doctree-dir", str(folder / "doctrees"), str(pages), str(out)]
