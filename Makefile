@@ -18,7 +18,7 @@ WORKERS ?= 2
 RUN     ?= runs/$(basename $(notdir $(PRESET)))
 BOOK    ?= $(RUN)-book
 
-.PHONY: report test lint lab book browser bench presets lock clean
+.PHONY: report test lint lab book browser bench presets box lock clean
 
 # Messages then name RUN= and OVERWRITE=1 instead of the options of the command line.
 report: export TILEDSEG_MAKE = 1
@@ -50,6 +50,11 @@ bench: $(BENCH_VENV)/installed
 # Renews the list of all parameters, and what tells editors about them; commit the result.
 presets: $(VENV)/installed
 	$(BIN)/python -m tiledseg_utils.settings.page
+
+# Makes the model that comes with the package, anew; commit the result, and its numbers in smears.md beside it.
+box: $(VENV)/installed
+	$(BIN)/python -m tiledseg_utils.training.box runs/box
+	cp runs/box/smears.keras tiledseg_utils/models/box/
 
 # Renews the pinned versions; commit the result. The extras bench and browser are left out: see pyproject.toml.
 lock: $(VENV)/installed

@@ -57,6 +57,12 @@ def test_every_page_of_the_course_is_installed():
     assert installed == {path for path in folder.rglob("*") if path.suffix in (".html", ".css", ".js")} != set()
 
 
+def test_the_models_in_the_box_are_installed():
+    folder = ROOT / "tiledseg_utils" / "models"
+    (pattern,) = PROJECT["tool"]["setuptools"]["package-data"]["tiledseg_utils.models"]
+    assert {path.name for path in folder.glob(pattern)} == {"smears.keras", "smears.md"}
+
+
 COPIED = """
 from tiledseg_utils.base.paths import NOTEBOOK_FOLDER, PACKAGE
 from tiledseg_utils.settings.presets import read_preset

@@ -13,10 +13,22 @@ PACKAGE = Path(__file__).resolve().parents[1]
 NOTEBOOK_FOLDER = PACKAGE / "notebooks" if (PACKAGE / "notebooks").is_dir() else PACKAGE.parent / "notebooks"
 """The course's notebooks and presets: within an installed package, and beside the package in a clone."""
 
+BOX = PACKAGE / "models" / "box"
+"""The models that come with the package, by their names: `smears.keras`, with `smears.md`, which says what it is."""
+
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 NEVER_IMAGES = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".ini", ".db"}
 """Endings of files that are images, and of files that are left out of a folder of images without a word."""
+
+
+def model_path(text: str) -> Path:
+    """The file of a model: `text` itself, or the model of that name that comes with the package.
+
+    A file or folder of that name goes before.
+    """
+    path, box = Path(text), BOX / f"{text}.keras"
+    return box if path.name == text and not os.path.lexists(path) and box.is_file() else path
 
 
 @dataclass(frozen=True)

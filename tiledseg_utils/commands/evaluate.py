@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..base.files import UserError, progress
+from ..base.paths import model_path
 from ..settings.parameters import Parameters
 from ..settings.schema import add_option
 from .console import print_table
@@ -12,7 +13,7 @@ from .remembered import as_its_run_did
 
 def add(commands, defaults: dict) -> None:
     command = add_command(commands, "evaluate", "score a trained model on a data folder")
-    command.add_argument("model", type=Path, help="a model.keras of a run")
+    command.add_argument("model", type=model_path, help="a model.keras of a run, or smears, the one in the package")
     command.add_argument("data", type=Path, help="folder with images/ and masks/")
     command.add_argument(
         "--split",

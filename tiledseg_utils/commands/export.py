@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ..base.files import UserError, atomic_path
-from ..base.paths import Output, check_paths
+from ..base.paths import Output, check_paths, model_path
 from ..base.text import printable
 from .options import add_command
 
@@ -13,7 +13,7 @@ SUFFIXES = {"onnx": ".onnx", "bioimageio": ".zip"}
 
 def add(commands) -> None:
     command = add_command(commands, "export", "write a model for other programs")
-    command.add_argument("model", type=Path, help="a model.keras or instances.keras of a run")
+    command.add_argument("model", type=model_path, help="a model.keras or instances.keras of a run, or smears")
     command.add_argument(
         "--format",
         choices=[*SUFFIXES],

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..base.files import UserError
-from ..base.paths import IMAGE_SUFFIXES, Output
+from ..base.paths import IMAGE_SUFFIXES, Output, model_path
 from ..settings.command_options import CommandSetting
 from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import add_option, fields_of
@@ -19,7 +19,7 @@ def add(commands) -> None:
     command = add_command(commands, "instances", "label and count the nuclei of images")
     about = f"{IMAGES_HELP}; without --model, .tif or .npy files of predict --probability instead of images"
     command.add_argument("images", type=Path, nargs="+", metavar="image", help=about)
-    command.add_argument("--model", type=Path, help="a model.keras, or instances.keras, of a run")
+    command.add_argument("--model", type=model_path, help="a model.keras, or instances.keras, of a run, or smears")
     command.add_argument("--out", type=Path, required=True, help="folder for <stem>.tif, labels from 1")
     command.add_argument(
         "--method",

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..base.files import UserError, atomic_path
 from ..base.finished import find_finished, note_finished
 from ..base.locks import lock_output
-from ..base.paths import Output
+from ..base.paths import Output, model_path
 from ..base.text import printable
 from ..settings.command_options import CommandSetting
 from ..settings.schema import add_option
@@ -29,7 +29,7 @@ from .remembered import as_its_run_did
 
 def add(commands, defaults: dict) -> None:
     command = add_command(commands, "predict", "segment images of any size with a trained model")
-    command.add_argument("model", type=Path, help="a model.keras of a run")
+    command.add_argument("model", type=model_path, help="a model.keras of a run, or smears, the one in the package")
     command.add_argument("images", type=Path, nargs="+", metavar="image", help=IMAGES_HELP)
     command.add_argument(
         "--out", type=Path, required=True, help="folder for <stem>.png, 0 and 255, as large as the image"

@@ -115,7 +115,9 @@ def _check_kind(path: Path) -> None:
         raise UserError(path, "is a folder, not a model", "Give the .keras file itself; a SavedModel cannot be read")
     if not path.exists():
         raise UserError(
-            path, "there is no model", "Run notebook 03_unet_training first, or give the path of a .keras file"
+            path,
+            "there is no model",
+            "Run notebook 03_unet_training first, give the path of a .keras file, or smears, the one in the package",
         )
     if not path.is_file():
         raise UserError(path, "is a device or a pipe, not a model", _ANOTHER)
