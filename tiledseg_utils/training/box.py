@@ -77,11 +77,14 @@ def scores(path: Path, run: Path) -> dict[str, float]:
     kept = {name: getattr(parameters, name) for name in ("threshold", "min_area", "min_confidence")}
     predict = functools.partial(predict_tiled, model, setting=parameters.prediction)
     segment, found = multi_scale(predict, parameters.scales), {}
-    count, seed = parameters.generated_images.test, parameters.seed
-    synthetic.write_dataset(run / "varied", seed + VARIED_SERIES, {"test": count}, varied=True)
+    count, seed, size = parameters.generated_images.test, parameters.seed, parameters.image_size or None
+    synthetic.write_dataset(run / "varied", seed + VARIED_SERIES, {"test": count}, size, varied=True)
     synthetic.write_dataset(run / "touching", seed + 1, {"test": count}, size=768, touching=0.7)
-    for name in ("data", "varied"):
-        pairs = split_pairs(find_pairs(run / name), run / name, seed)["test"]
+    tested = {
+        "as they are": split_pairs(find_pairs(run / "data"), run / "data", seed)["test"],
+        "varied": find_pairs(run / "varied"),
+    }
+    for name, pairs in tested.items():
         found[f"Dice, {name}"] = summarize(score_images(segment, pairs, **kept)[1])["dice"]["mean"]
     matches = {}
     for pair in find_pairs(run / "touching"):
