@@ -89,3 +89,14 @@ def test_influence_ends_where_the_receptive_field_does(rng):
     assert (influence[~seen] == 0).all() and (influence[seen] > 0).mean() > 0.9
     corner, _ = diagnostics.influence_map(model, image, 0, 169, size=64)
     assert corner[0, -1] > 0 and (corner[3:] == 0).all()
+
+
+def test_surroundings_are_the_image_and_its_reflection(rng):
+    image, network = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8), models.build_model("unet", {"levels": 2})
+    inside = diagnostics.surroundings(network, image, np.s_[10:26, 12:28], margin=8)
+    np.testing.assert_array_equal(inside, image[2:34, 4:36])
+    corner = diagnostics.surroundings(network, image, np.s_[0:16, 0:16], margin=8)
+    np.testing.assert_array_equal(corner, np.pad(image, ((8, 0), (8, 0), (0, 0)), mode="reflect")[:32, :32])
+    small = diagnostics.surroundings(network, image, np.s_[0:64, 0:64], margin=32)
+    assert small.shape == (128, 128, 3)
+    np.testing.assert_array_equal(small[32:72, 32:82], image)

@@ -103,6 +103,8 @@ def test_unusable_presets(tmp_path, content, message):
     [
         ({"treshold": 0.5}, r"treshold: is not known\. Did you mean threshold\? Valid are .*run_dir"),
         ({"threshold": "half"}, r"threshold: 'half' is text\. Give a number from 0 to 1"),
+        ({"folds": 1}, r"folds: 1 is out of range\. Give 0 or a whole number from 2 to 1000"),
+        ({"folds": 3, "fold": 4}, r"fold: 4 is out of range\. Give 1 to 3, the folds"),
         ({"seed": 1.5}, "seed: 1.5 is a decimal number. Give a whole number"),
         ({"min_area": -1}, r"min_area: -1 is out of range\. Give a whole number from 0"),
         ({"min_confidence": 70.0}, r"min_confidence: 70\.0 is out of range\. Give a number from 0 to 1"),

@@ -13,7 +13,9 @@ def add(commands) -> None:
     command = add_command(commands, "report", "run the notebooks and write a report")
     command.add_argument("--data", type=Path, help="folder with images/ and masks/; without it, images are generated")
     command.add_argument("--preset", default="quick", help="a name in notebooks/presets, or the path of a YAML file")
-    command.add_argument("--run", type=Path, help="folder for all results; runs/<preset> by default")
+    command.add_argument(
+        "--run", type=Path, help="folder for all results; by default runs/<preset>, or runs/<preset>_3_folds"
+    )
     command.add_argument("--overwrite", action="store_true", help="replace a run that is already there")
     help_ = "train and test once for each of so many folds of the images, by image; 0 runs once"
     add_option(command, Parameters, "folds", help=help_)

@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import cv2
 import numpy as np
 
 from ..base.meter import Meter
@@ -163,6 +164,23 @@ def grid_differences(model: keras.Model, image: np.ndarray, part: int) -> dict[i
         plan = make_plan(image.shape, tile, 2 * margin, margin, field.alignment)
         found[grid] = float(np.abs(predict_plan(model, image, plan) - whole).max())
     return found
+
+
+def surroundings(model: keras.Model, image: np.ndarray, window: tuple[slice, slice], margin: int) -> np.ndarray:
+    """A window of an image with a margin all around, uint8 RGB, in the colours that the network knows.
+
+    What lies outside of the image is its reflection, also where the image is smaller than the window.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        window: rows and columns.
+        margin: pixels on each side.
+    """
+    missing = [max(0, part.stop - length) for part, length in zip(window, image.shape, strict=False)]
+    border = (margin, margin + missing[0], margin, margin + missing[1])
+    wide = cv2.copyMakeBorder(as_trained(model, image), *border, cv2.BORDER_REFLECT_101)
+    rows, columns = (slice(part.start, part.stop + 2 * margin) for part in window)
+    return wide[rows, columns]
 
 
 def influence_map(model: keras.Model, image: np.ndarray, row: int, column: int, size: int) -> tuple[np.ndarray, tuple]:

@@ -17,6 +17,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from ..base.files import atomic_path, write_json
 from ..base.text import printable
+from ..scoring.calibration import Reliability
 from ..scoring.pixels import Counts
 from ..tiles.planning import Plan
 from ..tiles.tiling import reduce_image, splits_in
@@ -236,6 +237,24 @@ def threshold_curve(thresholds: Sequence[float], counts: Sequence[Counts], in_us
     ax.axvline(in_use, color="0.7")
     ax.set(xlabel="threshold", ylabel="score", ylim=(0, 1.02))
     ax.legend(frameon=False)
+    return figure
+
+
+def reliability_curve(reliability: Reliability) -> Figure:
+    """Share of foreground by probability, bin by bin, and below it how many pixels each bin has."""
+    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    filled = reliability.pixels > 0
+    pixels = reliability.pixels[filled]
+    ax.plot([0, 1], [0, 1], color="0.7", label="calibrated")
+    x, y = reliability.probability[filled] / pixels, reliability.foreground[filled] / pixels
+    ax.plot(x, y, "o-", color=TILED, label="test images")
+    ax.set(ylabel="share of foreground", ylim=(-0.02, 1.02))
+    ax.legend(frameon=False)
+    edges = np.linspace(0, 1, len(reliability.pixels) + 1)
+    below.stairs(reliability.pixels, edges, fill=True, color="0.6")
+    below.set(xlabel="probability of foreground", ylabel="pixels", yscale="log", xlim=(0, 1))
+    below.yaxis.set_major_formatter("{x:,.0f}")  # Powers of ten would be formulas, see above.
     return figure
 
 

@@ -115,7 +115,9 @@ def prepare_set(folder: Path, request: Mapping, members: Sequence[Member], overw
         for path in found:
             if path.is_dir():
                 shutil.rmtree(set_aside(path))
-            else:
+            elif (
+                path.name != SET
+            ):  # It is replaced last, so that a folder that is half deleted is still known as a set.
                 path.unlink()
     elif found:
         remedy = "Choose another --run, or replace it with --overwrite"

@@ -126,12 +126,23 @@ def summarize(counts: Mapping[str, Counts]) -> dict:
 
 
 def score_images(
-    predict: Predict, pairs: Sequence[Pair], threshold: float, min_area: int = 0, min_confidence: float = 0.0
+    predict: Predict,
+    pairs: Sequence[Pair],
+    threshold: float,
+    min_area: int = 0,
+    min_confidence: float = 0.0,
+    watch: Callable[[np.ndarray, np.ndarray], None] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Counts]]:
-    """Predict images, find their foreground (`find_foreground`), and count: masks (H, W) bool and counts, by stem."""
+    """Predict images, find their foreground (`find_foreground`), and count: masks (H, W) bool and counts, by stem.
+
+    `watch` is called with the probabilities, (H, W) float32, and the reference, (H, W) bool, of each image.
+    """
     masks, counts = {}, {}
     for pair in pairs:
         image, reference = read_pair(pair)
-        masks[pair.stem] = find_foreground(predict(image), threshold, min_area, min_confidence)
+        probability = predict(image)
+        if watch is not None:
+            watch(probability, reference)
+        masks[pair.stem] = find_foreground(probability, threshold, min_area, min_confidence)
         counts[pair.stem] = count_pixels(masks[pair.stem], reference)
     return masks, counts
