@@ -146,9 +146,9 @@ def test_kill_in_epoch_3_and_resume_ends_as_if_never_killed(uninterrupted, tile_
 
 
 def test_early_stopping_counts_on_after_a_resume(tile_set, tmp_path):
-    """With a learning rate that ruins the model, validation never improves on epoch 1."""
+    """With a learning rate that ruins the model, validation soon stops improving."""
     setting = TrainingSetting(
-        epochs=9, steps_per_epoch=1, validation_steps=1, batch_size=2, learning_rate=5.0, patience=3, reduce_patience=2
+        epochs=15, steps_per_epoch=1, validation_steps=1, batch_size=2, learning_rate=5.0, patience=3, reduce_patience=2
     )
 
     class Stop(Exception):
@@ -162,7 +162,7 @@ def test_early_stopping_counts_on_after_a_resume(tile_set, tmp_path):
     with pytest.raises(Stop):
         train_in(tmp_path / "resumed", tile_set, setting, preview=stop_in_epoch_3)
     resumed = train_in(tmp_path / "resumed", tile_set, setting)
-    assert len(whole["history"]) < 9
+    assert len(whole["history"]) < 15
     assert scores(resumed["history"]) == scores(whole["history"])
     assert whole["history"][-1]["learning_rate"] < 5.0  # reduce-on-plateau counted on, too
 

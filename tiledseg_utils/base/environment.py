@@ -55,7 +55,8 @@ def fast_flags() -> dict[str, str]:
     # without. In 0.12 it takes convolutions away from oneDNN, which is faster.
     if version.startswith(("0.10.", "0.12.")):
         flags[YNN_FLAG] = "dot,individual_dot"
-    # oneDNN takes about two thirds of the time of Eigen, see `models.cpu.Convolution`. 0.10 does not have it.
+    # oneDNN takes about two thirds of the time of Eigen, see `models.cpu.Convolution`. 0.10 does not have it. Its ReLU
+    # makes 0 of nan, so outputs do not tell of a weight that is nan: `model_files` and `callbacks` look at weights.
     if version.startswith("0.12.") and sys.platform == "linux" and platform.machine() == "x86_64":
         flags[ONEDNN_FLAG] = "true"
     return flags
