@@ -111,7 +111,7 @@ def test_depthwise_convolution_equals_the_layer_that_it_replaces(kernel, stride,
         np.testing.assert_allclose(actual, wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize(("kernel", "filters"), [(1, 3), (2, 9), (3, 4), (7, 3), ((3, 5), 6)])
+@pytest.mark.parametrize(("kernel", "filters"), [(1, 3), (2, 9), (3, 4), (5, 3), (7, 3), ((3, 5), 6)])
 def test_convolution_equals_the_layer_that_it_replaces(monkeypatch, kernel, filters, rng):
     """With the gradient of its weights as where oneDNN computes convolutions, which can be computed without it, too."""
     monkeypatch.setattr(cpu, "convolves_with_onednn", lambda: True)
