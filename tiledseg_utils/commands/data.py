@@ -9,7 +9,7 @@ from ..base.files import UserError, write_csv
 from ..base.paths import Output, check_paths
 from ..base.text import printable, printable_lines
 from ..settings.command_options import CommandSetting
-from ..settings.parameters import GeneratedImages, Parameters
+from ..settings.parameters import GeneratedImages, Parameters, TileSetting
 from ..settings.schema import add_option
 from .console import print_table
 from .options import add_command
@@ -22,6 +22,8 @@ def add(commands) -> None:
     _add_bbbc038(commands)
     command = add_command(commands, "check", "tell what is in a data folder and what is wrong with it")
     command.add_argument("folder", type=Path, help="folder with images/ and masks/")
+    about = "numbers of 1 to 8 channels, from 0, that every image must have, in 8 or 16 bit, as `channels` of a run"
+    add_option(command, TileSetting, "channels", help=about)
     command.set_defaults(function=check)
     _add_kinds(commands)
 
@@ -106,18 +108,18 @@ def bbbc038(arguments) -> None:
 def check(arguments) -> None:
     from ..data.images import check_folder
 
-    rows, problems = check_folder(arguments.folder)
+    rows, problems = check_folder(arguments.folder, arguments.channels)
     print_table(rows)
     for problem in problems:
         print(f"problem: {printable_lines(problem)}")
     if problems:
         found = f"{len(problems)} problem(s) in {len(rows)} image(s)"
         raise UserError(arguments.folder, found, "Mend them as said above")
-    _print_measured(arguments.folder, rows)
+    _print_measured(arguments.folder, rows, arguments.channels)
     print(f"{len(rows)} images, no problems")
 
 
-def _print_measured(folder: Path, rows: list[dict]) -> None:
+def _print_measured(folder: Path, rows: list[dict], channels: list[int]) -> None:
     """What a preset takes from these images where it leaves settings of tiles open, and why."""
     from ..data.cues import measure_pairs
     from ..data.images import find_pairs
@@ -125,7 +127,7 @@ def _print_measured(folder: Path, rows: list[dict]) -> None:
     from ..tiles.choices import choose
 
     learnt = {row["stem"] for row in rows if row["split"] in (None, "train")}
-    cues, _ = measure_pairs(pair for pair in find_pairs(folder) if pair.stem in learnt)
+    cues, _ = measure_pairs(pair for pair in find_pairs(folder, channels) if pair.stem in learnt)
     _, chosen = choose(TileSetting(tile_size=0, reduction=0, contrast=AUTO), cues.values())
     print("measured for presets that leave these settings of tiles open:")
     for row in chosen:

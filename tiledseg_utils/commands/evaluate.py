@@ -73,12 +73,13 @@ def print_summary(counts: dict, what: str, way: str) -> None:
 def evaluate(arguments) -> None:
     from ..data.images import find_pairs
     from ..data.provenance import seen_by
-    from ..models.inputs import images_learnt_from
+    from ..models.inputs import channels_of, images_learnt_from
     from ..prediction.inference import load_model
     from ..scoring.pixels import score_images, score_rows
 
-    pairs = find_pairs(arguments.data)
     model = load_model(arguments.model)
+    channels = channels_of(model)
+    pairs = find_pairs(arguments.data, channels.numbers if channels else ())
     arguments = as_its_run_did(model, arguments)
     kept = foreground(arguments)
     seen = seen_by(images_learnt_from(model), pairs)

@@ -70,7 +70,8 @@ def part_of_file(path: Path, arguments):
     """The `pictures.ImagePart` of an image's file that the options choose."""
     from ..data.pictures import ImagePart  # late, for a quick --help
 
-    return ImagePart(path, **{name: getattr(arguments, name) for name in PART})
+    stored = getattr(arguments, "stored", False)  # Which the model says, not the user.
+    return ImagePart(path, stored=stored, **{name: getattr(arguments, name) for name in PART})
 
 
 def prediction_defaults(preset: str) -> dict:

@@ -65,10 +65,12 @@ def predict(arguments) -> None:
     results += [Output(out, f"the overlay of {path.name}") for path, out in overlays.items()]
     check_outputs(arguments, results)
 
+    from ..models.inputs import channels_of
     from ..prediction.cluster import connect
     from ..prediction.inference import load_model
 
     model = load_model(arguments.model)
+    arguments.stored = channels_of(model) is not None
     arguments = as_its_run_did(model, arguments, by_rows=arguments.format != "png")
     if arguments.format == "png":
         work = _predict_in_memory(model, arguments, outputs, overlays)
@@ -123,9 +125,11 @@ def _predict_by_rows(model, arguments, outputs: dict[Path, Path]) -> Callable[..
 def _predict_in_memory(model, arguments, outputs: dict[Path, Path], overlays: dict[Path, Path]) -> Callable[..., None]:
     """What predicts one image in memory, and writes its mask and perhaps an overlay."""
     from ..course.plots import PIL_GREEN, overlay
+    from ..data.composites import visible
     from ..data.pictures import write_image
     from ..data.streaming import hash_part, read_whole
     from ..models.model_files import fingerprint
+    from ..prediction.tiled import as_learnt
     from ..scoring.foreground import find_foreground
 
     segment, kept = predictor(model, arguments), foreground(arguments)
@@ -134,7 +138,7 @@ def _predict_in_memory(model, arguments, outputs: dict[Path, Path], overlays: di
     made_with = {"model": fingerprint(model), "settings": settings}
 
     def work(path: Path, cluster: None) -> None:
-        part = part_of_file(path, arguments)
+        part = as_learnt(model, part_of_file(path, arguments))
         identity = {"image": hash_part(part), **made_with}
         wanted = [outputs[path], overlays[path]] if path in overlays else [outputs[path]]
         image = read_whole(part)
@@ -148,7 +152,7 @@ def _predict_in_memory(model, arguments, outputs: dict[Path, Path], overlays: di
             mask = find_foreground(segment(image), **kept)
             for out in missing:
                 with atomic_path(out) as temporary:
-                    write_image(temporary, mask if out == outputs[path] else overlay(image, mask, PIL_GREEN))
+                    write_image(temporary, mask if out == outputs[path] else overlay(visible(image), mask, PIL_GREEN))
                     note_finished(out, temporary, identity)
 
     return work

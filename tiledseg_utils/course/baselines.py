@@ -13,7 +13,7 @@ import numpy as np
 from ..base.files import UserError, read_record
 from ..base.meter import Meter
 from ..data import images
-from ..data.pictures import write_image
+from ..data.pictures import write_channels, write_image
 from ..models import losses
 from ..models.backend import keras
 from ..models.receptive_field import receptive_field
@@ -71,14 +71,19 @@ def reduced_tiles(train: Sequence[images.Pair], size: int, run: Path) -> Path:
         reduced[name] = []
         for pair in pairs:
             image, mask = (tiling.reduce_image(array, size) for array in images.read_pair(pair))
-            small = replace(pair, image=folder / f"images/{pair.stem}.png", mask=folder / f"masks/{pair.stem}.png")
-            write_image(small.image, image, sync=False)
+            suffix, write = (".tif", write_channels) if pair.channels else (".png", write_image)
+            path = folder / "images" / f"{pair.stem}{suffix}"
+            small = replace(pair, image=path, mask=folder / f"masks/{pair.stem}.png")
+            write(small.image, image, sync=False)
             write_image(small.mask, mask, sync=False)
+            if pair.channels:  # In the file that was written, they are the first.
+                small = replace(small, channels=tuple(range(len(pair.channels))))
             reduced[name].append(small)
     normalization = tiling.normalization_of_tiles(manifest)
     stride = min(side, max(size // 4, -(-side // 16)))
     how = {"empty": "down-weight", "empty_weight": 0.3, "reduced": False}
     how |= {normalization: True} if normalization else {}
+    how |= {"channels": list(reduced["train"][0].channels)}
     tiling.write_tile_set(reduced, folder / "tiles", TileSetting(tile_size=side, stride=stride, **how))
     return folder / "tiles"
 
@@ -146,7 +151,7 @@ def measure(
         masks (H, W) bool by stem.
     """
     if warm_up:
-        predict(images.read_image(pairs[0].image))
+        predict(images.image_of(pairs[0]))
     meters = []
 
     def metered(image: np.ndarray) -> np.ndarray:

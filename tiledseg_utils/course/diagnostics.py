@@ -8,12 +8,11 @@ import cv2
 import numpy as np
 
 from ..base.meter import Meter
-from ..data.streaming import open_source
 from ..models.backend import keras
 from ..models.receptive_field import receptive_field
 from ..prediction.forward import predict_batches
 from ..prediction.inference import as_trained, predict_plan, predict_reduced, predict_whole
-from ..prediction.tiled import predict_maps
+from ..prediction.tiled import open_image, predict_maps
 from ..scoring.pixels import Predict, count_pixels
 from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import check_value
@@ -133,7 +132,7 @@ def disagreement_map(model: keras.Model, image: np.ndarray, plan: Plan, batch_si
     Only tiles with a weight there count, so it is zero where the plan has no ramps. It needs no reference: use it to
     see what an overlap smaller than `required_halo` costs on your own images.
     """
-    source = open_source(image)
+    source = open_image(model, image)
     lowest = np.ones((plan.rows.length, plan.columns.length), np.float32)
     highest = np.zeros_like(lowest)
     maps = predict_maps(model, source, plan, PredictionSetting(batch_size=batch_size))

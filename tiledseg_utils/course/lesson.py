@@ -7,6 +7,8 @@ from ..data import provenance
 from ..data.images import Pair
 from ..data.kinds import read_kinds
 from ..data.masks import read_either
+from ..settings.augmentation import Augmentation
+from ..settings.channel_rules import check_channel_augmentation
 
 
 def project_folder() -> Path:
@@ -72,13 +74,36 @@ def network_of(run: Path):
     return network
 
 
+def check_changes(run: Path, augmentation: Augmentation) -> None:
+    """Refuse changes of colours where lesson 1 has cut tiles from channels that are no colours.
+
+    Raises:
+        UserError: says which change, or that lesson 1 has not run to its end.
+    """
+    if provenance.channels_of_run(run):
+        check_channel_augmentation(augmentation)
+
+
+def require_colours(run: Path, lesson: str) -> None:
+    """Refuse a run whose images are not read as RGB, for a lesson that needs red, green and blue.
+
+    Raises:
+        UserError: it is such a run, or lesson 1 has not run to its end.
+    """
+    if provenance.channels_of_run(run):
+        problem = "learns from channels as they are stored, and this lesson shows what it shows in red, green and blue"
+        raise UserError(run, problem, f"Run {lesson} in a run without channels")
+
+
 def own_labels(run: Path) -> dict[str, list[Pair]]:
     """The images of a run by split, if they are the user's own and some training mask numbers its nuclei, else {}.
+
+    Images that are not read as RGB are none of these, since the network that counts takes RGB.
 
     Raises:
         UserError: as `provenance.run_splits`; or a mask cannot be read.
     """
-    if _is_drawn(run):
+    if _is_drawn(run) or provenance.channels_of_run(run):
         return {}
     splits = provenance.run_splits(run)
     return splits if any(read_either(pair.mask).dtype != bool for pair in splits["train"]) else {}

@@ -17,6 +17,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from ..base.files import atomic_path, write_json
 from ..base.text import printable
+from ..data.composites import visible as visible
 from ..scoring.calibration import Reliability
 from ..scoring.pixels import Counts
 from ..tiles.planning import Plan
@@ -39,7 +40,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, color: Sequence[int] = FOUND, o
     """Tint the foreground of an image.
 
     Args:
-        image: (H, W, 3) uint8 RGB; not modified.
+        image: (H, W, 3) uint8 RGB, or channels that `visible` shows; not modified.
         mask: (H, W) bool.
         color: RGB, 0..255.
         opacity: of the tint, 0..1.
@@ -47,20 +48,20 @@ def overlay(image: np.ndarray, mask: np.ndarray, color: Sequence[int] = FOUND, o
     Returns:
         (H, W, 3) uint8 RGB; mixed in floating point, so that nothing wraps around at 255.
     """
-    mixed = image.astype(np.float32)
+    mixed = visible(image).astype(np.float32)
     mixed[mask] = (1 - opacity) * mixed[mask] + opacity * np.asarray(color, np.float32)
     return np.rint(mixed).astype(np.uint8)
 
 
 def outline(image: np.ndarray, mask: np.ndarray, color: Sequence[int] = FOUND, width: int = 1) -> np.ndarray:
-    """Draw the outline of a (H, W) bool mask on an RGB image, `width` pixels wide; the image is not modified."""
+    """Draw the outline of a (H, W) bool mask on an image, `width` pixels wide; the image is not modified."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(image.copy(), contours, -1, tuple(int(value) for value in color), width)
+    return cv2.drawContours(visible(image).copy(), contours, -1, tuple(int(value) for value in color), width)
 
 
 def error_map(image: np.ndarray, prediction: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Missed pixels in blue, invented ones in vermilion, found ones in pale green, on a greyed (H, W, 3) image."""
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    grey = cv2.cvtColor(cv2.cvtColor(visible(image), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     picture = overlay(grey, prediction & reference, FOUND, 0.3)
     picture = overlay(picture, reference & ~prediction, MISSED, 0.9)
     return overlay(picture, prediction & ~reference, INVENTED, 0.9)
@@ -72,7 +73,8 @@ def picture_grid(
     """Pictures under their titles, `columns` in a row.
 
     Args:
-        pictures: (H, W, 3) uint8 RGB, or (H, W) probabilities, shown from black (0) to white (1).
+        pictures: (H, W, 3) uint8 RGB, channels that `visible` shows, or (H, W) probabilities, shown from black (0) to
+            white (1).
         columns: pictures in a row.
         side: width of a picture in the figure, inches.
         errors: explain the colours of `error_map` below.
@@ -85,7 +87,7 @@ def picture_grid(
     for ax in axes:
         ax.set_axis_off()
     for ax, (title, picture) in zip(axes, pictures.items(), strict=False):
-        ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        ax.imshow(visible(picture) if picture.ndim == 3 else picture, cmap="gray", vmin=0, vmax=1)
         ax.set_title(printable(title), fontsize=9)
     if errors:
         names = {"found": FOUND, "missed": MISSED, "invented": INVENTED}
@@ -109,7 +111,7 @@ def crop_around(mask: np.ndarray, size: int) -> tuple[slice, slice]:
 
 def pixelated(image: np.ndarray, size: int) -> np.ndarray:
     """What is left of an image reduced to (size, size), shown at its old size with every pixel as a block."""
-    return cv2.resize(reduce_image(image, size), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(visible(reduce_image(image, size)), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
 
 
 def tile_chart(manifest: Sequence[Mapping]) -> Figure:
@@ -141,7 +143,7 @@ def reach_chart(image: np.ndarray, pixel: tuple[int, int], radius: int, influenc
     left, right = figure.subplots(1, 2)
     rows, columns = window
     extent = (columns.start, columns.stop, rows.stop, rows.start)
-    left.imshow(image[window], extent=extent)
+    left.imshow(visible(image[window]), extent=extent)
     left.set_title(f"the cross depends on nothing outside the frame of {2 * radius + 1} px", fontsize=9)
     shown = right.imshow(influence, extent=extent, cmap="magma")
     right.set_title("change of its probability when a block is covered", fontsize=9)
@@ -158,7 +160,7 @@ def plan_chart(image: np.ndarray, plans: Mapping[str, Plan]) -> Figure:
     """Tiles on an image: junctions as white lines, and of one tile in the middle its outline and what of it is used."""
     figure = Figure(figsize=(4.2 * len(plans), 4.6), layout="constrained")
     for ax, (name, plan) in zip(figure.subplots(1, len(plans), squeeze=False)[0], plans.items(), strict=True):
-        ax.imshow(image)
+        ax.imshow(visible(image))
         for row in plan.rows.seams:
             ax.axhline(row, color="white", linewidth=1)
         for column in plan.columns.seams:

@@ -268,7 +268,8 @@ def make_report(
     seed = parameters.get("seed", default_parameters()["seed"])
     if data is not None:
         data = Path(data).resolve()
-        require_sound(data)  # Told now rather than by a notebook.
+        channels = parameters.get("tiles", {}).get("channels", [])
+        require_sound(data, channels)  # Told now rather than by a notebook.
         _require_split(data, seed, parameters)
     parameters |= {"run_dir": str(run), "data_dir": str(data or "")}
     request = {"preset": preset, "description": description, "parameters": parameters}

@@ -11,9 +11,10 @@ import numpy as np
 
 from ..base.files import atomic_path, read_json
 from ..data import images
+from ..data.composites import visible
 from ..data.masks import read_mask
 from ..data.pictures import write_image
-from ..data.provenance import RECORD, read_run
+from ..data.provenance import RECORD, channels_of_run, read_run
 from ..prediction.inference import load_model, plan_prediction
 from .page_tables import render
 from .plots import FOUND, INVENTED, MISSED
@@ -90,7 +91,7 @@ def _pairs_with_masks(run: Path) -> list[images.Pair]:
     if not (run / RECORD).exists():
         return []
     record, dice = read_run(run), _dice(run)
-    pairs = {pair.stem: pair for pair in images.find_pairs(Path(record["path"]))}
+    pairs = {pair.stem: pair for pair in images.find_pairs(Path(record["path"]), channels_of_run(run))}
     tests = [pairs[stem] for stem in record["split"]["test"] if stem in pairs]
     scored = [pair for pair in tests if all(pair.stem in dice.get(way, ()) for way in WAYS)]
     return [pair for pair in scored if all(_mask_path(run, way, pair.stem).exists() for way in WAYS)]
@@ -107,7 +108,7 @@ def _spread(pairs: list[images.Pair], dice: Mapping) -> list[images.Pair]:
 def _layers(image: np.ndarray, reference: np.ndarray, masks: Mapping, scale: float) -> dict[str, bytes]:
     """What the viewer draws, as WebP: the image, and over it transparent masks and error maps."""
     size = tuple(round(scale * length) for length in reference.shape[::-1])
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(visible(image), size, interpolation=cv2.INTER_AREA)
     masks = {"reference": reference, **masks}
     masks = {
         way: cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5

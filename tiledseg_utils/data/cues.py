@@ -11,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from .composites import visible
 from .images import Pair, read_pair
 from .normalization import measure_contrast
 
@@ -70,7 +71,8 @@ def measure_cues(image: np.ndarray, labels: np.ndarray) -> Cues:
 def measure_pairs(pairs: Iterable[Pair]) -> tuple[dict[str, Cues], dict[str, np.ndarray]]:
     """The cues of images, and a small copy of each, (48, 48, 3) uint8 RGB, by stem.
 
-    Masks without instance labels count each connected component as an object.
+    Masks without instance labels count each connected component as an object. Of channels that are no colours, what
+    `visible` shows is measured, which is stretched in each image.
 
     Raises:
         UserError: an image or its mask cannot be read.
@@ -78,6 +80,7 @@ def measure_pairs(pairs: Iterable[Pair]) -> tuple[dict[str, Cues], dict[str, np.
 
     def measure(pair: Pair) -> tuple[str, Cues, np.ndarray]:
         image, labels = read_pair(pair, labels=True)
+        image = visible(image)
         small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
         return pair.stem, measure_cues(image, labels), small
 

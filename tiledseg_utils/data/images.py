@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,15 @@ import numpy as np
 from ..base.files import UserError, read_bytes, read_csv
 from ..base.paths import IMAGE_SUFFIXES, NEVER_IMAGES
 from ..base.text import printable, storable
+from .channels import channels_in
+from .folder_problems import ONE_COLOUR, differing_channels, nothing_to_learn, same_pictures, wrong_polarity
 from .masks import read_labels, read_mask, to_labels, to_mask
-from .pictures import decode, read_image, to_rgb
+from .pictures import decode, read_channels, read_image, to_rgb
 from .pictures.orientation import orientation_notes
+from .pictures.part import ImagePart
 
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("stem", "split", "height", "width", "dtype", "channels", "foreground_percent", "objects", "note")
-ONE_COLOUR = "image is of one colour"
 MASK_ENDINGS = ("_label", "_labels", "_mask", "_masks")  # what programs put behind the stem of an image
 SMALLEST_SIDE = 32  # pixels; a smaller image shows no surroundings, and a network sees mostly its reflected border
 LONGEST_STEM = 200  # bytes; file systems take 255, and the names of tiles and figures are longer
@@ -34,11 +36,18 @@ LONGEST_STEM = 200  # bytes; file systems take 255, and the names of tiles and f
 
 @dataclass(frozen=True)
 class Pair:
-    """An image file and its mask file; `stem` is the name that they share."""
+    """An image file and its mask file.
+
+    Attributes:
+        stem: the name that they share.
+        image, mask: their paths.
+        channels: numbers of the channels of the image that are read as they are stored; if empty, it is read as RGB.
+    """
 
     stem: str
     image: Path
     mask: Path
+    channels: tuple[int, ...] = ()
 
 
 def without_ending(stem: str, endings: Sequence[str]) -> str:
@@ -93,8 +102,8 @@ def all_in_one(path: Path, problems: Sequence[str], remedy: str) -> UserError:
     return UserError(path, problems[0] if len(problems) == 1 else "\n  ".join(["", *listed]), remedy)
 
 
-def find_pairs(folder: str | os.PathLike) -> list[Pair]:
-    """Return the pairs of a data folder, sorted by stem.
+def find_pairs(folder: str | os.PathLike, channels: Sequence[int] = ()) -> list[Pair]:
+    """Return the pairs of a data folder, sorted by stem; `channels` are those of `Pair`.
 
     `folder/images/<stem>.<any>` belongs to `folder/masks/<stem>.<any>`, or to `folder/labels/<stem>_label.<any>` as in
     the NeurIPS 2022 challenge, or to the same without `_label`. Left out are hidden files and those with the suffixes
@@ -112,7 +121,7 @@ def find_pairs(folder: str | os.PathLike) -> list[Pair]:
     if problems:
         remedy = "Give each file in images one of the same name in masks or labels, and keep nothing else there"
         raise all_in_one(Path(folder), problems, remedy)
-    return [Pair(stem, images[stem], masks[stem]) for stem in sorted(images)]
+    return [Pair(stem, images[stem], masks[stem], tuple(channels)) for stem in sorted(images)]
 
 
 def check_sizes(pair: Pair, image: np.ndarray, mask: np.ndarray) -> None:
@@ -131,13 +140,18 @@ def check_sizes(pair: Pair, image: np.ndarray, mask: np.ndarray) -> None:
         raise UserError(pair.mask, sizes, remedy)
 
 
+def image_of(pair: Pair) -> np.ndarray:
+    """Read the image of a pair: `(H, W, 3)` uint8 RGB, or its channels as stored, `(H, W, C)` uint8 or uint16."""
+    return read_channels(pair.image, pair.channels) if pair.channels else read_image(pair.image)
+
+
 def read_pair(pair: Pair, labels: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image, `(H, W, 3)` uint8, and its mask, `(H, W)` bool, or int32 instance labels if `labels`.
+    """Read an image as `image_of` does, and its mask, `(H, W)` bool, or int32 instance labels if `labels`.
 
     Raises:
-        UserError: as for `read_image` and `read_labels`, or the two differ in size.
+        UserError: as for `read_image`, `read_channels` and `read_labels`, or the two differ in size.
     """
-    image, mask = read_image(pair.image), (read_labels if labels else read_mask)(pair.mask)
+    image, mask = image_of(pair), (read_labels if labels else read_mask)(pair.mask)
     check_sizes(pair, image, mask)
     return image, mask
 
@@ -244,19 +258,23 @@ def _collecting(problems: list[str]) -> Iterator[None]:
         problems.append(str(error))
 
 
-def check_folder(folder: str | os.PathLike) -> tuple[list[dict], list[str]]:
+def check_folder(folder: str | os.PathLike, channels: Sequence[int] = ()) -> tuple[list[dict], list[str]]:
     """Read every file of a data folder and report, without stopping at errors.
+
+    Args:
+        folder: images/, masks/ and perhaps split.csv.
+        channels: those that are to be read as they are stored, see `Pair`; every image must have them.
 
     Returns:
         rows: one per image, with stem, split (of split.csv), height and width in pixels, dtype and channels of the
             file, foreground_percent, objects (instances or connected components), and note. Unknown values are None.
         problems: one sentence for each; if there are none, the folder is ready for use.
     """
-    rows, problems, _ = _check(Path(folder))
+    rows, problems, _ = _check(Path(folder), tuple(channels))
     return rows, problems
 
 
-def _check(folder: Path) -> tuple[list[dict], list[str], list[str]]:
+def _check(folder: Path, channels: tuple[int, ...]) -> tuple[list[dict], list[str], list[str]]:
     """As `check_folder`, and a third list: pictures under two names, a problem only if a split is drawn."""
     images, masks, found = _scan(folder)
     rows, splits, problems = [], {}, [f"{folder}: {problem}." for problem in found]
@@ -265,7 +283,7 @@ def _check(folder: Path) -> tuple[list[dict], list[str], list[str]]:
     pictures: dict[str, list[str]] = {}  # by the hash of their pixels, the stems of images
     stems = sorted(images.keys() | masks.keys())
     with ThreadPoolExecutor(2) as pool:
-        checked = pool.map(lambda stem: _check_files(stem, images.get(stem), masks.get(stem)), stems)
+        checked = pool.map(lambda stem: _check_files(stem, images.get(stem), masks.get(stem), channels), stems)
         for stem, (row, known, picture) in zip(stems, checked, strict=True):
             problems += known
             if picture is not None:
@@ -275,18 +293,22 @@ def _check(folder: Path) -> tuple[list[dict], list[str], list[str]]:
                 same.append(stem)
             row["note"] = ", ".join(row.pop("notes"))
             rows += [row | {"split": splits.get(stem)}] if stem in images else []
-    leaks, doubled = _find_same_pictures(pictures.values(), splits)
-    problems += [f"{folder}: {found}." for found in _find_wrong_polarity(rows) + _find_nothing_to_learn(rows) + leaks]
+    leaks, doubled = same_pictures(pictures.values(), splits)
+    found = wrong_polarity(rows) + nothing_to_learn(rows) + leaks
+    found += differing_channels(rows) if channels else []
+    problems += [f"{folder}: {each}." for each in found]
     return rows, problems, doubled
 
 
-def _check_files(stem: str, image_path: Path | None, mask_path: Path | None) -> tuple[dict, list[str], str | None]:
+def _check_files(
+    stem: str, image_path: Path | None, mask_path: Path | None, channels: tuple[int, ...]
+) -> tuple[dict, list[str], str | None]:
     """The row of `check_folder` for one image with a list of notes, its problems, and the hash of its pixels."""
     row, problems, notes, image, picture = dict.fromkeys(COLUMNS) | {"stem": stem}, [], [], None, None
     with _collecting(problems):
         if image_path:
-            stored = decode(image_path)
-            image, notes = to_rgb(stored)
+            stored = decode(ImagePart(image_path, stored=bool(channels)))
+            image, notes = channels_in(image_path, stored, channels) if channels else to_rgb(stored)
             row |= {"height": image.shape[0], "width": image.shape[1]}
             row |= {"dtype": stored.pixels.dtype.name, "channels": stored.channels}
             _check_picture(image_path, image, notes)
@@ -309,18 +331,6 @@ def hash_pixels(image: np.ndarray) -> str:
     return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
 
 
-def _find_same_pictures(groups: Collection[list[str]], splits: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Stems that show the same picture: those in two splits, and those that a drawn split could separate."""
-    leaks, doubled = [], []
-    for stems in groups:
-        remedy = "are the same picture. Keep one of them, or give them the same split in split.csv"
-        if not splits and len(stems) > 1:
-            doubled.append(f"{', '.join(stems)} {remedy}")
-        if len({splits.get(stem) for stem in stems}) > 1:
-            leaks.append(f"{', '.join(f'{stem} ({splits.get(stem)})' for stem in stems)} {remedy}")
-    return leaks, doubled
-
-
 def _check_picture(path: Path, image: np.ndarray, notes: list[str]) -> None:
     """Raise a UserError for an image that is too small; note one that shows nothing."""
     height, width = image.shape[:2]
@@ -331,43 +341,12 @@ def _check_picture(path: Path, image: np.ndarray, notes: list[str]) -> None:
         raise UserError(path, f"is only {height} x {width} pixels (rows x columns)", remedy)
 
 
-def _find_wrong_polarity(rows: Sequence[dict]) -> list[str]:
-    """Masks that seem inverted: all are nearly empty or nearly full, and the full ones mirror the empty ones."""
-    shares = {row["stem"]: row["foreground_percent"] for row in rows if row["foreground_percent"] not in (None, 0, 100)}
-    low = [share for share in shares.values() if share < 30]
-    full = [stem for stem, share in shares.items() if share > 70]
-    if not low or not full or len(low) + len(full) < len(shares):
-        return []
-    if any(not min(low) / 3 <= 100 - shares[stem] <= 3 * max(low) for stem in full):
-        return []
-    least = min(shares[stem] for stem in full)
-    found = f"masks of {', '.join(full)} have at least {least:.0f} % foreground, the others at most {max(low):.0f} %"
-    return [f"{found}, as if some were inverted. Invert those whose background is not 0"]
-
-
-def _find_nothing_to_learn(rows: Sequence[dict]) -> list[str]:
-    """Training images without any foreground, without any background, or of one colour."""
-    learnt = [row for row in rows if row["split"] in (None, "train")]
-    shares = {row["foreground_percent"] for row in learnt}
-    where = "for training " if any(row["split"] for row in rows) else ""
-    if not learnt or None in shares:
-        return []
-    found = []
-    if shares == {0}:
-        found.append(f"no mask {where}has any foreground. Add images with objects, and their masks")
-    if shares == {100}:
-        found.append(f"no mask {where}has any background (0). Add masks with background")
-    if all(ONE_COLOUR in row["note"] for row in learnt):
-        found.append(f"every image {where}is of one colour. Add images that show something")
-    return found
-
-
-def require_sound(folder: str | os.PathLike) -> list[dict]:
+def require_sound(folder: str | os.PathLike, channels: Sequence[int] = ()) -> list[dict]:
     """Return the rows of `check_folder`, or raise one UserError that lists every problem.
 
     Without split.csv, a line warns of the same picture under two names, because a drawn split could separate the two.
     """
-    rows, problems, doubled = _check(Path(folder))
+    rows, problems, doubled = _check(Path(folder), tuple(channels))
     if problems:
         raise all_in_one(Path(folder), problems, "Mend these files, then try again")
     for pictures in doubled:

@@ -14,8 +14,7 @@ import numpy as np
 
 from ..base.files import UserError, hash_file, read_record, write_json
 from ..base.paths import NEVER_IMAGES
-from .images import SPLITS, Pair, find_pairs, hash_folder
-from .pictures import read_image
+from .images import SPLITS, Pair, find_pairs, hash_folder, image_of
 
 RECORD = Path("results", "01_data.json")
 SOURCES = "sources.json"  # beside the manifest of a tile set
@@ -104,7 +103,7 @@ def finish_run(
 
     Returns:
         what was written: seed, path, sha256 (of the folder), images (counts by split), split (stems by split), files
-        (their hashes) and manifest (the hash of the tiles' manifest).
+        (their hashes) and manifest (the hash of the tiles' manifest); also channels, if the images are not read as RGB.
 
     Raises:
         UserError: the data have changed meanwhile.
@@ -120,6 +119,9 @@ def finish_run(
         "files": dict(hashes),
         "manifest": hash_file(run / TILES),
     }
+    channels = next((list(pair.channels) for own in splits.values() for pair in own), [])
+    if channels:
+        record["channels"] = channels
     write_json(run / RECORD, record)
     return record
 
@@ -138,6 +140,18 @@ def read_run(run: Path) -> dict:
     return record | {"path": str(run.resolve() / record["path"])}
 
 
+def channels_of_run(run: Path) -> tuple[int, ...]:
+    """The channels of the images of a run that are read as they are stored; empty if the images are RGB.
+
+    Raises:
+        UserError: as for `read_run`.
+    """
+    channels = read_run(run).get("channels", [])
+    if not isinstance(channels, list) or not all(type(number) is int for number in channels):
+        raise UserError(run / RECORD, "is damaged (channels)", RUN_AGAIN)
+    return tuple(channels)
+
+
 def run_splits(run: Path) -> dict[str, list[Pair]]:
     """The source images of a run by split, as notebook 1 divided them, if its data and tiles are still the same.
 
@@ -149,7 +163,8 @@ def run_splits(run: Path) -> dict[str, list[Pair]]:
     check_data(data, record["files"])
     if not (run / TILES).exists() or hash_file(run / TILES) != record["manifest"]:
         raise UserError(run / TILES, "is not the list of tiles that notebook 1 wrote", RUN_AGAIN)
-    pairs, splits = {pair.stem: pair for pair in find_pairs(data)}, record["split"]
+    pairs = {pair.stem: pair for pair in find_pairs(data, channels_of_run(run))}
+    splits = record["split"]
     wrong = [f"it has no split {name}" for name in SPLITS if not isinstance(splits.get(name), list)]
     if not wrong:
         wrong = [f"{stem} is not among its files" for name in SPLITS for stem in splits[name] if stem not in pairs]
@@ -213,6 +228,5 @@ def seen_by(learnt: Mapping[str, Mapping[str, Sequence[str]]] | None, pairs: Seq
     # Training comes last, as it counts where an image was in both.
     known = {value: split for split in ("valid", "train") for each in learnt[split].values() for value in each}
     return {
-        pair.stem: known.get(hash_file(pair.image)) or known.get(hash_array(read_image(pair.image)), "no")
-        for pair in pairs
+        pair.stem: known.get(hash_file(pair.image)) or known.get(hash_array(image_of(pair)), "no") for pair in pairs
     }

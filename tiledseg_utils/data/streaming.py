@@ -48,7 +48,8 @@ class Source(contextlib.AbstractContextManager):
     Attributes:
         name: path of the file, or "image" for an array.
         shape: (H, W), pixels.
-        dtype: of the rows: float32 where decimal numbers are stored, else uint8.
+        dtype: of the rows: float32 where decimal numbers are stored, else uint8; as stored if `channels` are given.
+        channels: how many are read as they are stored; None where rows are RGB.
         scale: height and width of a pixel, in pixels of the full image.
         scales: () -> by how much pixels are larger than those of the full image, for each level of a pyramid.
         part: what is read of which file; None for an array.
@@ -65,13 +66,17 @@ class Source(contextlib.AbstractContextManager):
         scale: tuple[float, float] = (1.0, 1.0),
         scales: Callable[[], list[float]] = lambda: [1.0],
         part: ImagePart | None = None,
+        channels: int | None = None,
     ):
         if 0 in shape:
             raise UserError(name, f"has no pixels, {shape[0]} x {shape[1]} (rows x columns)", "Give another image")
         if stored.kind not in "biuf" or (stored.kind in "iu" and stored.itemsize > 2):
             remedy = "Scale it to 0-255 and store it as uint8, or to 0-65535 as uint16"
             raise UserError(name, f"holds {stored.name}, which cannot be read by rows", remedy)
-        self.name, self.shape, self.dtype = name, shape, np.dtype(np.float32 if stored.kind == "f" else np.uint8)
+        if channels is not None:
+            pictures.check_stored(name, stored, channels)
+        self.name, self.shape, self.channels = name, shape, channels
+        self.dtype = stored if channels is not None else np.dtype(np.float32 if stored.kind == "f" else np.uint8)
         self.identity, self._stored, self._read, self._limits, self.scale = identity, stored, read, None, scale
         self.scales, self.part = scales, part
         self._closing = contextlib.ExitStack()
@@ -85,6 +90,8 @@ class Source(contextlib.AbstractContextManager):
     def read_rows(self, start: int, stop: int) -> np.ndarray:
         """Read rows `start` to `stop - 1` as `(stop - start, W, 3)`: uint8 RGB, or float32 as stored.
 
+        Where channels are read as they are stored, rows are `(stop - start, W, C)` uint8 or uint16.
+
         The first call for 8- or 16-bit integers other than uint8 reads the whole image once, chunk by chunk, for the
         percentiles that they are scaled by.
 
@@ -94,6 +101,8 @@ class Source(contextlib.AbstractContextManager):
         if not 0 <= start < stop <= self.shape[0]:
             raise ValueError(f"rows {start} to {stop} are not within the {self.shape[0]} rows of {self.name}")
         rows = self._read(start, stop)
+        if self.channels is not None:
+            return np.ascontiguousarray(rows)
         if self.dtype == np.float32:
             with np.errstate(over="ignore"):  # becomes infinite, which is told below
                 rows = rows.astype(np.float32, copy=False)
@@ -112,11 +121,11 @@ class Source(contextlib.AbstractContextManager):
     def measure(self, known: tuple[float, float] | None = None) -> tuple[float, float] | None:
         """The values that become 0 and 255, which takes a pass over the whole image unless they are `known` from one.
 
-        None for 8-bit and decimal numbers, which are not scaled.
+        None for 8-bit and decimal numbers and for channels as they are stored, which are not scaled.
         """
         if known is not None:
             self._limits = known
-        elif self.dtype == np.uint8 and self._stored.kind != "b" and self._stored != np.uint8:
+        elif self.channels is None and self.dtype == np.uint8 and self._stored.kind != "b" and self._stored != np.uint8:
             self._limits = self._limits or self._find_limits()
         return self._limits
 
@@ -139,7 +148,7 @@ class Source(contextlib.AbstractContextManager):
         return low, high
 
 
-def open_source(image: np.ndarray | Image) -> Source:
+def open_source(image: np.ndarray | Image, stored: bool = False) -> Source:
     """Open an image of any size for reading by rows.
 
     Args:
@@ -148,6 +157,7 @@ def open_source(image: np.ndarray | Image) -> Source:
             touch; OME-Zarr, of which only such chunks are, and which may lie at an address (https, s3, gs); or PNG,
             JPEG or BMP, which are decoded whole. Or an `ImagePart`: a level of a slide, or a slide at another size of
             pixel.
+        stored: all channels of an array are read as they are; of a file, `ImagePart.stored` says so.
 
     Channels and values follow the rules of `pictures.read_image`, except that floats are allowed, and stay as they are.
     What was done to the file is told on stderr, once per file.
@@ -157,7 +167,7 @@ def open_source(image: np.ndarray | Image) -> Source:
     """
     if not is_named(image):
         array = np.asarray(image)
-        return _array_source("image", lambda: array, lambda: _describe_array(array))
+        return _array_source("image", lambda: array, lambda: _describe_array(array), stored=stored)
     part = part_of(image)
     return _open_part(part) if part.mpp is None else _open_resampled(part)
 
@@ -165,7 +175,7 @@ def open_source(image: np.ndarray | Image) -> Source:
 def read_whole(part: ImagePart) -> np.ndarray:
     """As `pictures.read_image`, and also at another size of pixel."""
     if part.mpp is None:
-        return pictures.read_image(part)
+        return pictures.read_channels(part, part.channels) if part.stored else pictures.read_image(part)
     with open_source(part) as source:
         return source.read_rows(0, source.shape[0])
 
@@ -195,7 +205,7 @@ def _open_part(part: ImagePart) -> Source:
     require_single(part)
     if start.startswith(b"\x93NUMPY"):  # mapped anew for each read, so that no page of it stays in memory
         return _array_source(str(path), lambda: _map(path), identity, part)
-    picture = pictures.decode(path)
+    picture = pictures.decode(replace(part, channels=None))
     tell_notes(path, picture.notes)
     return _array_source(str(path), lambda: picture.pixels, identity, part)
 
@@ -230,7 +240,7 @@ def _open_resampled(part: ImagePart) -> Source:
     before, after = np.array(source.shape), np.array(shape)
     scale = tuple((source.scale * before / after).tolist())
     identity = _identity(part, source.identity())
-    resampled = Source(source.name, shape, source._stored, read, identity, scale, part=part)
+    resampled = Source(source.name, shape, source._stored, read, identity, scale, part=part, channels=source.channels)
     resampled._closing.callback(source.close)
     tell_notes(part.path, (f"resampled from {own * scales[level]:.4g} to {part.mpp:.4g} µm per pixel",))
     return resampled
@@ -280,25 +290,36 @@ def _hash_samples(path: Path, size: int) -> str:
 
 
 def _array_source(
-    name: str, get: Callable[[], np.ndarray], identity: Callable[[], dict], part: ImagePart | None = None
+    name: str,
+    get: Callable[[], np.ndarray],
+    identity: Callable[[], dict],
+    part: ImagePart | None = None,
+    stored: bool = False,
 ) -> Source:
-    shape, dtype = get().shape, get().dtype
-    if len(shape) not in (2, 3) or (len(shape) == 3 and not 1 <= shape[2] <= 4):
+    shape, dtype, stored = get().shape, get().dtype, stored or (part is not None and part.stored)
+    if len(shape) not in (2, 3) or (len(shape) == 3 and not stored and not 1 <= shape[2] <= 4):
         remedy = "Give (rows, columns), or (rows, columns, channels) with 1 to 4 channels"
         raise UserError(name, f"has the shape {shape}", remedy)
-    used = 3 if shape[2:] >= (3,) else 1
+    there = shape[2] if len(shape) == 3 else 1
+    chosen = slice(3 if there >= 3 else 1)
+    if stored:
+        if part is not None:
+            pictures.check_channels(part, there)
+        chosen = list(range(there) if part is None or part.channels is None else part.channels)
+    channels = len(chosen) if stored else None
 
     def read(start: int, stop: int) -> np.ndarray:
-        return np.array(np.atleast_3d(get()[start:stop])[..., :used])  # a copy; the map closes
+        return np.array(np.atleast_3d(get()[start:stop])[..., chosen])  # a copy; the map closes
 
-    return Source(name, shape[:2], dtype, read, identity, part=part)
+    return Source(name, shape[:2], dtype, read, identity, part=part, channels=channels)
 
 
 def _rows_source(part: ImagePart, rows: TiffRows | ZarrRows, identity: Callable[[], dict]) -> Source:
     with contextlib.ExitStack() as stack:
         stack.callback(rows.close)
-        name = address_of(part.path) or str(part.path)
-        source = Source(name, rows.shape, rows.dtype, rows.read, identity, rows.scale, rows.scales, part)
+        name = address_of(part.path) or part.path  # A path, as everywhere: notes are told once for each name.
+        about = (rows.scale, rows.scales, part, rows.colours if part.stored else None)
+        source = Source(str(name), rows.shape, rows.dtype, rows.read, identity, *about)
         tell_notes(name, tuple(rows.notes))
         source._closing = stack.pop_all()
         return source

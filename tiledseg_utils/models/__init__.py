@@ -13,6 +13,7 @@ from .deeplab_v3_plus import deeplab_v3_plus
 from .efficient_unet import efficient_unet
 from .inputs import remember_normalization
 from .instance_unet import instance_unet  # noqa: F401 - of six maps, for `instances`; no choice of `build_model`
+from .interface import USUAL, Interface
 from .multires_unet import multires_unet
 from .swin_unet import swin_unet
 from .unet import unet
@@ -53,13 +54,18 @@ def layers_of(precision: str) -> Iterator[None]:
 
 
 def build_model(
-    name: str, settings: Mapping | None = None, normalization: str | None = None, precision: str = "float32"
+    name: str,
+    settings: Mapping | None = None,
+    normalization: str | None = None,
+    precision: str = "float32",
+    interface: Interface = USUAL,
 ) -> keras.Model:
     """Build the architecture `name` with its own `settings` (see the function's docstring).
 
     Args:
         normalization: how the images that it will learn from were normalized, see `normalization.METHODS`. It remembers
             that, and the functions of `inference` do so to what they give it.
+        interface: what goes in and comes out, if not RGB and a probability of foreground.
         precision: of the layers, as Keras names dtype policies; weights and probabilities are float32 in any case.
 
     Raises:
@@ -69,7 +75,8 @@ def build_model(
     check_settings(name, settings)
     try:
         with layers_of(precision):
-            model = MODELS[name](**settings)
+            own = {} if interface == USUAL else {"interface": interface}  # One of your own need not know it.
+            model = MODELS[name](**settings, **own)
         remember_normalization(model, normalization)
     except UserError:
         raise

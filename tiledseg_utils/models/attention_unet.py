@@ -3,6 +3,7 @@
 from .backend import keras, layers
 from .blocks import convolution, convolution_block, image_input, probability_model
 from .cpu import GlorotUniform, MaxPooling, layer_seed
+from .interface import USUAL, Interface
 
 
 def attention_gate(skip, coarse, key: tuple, gate: str):
@@ -42,6 +43,7 @@ def attention_unet(
     dropout: float = 0.0,
     patch_size: int = 2,
     seed: int = 0,
+    interface: Interface = USUAL,
 ) -> keras.Model:
     """Build an Attention U-Net: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability out.
 
@@ -56,6 +58,7 @@ def attention_unet(
         dropout: rate in [0, 1) between the convolutions of a block.
         patch_size: see `unet`.
         seed: of the initial weights and of dropout.
+        interface: what goes in and comes out, if not RGB and a mask.
 
     Raises:
         ValueError: a setting is outside its range.
@@ -69,7 +72,7 @@ def attention_unet(
         raise ValueError(f"gate is {gate!r}; it must be 'grid' or 'channels'.")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout {dropout} is not in [0, 1).")
-    inputs, x = image_input(patch_size)
+    inputs, x = image_input(patch_size, interface=interface)
     skips = []
     for level in range(levels - 1):
         x = convolution_block(x, base_filters * 2**level, 3, (seed, 0, level), dropout=dropout)

@@ -5,6 +5,7 @@ import math
 from .backend import keras, layers
 from .cpu import Convolution, GlorotUniform, HeNormal, dropout_seed, layer_seed
 from .inputs import ColorInput
+from .interface import USUAL, Interface
 from .layers import DepthToSpace, SpaceToDepth
 
 PRIOR = 0.02
@@ -20,10 +21,15 @@ def bias_of(prior: float) -> keras.initializers.Initializer:
 PRIOR_BIAS = bias_of(PRIOR)
 
 
-def image_input(patch_size: int = 1, color_space: str = "rgb", gamma: float = 1.0):
-    """The uint8 RGB input of a model, and its first features, float in [0, 1], in patches of `patch_size` pixels."""
-    inputs = keras.Input((None, None, 3), dtype="uint8", name="image")
-    x = ColorInput(color_space, gamma)(inputs)
+def image_input(patch_size: int = 1, color_space: str = "rgb", gamma: float = 1.0, interface: Interface = USUAL):
+    """The input of a model, and its first features, float in [0, 1], in patches of `patch_size` pixels."""
+    if interface.channels is None:
+        inputs = keras.Input((None, None, 3), dtype="uint8", name="image")
+        x = ColorInput(color_space, gamma)(inputs)
+    else:
+        if color_space != "rgb" or gamma != 1:
+            interface.require_colours(f"color_space {color_space}, gamma {gamma:g}", "Give rgb and 1")
+        inputs, x = interface.stored_input()
     return inputs, SpaceToDepth(patch_size)(x) if patch_size > 1 else x
 
 

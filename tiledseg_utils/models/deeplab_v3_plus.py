@@ -3,6 +3,7 @@
 from .backend import keras, layers
 from .blocks import convolution, probability_model
 from .encoders import pretrained
+from .interface import USUAL, Interface
 from .layers import ImageMean
 
 ENCODERS = {
@@ -23,7 +24,9 @@ def atrous_pyramid(x, filters: int, key: tuple):
     return convolution(layers.Concatenate()(branches), filters, 1, (*key, 2))
 
 
-def deeplab_v3_plus(encoder: str = "ResNet50", filters: int = 64, weights: str = "none", seed: int = 0) -> keras.Model:
+def deeplab_v3_plus(
+    encoder: str = "ResNet50", filters: int = 64, weights: str = "none", seed: int = 0, interface: Interface = USUAL
+) -> keras.Model:
     """Build a DeepLabv3+: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability out.
 
     H and W may be any multiples of 16. Dilated convolutions see far without giving up resolution; a small decoder adds
@@ -35,6 +38,7 @@ def deeplab_v3_plus(encoder: str = "ResNet50", filters: int = 64, weights: str =
         filters: of the pyramid and the decoder.
         weights: of the encoder, "none" or "imagenet".
         seed: of the initial weights.
+        interface: what goes in and comes out, if not RGB and a mask.
 
     Raises:
         ValueError: a setting is outside its range.
@@ -49,7 +53,8 @@ def deeplab_v3_plus(encoder: str = "ResNet50", filters: int = 64, weights: str =
     if encoder not in ENCODERS:
         raise ValueError(f"encoder is {encoder!r}; it must be one of {', '.join(ENCODERS)}.")
     mode, stages = ENCODERS[encoder]
-    inputs, (fine, coarse) = pretrained(getattr(keras.applications, encoder), weights, stages, mode, seed)
+    application = getattr(keras.applications, encoder)
+    inputs, (fine, coarse) = pretrained(application, weights, stages, mode, seed, interface)
     x = layers.UpSampling2D(4, interpolation="bilinear")(atrous_pyramid(coarse, filters, (seed, 1)))
     x = layers.Concatenate()([x, convolution(fine, max(1, filters * 48 // 256), 1, (seed, 2, 0))])
     for position in (1, 2):

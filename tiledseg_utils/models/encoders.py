@@ -6,12 +6,20 @@ from ..base.files import UserError
 from .backend import keras, layers
 from .cpu import DepthwiseConvolution, HeNormal, constants_from_numpy, dropout_seed, layer_seed
 from .inputs import ImageNetInput
+from .interface import USUAL, Interface
 
 WEIGHTS = ("none", "imagenet")
 
 
-def pretrained(application: Callable, weights: str, before: Sequence[str], mode: str, seed: int) -> tuple:
-    """Build an encoder; return the uint8 RGB input of a model, and the features in front of the layers `before`.
+def pretrained(
+    application: Callable,
+    weights: str,
+    before: Sequence[str],
+    mode: str,
+    seed: int,
+    interface: Interface = USUAL,
+) -> tuple:
+    """Build an encoder; return the input of a model, and the features in front of the layers `before`.
 
     Args:
         application: a function of `keras.applications`.
@@ -19,18 +27,25 @@ def pretrained(application: Callable, weights: str, before: Sequence[str], mode:
         before: names of layers, the first of a stage: their inputs are what the stage before has found.
         mode: what the encoder was trained on, see `ImageNetInput`.
         seed: of the initial weights and of dropout.
+        interface: what goes in, if not RGB.
 
     Raises:
         ValueError: `weights` is none of these.
-        UserError: the weights cannot be downloaded.
+        UserError: the weights cannot be downloaded, or are for RGB and the interface is not.
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights is {weights!r}; it must be 'none' or 'imagenet'.")
-    image = keras.Input((None, None, 3), dtype="uint8", name="image")
+    if interface.channels is None:
+        image = keras.Input((None, None, 3), dtype="uint8", name="image")
+        scaled = ImageNetInput(mode)(image)
+    else:
+        if weights != "none":
+            interface.require_colours(f"weights {weights}", "Use weights: none")
+        image, scaled = interface.stored_input(top=255.0 if mode == "none" else 1.0)
     try:
         with constants_from_numpy():
             own = None if weights == "none" else weights
-            theirs = application(include_top=False, weights=own, input_tensor=ImageNetInput(mode)(image))
+            theirs = application(include_top=False, weights=own, input_tensor=scaled)
     except Exception as error:  # Keras raises bare Exceptions for failed downloads.
         if weights == "none":
             raise

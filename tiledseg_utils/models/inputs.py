@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..data.channels import Channels
 from ..data.normalization import CONTRAST, WHITE_BALANCE
 from .backend import keras, layers, ops
 
@@ -124,6 +125,38 @@ class ImageNetInput(_Input):
 
     def get_config(self):
         return {**super().get_config(), "mode": self.mode}
+
+
+@keras.saving.register_keras_serializable("tiledseg")
+class ChannelInput(_Input):
+    """Channels as they are stored to float: in each, `low` becomes 0 and `high` becomes `top`; the rest is cut off.
+
+    Args:
+        numbers, dtype, low, high: as in `channels.Channels`.
+        top: 1, or 255 for networks that scale colours themselves.
+    """
+
+    def __init__(self, numbers, dtype_of_images: str, low, high, top: float = 1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = Channels(tuple(numbers), dtype_of_images, tuple(low), tuple(high))
+        self.top = top
+
+    def call(self, inputs):
+        low = ops.convert_to_tensor(self.channels.low, "float32")
+        span = ops.convert_to_tensor(self.channels.high, "float32") - low
+        scaled = ops.clip((ops.cast(inputs, "float32") - low) / span, 0.0, 1.0)
+        return ops.cast(scaled * self.top, self.compute_dtype)
+
+    def get_config(self):
+        channels = self.channels
+        rule = {"numbers": list(channels.numbers), "dtype_of_images": channels.dtype}
+        rule |= {"low": list(channels.low), "high": list(channels.high), "top": self.top}
+        return {**super().get_config(), **rule}
+
+
+def channels_of(model: keras.Model) -> Channels | None:
+    """The channels that a model takes as they are stored; None if it takes RGB."""
+    return next((layer.channels for layer in model.layers if isinstance(layer, ChannelInput)), None)
 
 
 def normalization_of(model: keras.Model) -> str | None:

@@ -23,6 +23,7 @@ import numpy as np
 from ..base.files import UserError
 from . import losses  # noqa: F401 - registers the layers and losses of saved models
 from .backend import keras
+from .inputs import channels_of
 from .instance_unet import CHANNELS
 from .receptive_field import receptive_field
 
@@ -266,7 +267,7 @@ def _check_interface(model: keras.Model, path: Path) -> None:
         raise UserError(path, problem, "Give a model from (rows, columns, 3) to (rows, columns, 1)")
     if shape[0] is not None:
         raise UserError(path, f"takes batches of {shape[0]} images only", _WITH_INPUT)
-    if shape[3] != 3:
+    if shape[3] != 3 and channels_of(model) is None:
         problem = f"takes images of {shape[3]} channel(s), and images are read as RGB, 3 channels"
         raise UserError(path, problem, f"{_WITH_INPUT} and train it anew")
     if shape[1] != shape[2]:

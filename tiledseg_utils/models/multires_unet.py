@@ -3,6 +3,7 @@
 from .backend import keras, layers
 from .blocks import convolution, image_input, probability_model
 from .cpu import GlorotUniform, MaxPooling, UpConvolution, layer_seed
+from .interface import USUAL, Interface
 
 WIDTH = 1.67
 """Filters of a MultiRes block relative to the U-Net's: with it, both networks have about as many parameters."""
@@ -36,7 +37,9 @@ def residual_path(x, filters: int, length: int, key: tuple):
     return x
 
 
-def multires_unet(base_filters: int = 16, levels: int = 4, patch_size: int = 2, seed: int = 0) -> keras.Model:
+def multires_unet(
+    base_filters: int = 16, levels: int = 4, patch_size: int = 2, seed: int = 0, interface: Interface = USUAL
+) -> keras.Model:
     """Build a MultiResUNet: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability out.
 
     H and W may be any multiples of patch_size * 2^(levels-1).
@@ -46,6 +49,7 @@ def multires_unet(base_filters: int = 16, levels: int = 4, patch_size: int = 2, 
         levels: resolutions, at least 2.
         patch_size: see `unet`.
         seed: of the initial weights.
+        interface: what goes in and comes out, if not RGB and a mask.
 
     Raises:
         ValueError: a setting is outside its range.
@@ -55,7 +59,7 @@ def multires_unet(base_filters: int = 16, levels: int = 4, patch_size: int = 2, 
     """
     if levels < 2 or base_filters < 4 or patch_size < 1:
         raise ValueError("levels must be at least 2, base_filters at least 4, patch_size at least 1.")
-    inputs, x = image_input(patch_size)
+    inputs, x = image_input(patch_size, interface=interface)
     skips = []
     for level in range(levels - 1):
         filters = base_filters * 2**level

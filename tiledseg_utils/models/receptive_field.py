@@ -20,7 +20,7 @@ import numpy as np
 
 from ..base.files import UserError
 from .backend import keras, layers
-from .inputs import ColorInput, ImageNetInput
+from .inputs import ChannelInput, ColorInput, ImageNetInput
 from .instance_unet import Heads
 from .layers import DepthToSpace, ImageMean, SpaceToDepth
 from .reduced import BlockMean
@@ -107,7 +107,7 @@ for _class in (
     *(layers.Dropout, layers.SpatialDropout2D, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise),
     *(layers.BatchNormalization, layers.LayerNormalization, layers.RMSNormalization, layers.UnitNormalization),
     *(layers.Normalization, layers.Rescaling, layers.Identity, layers.Dense, layers.ActivityRegularization),
-    *(ColorInput, ImageNetInput, Heads),
+    *(ColorInput, ImageNetInput, ChannelInput, Heads),
     *(layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum, layers.Concatenate),
 ):
     reach.register(_class, _along_channels)

@@ -4,6 +4,7 @@ from .backend import keras, layers
 from .blocks import probability_model
 from .cpu import HeNormal, SmallNormal, layer_seed
 from .inputs import ImageNetInput
+from .interface import USUAL, Interface
 from .layers import DepthToSpace, SpaceToDepth
 from .windows import WindowAttention
 
@@ -42,7 +43,9 @@ def expanded(x, factor: int, channels: int, key: tuple):
     return _normalized(DepthToSpace(factor)(_dense(x, channels * factor**2, key, use_bias=False)))
 
 
-def swin_unet(base_filters: int = 32, levels: int = 3, window: int = 4, seed: int = 0) -> keras.Model:
+def swin_unet(
+    base_filters: int = 32, levels: int = 3, window: int = 4, seed: int = 0, interface: Interface = USUAL
+) -> keras.Model:
     """Build a Swin-Unet: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability out.
 
     H and W may be any multiples of 4 * 2^(levels-1). There is no convolution but the one that makes patches of 4 x 4
@@ -54,6 +57,7 @@ def swin_unet(base_filters: int = 32, levels: int = 3, window: int = 4, seed: in
         levels: resolutions, each with two blocks on the way down and two on the way up, the coarsest with two in all.
         window: side of the windows in patches, at least 2; the shift is half of it.
         seed: of the initial weights.
+        interface: what goes in and comes out, if not RGB and a mask.
 
     Raises:
         ValueError: a setting is outside its range.
@@ -65,8 +69,11 @@ def swin_unet(base_filters: int = 32, levels: int = 3, window: int = 4, seed: in
         raise ValueError(
             "levels must be at least 1, window at least 2, base_filters positive and, from 64 on, a multiple of 32."
         )
-    inputs = keras.Input((None, None, 3), dtype="uint8", name="image")
-    x = ImageNetInput("tf")(inputs)
+    if interface.channels is None:
+        inputs = keras.Input((None, None, 3), dtype="uint8", name="image")
+        x = ImageNetInput("tf")(inputs)
+    else:
+        inputs, x = interface.stored_input()
     initializer = HeNormal(layer_seed(seed, 4))
     x = _normalized(layers.Conv2D(base_filters, 4, strides=4, kernel_initializer=initializer)(x))
     skips = []

@@ -8,6 +8,7 @@ network of the published experiment, with its 124,557,041 parameters.
 from .backend import keras, layers
 from .blocks import PRIOR, convolution_block, image_input, probability_model
 from .cpu import GlorotUniform, MaxPooling, UpConvolution, layer_seed
+from .interface import USUAL, Interface
 
 
 def unet(
@@ -23,6 +24,7 @@ def unet(
     activation: str = "relu",
     prior: float = PRIOR,
     seed: int = 0,
+    interface: Interface = USUAL,
 ) -> keras.Model:
     """Build a U-Net: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability in [0, 1] out.
 
@@ -45,6 +47,7 @@ def unet(
         activation: "relu", or "mish" (Misra, BMVC 2020, arXiv:1908.08681).
         prior: the probability that a new network gives every pixel, in (0, 1).
         seed: of the initial weights and of dropout.
+        interface: what goes in and comes out, if not RGB and a mask.
 
     Raises:
         ValueError: a setting is outside its range.
@@ -63,7 +66,7 @@ def unet(
             key=(seed, part, level),
         )
 
-    inputs, x = image_input(patch_size, color_space, gamma)
+    inputs, x = image_input(patch_size, color_space, gamma, interface)
     skips = []
     for level in range(levels - 1):
         x = block(x, level, part=0)

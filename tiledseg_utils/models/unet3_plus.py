@@ -3,6 +3,7 @@
 from .backend import keras, layers
 from .blocks import PRIOR_BIAS, convolution, convolution_block, image_input, probability_model
 from .cpu import GlorotUniform, MaxPooling, layer_seed
+from .interface import USUAL, Interface
 
 
 def _enlarged(x, factor: int):
@@ -10,7 +11,12 @@ def _enlarged(x, factor: int):
 
 
 def unet3_plus(
-    base_filters: int = 8, levels: int = 4, deep_supervision: bool = False, patch_size: int = 2, seed: int = 0
+    base_filters: int = 8,
+    levels: int = 4,
+    deep_supervision: bool = False,
+    patch_size: int = 2,
+    seed: int = 0,
+    interface: Interface = USUAL,
 ) -> keras.Model:
     """Build a UNet 3+: (N, H, W, 3) uint8 RGB in, (N, H, W, 1) float32 foreground probability out.
 
@@ -24,6 +30,7 @@ def unet3_plus(
             outputs. Each learns from the same mask; `compile` it with a loss for each.
         patch_size: see `unet`.
         seed: of the initial weights.
+        interface: what goes in and comes out, if not RGB and a mask.
 
     Raises:
         ValueError: a setting is outside its range.
@@ -33,7 +40,7 @@ def unet3_plus(
     """
     if levels < 2 or min(base_filters, patch_size) < 1:
         raise ValueError("levels must be at least 2, base_filters and patch_size at least 1.")
-    inputs, x = image_input(patch_size)
+    inputs, x = image_input(patch_size, interface=interface)
     encoder = []
     for level in range(levels):
         x = convolution_block(x if level == 0 else MaxPooling()(x), base_filters * 2**level, 3, (seed, 0, level))

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.files import progress
+from ..base.files import UserError, progress
 from ..base.finished import find_finished
 from ..base.memory import little_memory
 from ..data.pictures.part import Image, is_named
 from ..data.pixel_size import find_pixel_size
-from ..data.streaming import open_source
 from ..models.backend import keras
 from ..models.model_files import check_channels, fingerprint, name_of
 from ..settings.command_options import CommandSetting
@@ -21,7 +20,7 @@ from ..settings.schema import check_value
 from .band_writer import BandWriter
 from .cluster import maps_from
 from .forward import device_count
-from .tiled import plan_prediction, stitch_rows, with_changes
+from .tiled import open_image, plan_prediction, stitch_rows, with_changes
 from .tissue import tiles_without_tissue, tissue_mask
 
 
@@ -75,7 +74,10 @@ def predict_file(
         check_value(Parameters, "threshold", threshold)
     check_value(CommandSetting, "skip_contrast", skip_contrast)
     setting = with_changes(setting, changes)
-    with open_source(image) as source:
+    with open_image(model, image) as source:
+        if tissue and source.channels is not None:
+            remedy = "Leave out --tissue; --skip-contrast skips what is even, in any kind of image"
+            raise UserError(source.name, "has channels without colours, by which tissue would be found", remedy)
         plan = plan_prediction(model, source.shape, setting)
         empty = tiles_without_tissue(tissue_mask(source), source.shape, plan) if tissue else None
         identity = _identity_of(model, source, plan, setting, threshold, skip_contrast)

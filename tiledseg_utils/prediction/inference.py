@@ -6,14 +6,17 @@ Beside its own functions, this module has those that scripts need along with the
 
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import cv2
 import numpy as np
 
+from ..base.files import UserError
+from ..data.channels import each_channel
 from ..data.normalization import normalize
-from ..data.streaming import Source, open_source
+from ..data.streaming import Source
 from ..models.backend import keras
-from ..models.inputs import normalization_of
+from ..models.inputs import channels_of, normalization_of
 from ..models.model_files import load_model as load_model
 from ..models.receptive_field import receptive_field
 from ..models.reduced import network_within
@@ -24,7 +27,7 @@ from ..tiles.tiling import pad_to, reduce_image
 from .files import predict_file as predict_file
 from .forward import as_maps, forward_pass
 from .forward import predict_batches as predict_batches
-from .tiled import plan_prediction, predict_maps, stitch_rows, with_changes
+from .tiled import open_image, plan_prediction, predict_maps, stitch_rows, with_changes
 
 
 def predict_tiled(
@@ -39,7 +42,8 @@ def predict_tiled(
 
     Args:
         model: (N, h, w, 3) to (N, h, w, C), for any h and w that are multiples of its alignment.
-        image: (H, W, 3) uint8 RGB, or what else `streaming.open_source` takes.
+        image: (H, W, 3) uint8 RGB, or what else `tiled.open_image` takes; the channels that the model learnt from as
+            they are stored, (H, W, C), if it did not learn from RGB.
         setting: as a preset has it; None stands for the defaults, mode "exact" with tiles chosen within 700 MiB.
         changes: other values for single fields of the setting:
             mode: "exact", "blend" or "auto".
@@ -82,7 +86,7 @@ def predict_plan(
     closed again.
     """
     if not isinstance(image, Source):
-        with open_source(image) as source:
+        with open_image(model, image) as source:
             return predict_plan(model, source, plan, setting)
     plan = plan if isinstance(plan, Plan) else plan(image.shape)
     channels = model.output_shape[-1]
@@ -134,7 +138,17 @@ def predict_reduced(
 
 
 def as_trained(model: keras.Model, image: np.ndarray) -> np.ndarray:
-    """A whole uint8 RGB image in the colours that the network knows: normalized as its training images were."""
+    """A whole uint8 RGB image in the colours that the network knows: normalized as its training images were.
+
+    Raises:
+        UserError: the network takes other channels, which are never normalized, than the image has.
+    """
+    channels = channels_of(model)
+    if channels is not None and (image.shape[2:] != (len(channels),) or image.dtype != channels.dtype):
+        problem = f"is {image.dtype} of shape {image.shape}"
+        raise UserError("image", problem, f"Give (H, W, {len(channels)}) {channels.dtype}, as the model learnt from")
+    if channels is not None:
+        return image
     return normalize(image, normalization_of(model)) if image.dtype == np.uint8 else image
 
 
@@ -167,7 +181,8 @@ def multi_scale(predict: Callable[[np.ndarray], np.ndarray], scales: Sequence[fl
             else:
                 size = [max(1, round(scale * length)) for length in image.shape[1::-1]]
                 method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-                probability = predict(cv2.resize(image, size, interpolation=method))
+                resized = each_channel(partial(cv2.resize, dsize=size, interpolation=method), image)
+                probability = predict(resized)
                 total += cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         return total / np.float32(len(scales))
 

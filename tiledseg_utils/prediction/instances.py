@@ -32,7 +32,7 @@ from .band_writer import BandWriter
 from .cluster import maps_from
 from .dividing import FOREGROUND, METHODS, NEEDED, divide, drop_wrong_flow
 from .measuring import NucleusMeter
-from .tiled import plan_prediction, stitch_rows, with_changes
+from .tiled import open_image, plan_prediction, stitch_rows, with_changes
 
 NO_PROBABILITIES = "Scale them to 0 to 1, or write the map with predict --probability"
 
@@ -202,7 +202,8 @@ def label_file(
     rule = {"method": method, "threshold": threshold, "min_area": min_area, "flow_threshold": flow_threshold}
     _check_rule(**rule)
     setting, pixel_size = with_changes(setting, changes), _pixel_size(image, pixel_size)
-    with open_source(image) as source, little_memory():
+    opened = open_source(image) if model is None else open_image(model, image)
+    with opened as source, little_memory():
         identity = {"image": source.identity(), "settings": [*rule.values(), asdict(setting), pixel_size]}
         identity |= {"model": None if model is None else fingerprint(model)}
         identity |= {"ome_zarr": ome_zarr} if Path(out).suffix == ".zarr" else {}

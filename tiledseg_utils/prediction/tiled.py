@@ -13,10 +13,12 @@ import cv2
 import numpy as np
 
 from ..base.files import UserError
+from ..data.channels import each_channel
 from ..data.normalization import NormalizedSource
-from ..data.streaming import Source
+from ..data.pictures.part import Image, ImagePart, is_named, part_of
+from ..data.streaming import Source, open_source
 from ..models.backend import keras
-from ..models.inputs import normalization_of
+from ..models.inputs import channels_of, normalization_of
 from ..models.model_files import name_of
 from ..models.receptive_field import receptive_field, required_halo
 from ..settings.parameters import PredictionSetting
@@ -24,6 +26,7 @@ from ..tiles.planning import Plan, blended_plan, exact_plan
 from .forward import device_count, forward_pass, predict_batches
 
 BYTES_HELD = 12  # for each pixel of a row of tiles: its colours, once more while they are read, and its map
+BYTES_OF_RGB = 3
 LOWEST = 512  # pixels; tiles are not made lower than this for the sake of memory
 
 
@@ -58,7 +61,9 @@ def plan_prediction(
     bytes_per_pixel = field.bytes_per_pixel * setting.batch_size * device_count()
     max_pixels = max(1, setting.memory_mib * 2**20 // bytes_per_pixel)
     # A row of tiles is held as a whole, so tiles of a wide image must be low.
-    rows_held = setting.memory_mib * 2**20 // (BYTES_HELD * max(1, shape[1]))
+    stored = model.input_shape[-1] * np.dtype(model.input.dtype).itemsize if channels_of(model) else BYTES_OF_RGB
+    bytes_held = BYTES_HELD + 2 * max(0, stored - BYTES_OF_RGB)
+    rows_held = setting.memory_mib * 2**20 // (bytes_held * max(1, shape[1]))
     max_pixels = min(max_pixels, max(LOWEST, rows_held) ** 2)
     if mode == "exact":
         halo = required_halo(model)  # Refuses models that no halo makes exact.
@@ -83,7 +88,7 @@ def predict_maps(
     Maps are float32, (h, w), or (h, w, C) from a model of C > 1 channels. If not all of them are taken, close the
     iterator before the source (`contextlib.closing`): a thread reads the next tiles.
     """
-    if source.dtype != np.uint8 and np.dtype(model.input.dtype).kind in "iu":
+    if np.dtype(source.dtype).kind == "f" and np.dtype(model.input.dtype).kind in "iu":
         problem = f"holds decimal numbers ({np.dtype(source.dtype)}), and the model takes {model.input.dtype}"
         raise UserError(source.name, problem, "Scale it to 0-255 as the training images were, and convert it to uint8")
     tiles = range(plan.count) if tiles is None else tiles
@@ -91,6 +96,36 @@ def predict_maps(
     yield from predict_batches(
         forward_pass(model, setting.test_time_augmentation), pixels, setting.batch_size * device_count()
     )
+
+
+def open_image(model: keras.Model, image: Image | np.ndarray) -> Source:
+    """Open an image for a model, by rows: RGB, or the channels that it learnt from, as they are stored.
+
+    Args:
+        image: what `streaming.open_source` takes. An array has just the channels of the model; of a file they are
+            chosen by their numbers, or by those of the `ImagePart`.
+
+    Raises:
+        UserError: as for `streaming.open_source`, or the channels are not those that the model takes.
+    """
+    channels = channels_of(model)
+    if channels is None:
+        return open_source(image)
+    source = open_source(as_learnt(model, image) if is_named(image) else image, stored=True)
+    if source.channels != len(channels) or source.dtype != channels.dtype:
+        source.close()
+        problem = f"has {source.channels} channel(s) of {source.dtype}"
+        remedy = f"Give {len(channels)} of {channels.dtype}, in the order in which the model learnt from them"
+        raise UserError(source.name, f"{problem}, and the model takes {len(channels)} of {channels.dtype}", remedy)
+    return source
+
+
+def as_learnt(model: keras.Model, image: Image) -> ImagePart:
+    """What a model reads of an image's file: RGB, or the channels that it learnt from."""
+    part, channels = part_of(image), channels_of(model)
+    if channels is None:
+        return part
+    return replace(part, stored=True, channels=part.channels or channels.numbers)
 
 
 def normalized(source: Source | NormalizedSource, model: keras.Model) -> Source | NormalizedSource:
@@ -131,7 +166,8 @@ def _read_tiles(
 
 def _is_background(tile: np.ndarray, skip_contrast: int) -> bool:
     size = tuple(max(1, side // 8) for side in tile.shape[1::-1])
-    blocks = cv2.resize(tile, size, interpolation=cv2.INTER_AREA).reshape(-1, tile.shape[2])
+    blocks = each_channel(lambda array: cv2.resize(array, size, interpolation=cv2.INTER_AREA), tile)
+    blocks = blocks.reshape(-1, tile.shape[2])
     return bool((np.ptp(blocks.astype(np.float32), axis=0) < skip_contrast).all())
 
 

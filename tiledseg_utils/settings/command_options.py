@@ -44,7 +44,9 @@ class CommandSetting:
     level: whole(0, 40) = field(0, "level of a pyramid that is read; 0 is the full resolution")
     series: whole(0, 10**6) = field(..., "number of the image in a file of several; by default what a slide is about")
     channels: wholes(0, 10**6) = field(
-        ..., "numbers of one channel or of three that are read, from 0; by default the first three, or the first"
+        ...,
+        "numbers of the channels that are read, from 0; one or three, or as many as a model learnt from; by default "
+        "those, or the first three, or the first",
     )
     mpp: decimal(0.001, 1000) = field(
         ..., "side of a pixel to which images are resampled, such as that of the training images", "µm"

@@ -15,9 +15,11 @@ from ..base.files import UserError
 from . import architectures
 from .architectures import ModelSettings, Unet
 from .augmentation import Augmentation
+from .channel_rules import CHANNEL_RULES
 from .schema import (
     Text,
     Truth,
+    channel_numbers,
     decimal,
     field,
     fields_of,
@@ -73,6 +75,10 @@ class TileSetting:
         False,
         "whether the grey levels of each image are spread over 0 to 255, as StarDist does; auto measures it; "
         "the model remembers",
+    )
+    channels: channel_numbers() = field(
+        list,
+        "numbers of 1 to 8 channels, from 0, that are learnt from as they are stored, in 8 or 16 bit; empty reads RGB",
     )
 
     @property
@@ -366,6 +372,7 @@ RULES = (
     ({"tiles", "models", "model_settings"}, _models_fit_tiles),
     ({"model", "model_settings", "prediction"}, _model_fits_lessons),
     ({"counting_size", "counting_model"}, _counting_model_fits_tiles),
+    *CHANNEL_RULES,
     ({"tiles", "training"}, _training_fits_memory),
     ({"tiles", "comparison"}, _comparison_fits_memory),
     ({"counting_size", "counting"}, _counting_fits_memory),

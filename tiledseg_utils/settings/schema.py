@@ -70,6 +70,11 @@ def wholes(low: int, high: int):
     return Annotated[list[whole(low, high)], Field(strict=True, min_length=1, max_length=16)]
 
 
+def channel_numbers():
+    """The type of a list of up to 8 different numbers of channels, from 0."""
+    return Annotated[list[whole(0, 10**6)], Field(strict=True, max_length=8), AfterValidator(_without_repeats)]
+
+
 def some_of(names):
     """The type of a list of names, each once. `names` is a `Literal`."""
     return Annotated[list[names], Field(strict=True), AfterValidator(_without_repeats)]

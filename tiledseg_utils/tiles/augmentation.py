@@ -17,21 +17,25 @@ from statistics import NormalDist
 import cv2
 import numpy as np
 
+from ..data.channels import Channels, each_channel
 from ..settings.augmentation import CHANCE, Augmentation
+from ..settings.channel_rules import check_channel_augmentation
 from ..settings.schema import fields_of, unit_of
 
 # Also the order of the random streams: a new transform goes last in the class, or the draws of those after it change.
 TRANSFORMS = tuple(name for name in fields_of(Augmentation) if unit_of(Augmentation, name) == CHANCE)
 
 
-def augment(image, mask, settings: Augmentation, seed: int, epoch: int, index: int):
+def augment(image, mask, settings: Augmentation, seed: int, epoch: int, index: int, channels: Channels | None = None):
     """Change copies of an image and its mask at random, the mask always along with the image.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB, or `channels` as they are stored.
         mask: (H, W) bool, uint8 or int32 labels.
         settings: what may happen, and how often.
         seed, epoch, index: integers from 0; the result depends on nothing else, in particular not on earlier calls.
+        channels: of the image if it is not RGB. A grey level is then a 255th of what lies between the values that
+            become 0 and 1 in a channel.
 
     Returns:
         image, mask: of the same shapes and dtypes as before. The mask gets no new labels.
@@ -39,18 +43,23 @@ def augment(image, mask, settings: Augmentation, seed: int, epoch: int, index: i
     Raises:
         ValueError: a shape or dtype is not as above, or a seed is negative.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"the image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
+    count, dtype = (3, "uint8") if channels is None else (len(channels), channels.dtype)
+    if image.dtype != dtype or image.ndim != 3 or image.shape[2] != count:
+        raise ValueError(f"the image must be (H, W, {count}) {dtype}, not {image.shape} {image.dtype}")
     if mask.dtype not in (np.bool_, np.uint8, np.int32) or mask.shape != image.shape[:2]:
         raise ValueError(f"the mask must be {image.shape[:2]} bool, uint8 or int32, not {mask.shape} {mask.dtype}")
     drawn = _draw(settings, np.random.default_rng((seed, epoch, index)))
     labels = np.array(mask, order="C").view(np.uint8).reshape(*mask.shape, -1)  # as bytes: OpenCV cannot remap int32
     image, labels = _flip_and_turn((np.array(image, order="C"), labels), drawn)
+    image = image.reshape(*image.shape[:2], count)  # OpenCV drops the axis of a single channel.
     grid = _grid(image.shape[:2], settings, drawn)
     if grid is not None:
-        image = cv2.remap(image, *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        border = {"borderMode": cv2.BORDER_REFLECT_101}
+        image = each_channel(lambda array: cv2.remap(array, *grid, cv2.INTER_LINEAR, **border), image)
         labels = cv2.remap(labels, *grid, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
     mask = labels.reshape(mask.shape[0], -1).view(mask.dtype)
+    if channels is not None:
+        return _change_channels(image, mask, settings, drawn, channels), mask
     if "cell_brightness" in drawn:
         image = _change_cells(image, mask, settings, drawn["cell_brightness"])
     return _recolor(image, settings, drawn), mask
@@ -174,17 +183,52 @@ def _linear_map(settings, drawn):
     return matrix
 
 
+def _change_channels(image, mask, settings, drawn, channels):
+    """Apply the changes that need no colours to channels as they are stored; in grey levels, each for itself.
+
+    Raises:
+        UserError: a change was asked for that needs red, green and blue.
+    """
+    check_channel_augmentation(settings)
+    if not drawn.keys() & {"cell_brightness", "brightening", "blur", "noise", "sharpening"}:
+        return image
+    low = np.array(channels.low, np.float32)
+    level = (np.array(channels.high, np.float32) - low) / 255
+    grey = (image - low) / level
+    if "cell_brightness" in drawn:
+        grey *= _cell_factors(mask, settings, drawn["cell_brightness"])[..., None]
+    if "brightening" in drawn:  # Each channel has a lamp of its own.
+        stream, count = drawn["brightening"], len(channels)
+        alpha = stream.uniform(*settings.brightening_alpha, count)
+        grey = grey * alpha.astype(np.float32) + stream.uniform(*settings.brightening_beta, count).astype(np.float32)
+    if "blur" in drawn:
+        sigma = drawn["blur"].uniform(*settings.blur_sigma)
+        grey = each_channel(lambda array: cv2.GaussianBlur(array, (0, 0), sigma), grey)
+    if "noise" in drawn:
+        stream = drawn["noise"]
+        grey += stream.uniform(*settings.noise_sigma) * stream.standard_normal(grey.shape, np.float32)
+    if "sharpening" in drawn:
+        kernel = _sharpening_kernel(settings)
+        grey = each_channel(lambda array: cv2.filter2D(array, -1, kernel), grey)
+    return np.rint(grey * level + low).clip(0, np.iinfo(image.dtype).max).astype(image.dtype)
+
+
 def _change_cells(image, mask, settings, rng):
     """Multiply the grey levels of some objects by a factor each, so that brightness alone does not tell a nucleus.
 
     After the winner of the NeurIPS 2022 challenge (Lee et al., MEDIAR, arXiv:2212.03465). All of a mask without labels
     is one object.
     """
+    factors = _cell_factors(mask, settings, rng)
+    return np.clip(np.rint(image * factors[..., None]), 0, 255).astype(np.uint8)
+
+
+def _cell_factors(mask, settings, rng):
+    """What to multiply each pixel by, (H, W) float32: 1 in the background and in objects that stay as they are."""
     numbers, places = np.unique(mask, return_inverse=True)
     factors = np.exp(rng.uniform(*np.log(settings.cell_brightness_range), len(numbers)))
     changes = (rng.random(len(numbers)) < settings.cell_brightness_share) & (numbers > 0)
-    factors = np.where(changes, factors, 1).astype(np.float32)[places.reshape(mask.shape)]
-    return np.clip(np.rint(image * factors[..., None]), 0, 255).astype(np.uint8)
+    return np.where(changes, factors, 1).astype(np.float32)[places.reshape(mask.shape)]
 
 
 def _recolor(image, settings, drawn):
@@ -208,9 +252,13 @@ def _recolor(image, settings, drawn):
         ranks = drawn["noise"].integers(256, size=image.shape, dtype=np.uint8)
         image = cv2.add(image, cv2.LUT(ranks, sigma * _NORMAL_QUANTILES), dtype=cv2.CV_8U)
     if "sharpening" in drawn:
-        k = settings.sharpening_k
-        image = cv2.filter2D(image, -1, np.array([[-k, -k, -k], [-k, 1 + 8 * k, -k], [-k, -k, -k]]))
+        image = cv2.filter2D(image, -1, _sharpening_kernel(settings))
     return image
+
+
+def _sharpening_kernel(settings):
+    k = settings.sharpening_k
+    return np.array([[-k, -k, -k], [-k, 1 + 8 * k, -k], [-k, -k, -k]])
 
 
 # Optical density in red, green and blue of a unit of haematoxylin, eosin and DAB (Ruifrok & Johnston 2001).

@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 
 from ..base.files import UserError, progress, read_csv, sync_disks, write_csv, write_json
+from ..data.channels import FILE, each_channel, measure_channels, read_scaling, write_scaling
 from ..data.images import SPLITS, Pair, read_pair
 from ..data.masks import read_mask
 from ..data.normalization import METHODS, normalize
-from ..data.pictures import read_image, write_image
+from ..data.pictures import read_channels, read_image, write_channels, write_image
 from ..data.provenance import SOURCES, identify
 from ..settings.parameters import TileSetting
 from .sampling import share_by_kind
@@ -133,12 +134,13 @@ def stitch(
 def reduce_image(image: np.ndarray, size: int) -> np.ndarray:
     """Resize a whole image to (size, size), whatever its aspect ratio, as the published experiment did.
 
-    Area averaging when shrinking, so that no pixel is lost to aliasing; masks (bool) stay bool, by majority.
+    Area averaging when shrinking, so that no pixel is lost to aliasing; masks (bool) stay bool, by majority. An image
+    may have any number of channels.
     """
     method = cv2.INTER_AREA if min(image.shape[:2]) >= size else cv2.INTER_LINEAR
     if image.dtype == bool:
         return cv2.resize(image.astype(np.float32), (size, size), interpolation=method) >= 0.5
-    return cv2.resize(image, (size, size), interpolation=method)
+    return each_channel(lambda array: cv2.resize(array, (size, size), interpolation=method), image)
 
 
 def enlarge_to_multiple(image: np.ndarray, tile: int) -> np.ndarray:
@@ -146,7 +148,7 @@ def enlarge_to_multiple(image: np.ndarray, tile: int) -> np.ndarray:
     height, width = (-(-length // tile) * tile for length in image.shape[:2])
     if image.dtype == bool:
         return cv2.resize(image.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    return each_channel(lambda array: cv2.resize(array, (width, height), interpolation=cv2.INTER_CUBIC), image)
 
 
 def shrink(image: np.ndarray, factor: int) -> np.ndarray:
@@ -188,7 +190,10 @@ def _write_tiles(name: str, pair: Pair, folder: Path, setting: TileSetting) -> t
         empty = not mask.any()
         if empty and setting.empty == "drop":
             continue
-        write_image(folder / name / "images" / f"{stem}.png", image, sync=False)
+        if pair.channels:
+            write_channels(folder / name / "images" / f"{stem}.tif", image, sync=False)
+        else:
+            write_image(folder / name / "images" / f"{stem}.png", image, sync=False)
         write_image(folder / name / "masks" / f"{stem}.png", mask, sync=False)
         rows.append(
             {
@@ -216,7 +221,8 @@ def write_tile_set(
 ) -> list[dict]:
     """Write `folder/<split>/{images,masks}/<tile>.png`, `folder/sources.json` and `folder/manifest.csv`.
 
-    Tiles inherit the split of their source image, so no image has tiles in two splits. Masks are lossless. The sources
+    Images of channels as they are stored become .tif, with the rule that scales them in `folder/channels.json`. Tiles
+    inherit the split of their source image, so no image has tiles in two splits. Masks are lossless. The sources
     are written with the hashes by which a model will recognise them. The manifest comes last: with it, the set is
     complete.
 
@@ -239,6 +245,9 @@ def write_tile_set(
     rows, sources = [], {name: {} for name in splits}
     (Path(folder) / MANIFEST).unlink(missing_ok=True)  # An older one would call a half-written set complete.
     pairs = [(name, pair) for name, own in splits.items() for pair in own]
+    (Path(folder) / FILE).unlink(missing_ok=True)
+    if setting.channels:
+        write_scaling(folder, measure_channels([pair.image for pair in splits["train"]], setting.channels))
     with ThreadPoolExecutor(2) as pool:
         written = pool.map(lambda each: _write_tiles(*each, folder, setting), pairs)
         for (name, pair), (identity, own) in zip(pairs, progress(written, total=len(pairs), unit="image"), strict=True):
@@ -299,11 +308,12 @@ def reduction_of_tiles(manifest: Sequence[Mapping]) -> int:
 
 
 def read_tiles(folder: Path, rows: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
-    """Load tiles of a manifest: images (N, T, T, 3) uint8 and masks (N, T, T) bool."""
-    places = [(Path(folder) / row["split"], f"{row['tile']}.png") for row in rows]
+    """Load tiles of a manifest: images (N, T, T, 3) uint8 RGB, or channels as stored, and masks (N, T, T) bool."""
+    places = [(Path(folder) / row["split"], row["tile"]) for row in rows]
+    read, suffix = (read_image, "png") if read_scaling(folder) is None else (read_channels, "tif")
     with ThreadPoolExecutor() as pool:
-        images = pool.map(read_image, [place / "images" / name for place, name in places])
-        masks = pool.map(read_mask, [place / "masks" / name for place, name in places])
+        images = pool.map(read, [place / "images" / f"{name}.{suffix}" for place, name in places])
+        masks = pool.map(read_mask, [place / "masks" / f"{name}.png" for place, name in places])
         return np.stack(list(images)), np.stack(list(masks))
 
 

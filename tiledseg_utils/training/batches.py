@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..base.files import UserError
+from ..data.channels import Channels, read_scaling
 from ..models.backend import keras
 from ..settings.parameters import TrainingSetting
 from ..tiles.augmentation import Augmentation, augment
@@ -22,16 +23,18 @@ class TrainingTiles:
     """Tiles to draw from, and how often.
 
     Attributes:
-        images: (M, T, T, 3) uint8 RGB.
+        images: (M, T, T, 3) uint8 RGB, or channels as they are stored.
         masks: (M, T, T) bool, or int32 labels.
         weights: (M,); tiles are drawn with replacement, in proportion to their weight.
         added: (M,) bool; which of them were cut from generated images that learn along with the others.
+        channels: of the images; None if they are RGB.
     """
 
     images: np.ndarray
     masks: np.ndarray
     weights: np.ndarray
     added: np.ndarray
+    channels: Channels | None = None
 
     def weights_in(self, epoch: int, setting: TrainingSetting) -> np.ndarray:
         """The weights, (M,), by which an epoch draws. Where there are added tiles, the first ones use these alone."""
@@ -61,7 +64,8 @@ def read_training_tiles(folder: Path) -> TrainingTiles:
         raise UserError(folder, f"none of the {len(rows)} training tiles holds foreground", remedy)
     added = [row for row in read_manifest(folder) if row["split"] == ADDED]
     weights = np.array([row["weight"] for row in rows + added], float)
-    return TrainingTiles(*read_tiles(folder, rows + added), weights, np.arange(len(weights)) >= len(rows))
+    is_added = np.arange(len(weights)) >= len(rows)
+    return TrainingTiles(*read_tiles(folder, rows + added), weights, is_added, read_scaling(folder))
 
 
 def foreground_target(mask: np.ndarray) -> np.ndarray:
@@ -117,7 +121,8 @@ class TrainingBatches(keras.utils.PyDataset):
         draw = np.random.default_rng((self.seed, epoch, index, 0)).random()
         cumulative = np.cumsum(self.tiles.weights_in(epoch, self.setting))
         tile = int(np.searchsorted(cumulative, draw * cumulative[-1], side="right"))
-        return augment(self.tiles.images[tile], self.tiles.masks[tile], self.augmentation, self.seed, epoch, index)
+        image, mask = self.tiles.images[tile], self.tiles.masks[tile]
+        return augment(image, mask, self.augmentation, self.seed, epoch, index, self.tiles.channels)
 
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Batch `step` of an epoch; of several processes that train together, each has its share of it."""

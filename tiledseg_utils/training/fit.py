@@ -17,10 +17,13 @@ import numpy as np
 from ..base.files import UserError, atomic_path, hash_file, read_record, write_csv, write_json
 from ..base.memory import release_freed_memory
 from ..data import provenance
+from ..data.channels import FILE as CHANNELS
+from ..data.channels import read_scaling
 from ..data.pictures import write_image
 from ..models import build_model, losses
 from ..models.backend import keras
 from ..models.inputs import remember_images, remember_options
+from ..models.interface import Interface
 from ..models.model_files import load_checkpoint
 from ..models.receptive_field import receptive_field
 from ..models.reduced import reduced_model
@@ -322,6 +325,11 @@ def _finish(task: Task, setting: TrainingSetting, run_state: RunState, network: 
         model.save(temporary)
 
 
+def interface_of(tiles: Path) -> Interface:
+    """What a network takes and predicts that learns from a tile set."""
+    return Interface(channels=read_scaling(tiles))
+
+
 def train(
     run: Path,
     model: str,
@@ -355,14 +363,17 @@ def train(
     request = {"model": model, "model_settings": model_settings, "augmentation": augmentation, "seed": seed}
     request |= {"tiles": hash_file(tiles / MANIFEST)}
     learnt_from = provenance.learnt_from(tiles)
+    if (tiles / CHANNELS).exists():
+        request |= {"channels": hash_file(tiles / CHANNELS)}
     if learnt_from is not None:
         request |= {"sources": hash_file(tiles / provenance.SOURCES)}
     manifest, training_tiles = read_manifest(tiles), read_training_tiles(tiles)
     normalization = normalization_of_tiles(manifest)
+    interface = interface_of(tiles)
     setting = setting.for_tiles(training_tiles.images.shape[1])
     settings = {**model_settings, "seed": seed}
     task = Task(
-        build=lambda precision: build_model(model, settings, normalization, precision),
+        build=lambda precision: build_model(model, settings, normalization, precision, interface),
         batches=TrainingBatches(training_tiles, setting, seed, Augmentation.from_dict(augmentation)),
         validation=ValidationBatches(*read_validation_tiles(tiles, setting), setting),
         loss=losses.LOSSES[setting.loss],

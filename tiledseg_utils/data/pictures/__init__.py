@@ -9,6 +9,8 @@ import contextlib
 import io
 import logging
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,7 +19,7 @@ import tifffile
 
 from ...base.files import UserError, atomic_path, read_bytes
 from .bitmaps import read_bitmap
-from .part import Image, ImagePart, part_of, require_single
+from .part import MOST_CHANNELS, Image, ImagePart, check_channels, part_of, require_single
 from .stored import Stored, look_up, tell_notes
 from .tiff_rows import TiffRows
 from .zarr_rows import ZarrRows, is_zarr
@@ -52,7 +54,19 @@ def decode(image: Image, data: bytes | None = None) -> Stored:
     if kind == "TIFF":
         return _decode_tiff(part, data)
     require_single(part)
-    return read_bitmap(path, data, kind)
+    stored = read_bitmap(path, data, kind)
+    return _all_channels(part, stored) if part.stored else stored
+
+
+def _all_channels(part: ImagePart, stored: Stored) -> Stored:
+    """A PNG, JPEG or BMP with the channels that are asked for, of which transparency is the last."""
+    if stored.indices is not None:
+        problem = "has a colour table, and its channels are asked for as they are stored"
+        raise UserError(part.path, problem, "Save it in grey or RGB")
+    pixels = stored.pixels if stored.alpha is None else np.dstack([stored.pixels, stored.alpha])
+    check_channels(part, pixels.shape[2])
+    chosen = range(pixels.shape[2]) if part.channels is None else part.channels
+    return replace(stored, pixels=pixels[..., list(chosen)], dropped=0)
 
 
 def _decode_tiff(part: ImagePart, data: bytes) -> Stored:
@@ -151,11 +165,38 @@ def read_image(image: Image) -> np.ndarray:
     return to_rgb(stored)[0]
 
 
+def check_stored(path: str | os.PathLike, dtype: np.dtype, channels: int) -> None:
+    """Raise a UserError unless an image that is to be read as it is stored has 1 to 8 channels of 8 or 16 bit."""
+    if dtype not in (np.uint8, np.uint16):
+        remedy = "Save it as whole numbers of 8 or 16 bit without a sign"
+        raise UserError(path, f"holds {dtype.name}, and channels are read in 8 or 16 bit", remedy)
+    if not 1 <= channels <= MOST_CHANNELS:
+        raise UserError(path, f"has {channels} channels, and at most {MOST_CHANNELS} are read", "Choose some of them")
+
+
+def read_channels(image: Image, channels: Sequence[int] | None = None) -> np.ndarray:
+    """Read channels of an image as they are stored: `(H, W, C)` uint8 or uint16, not scaled.
+
+    Args:
+        image: what `read_image` takes.
+        channels: their numbers, from 0; None reads all. Transparency of a PNG counts as its last one.
+
+    Raises:
+        UserError: as for `read_image`; it has no such channel, more than 8, or other numbers than 8 or 16 bit.
+    """
+    part = replace(part_of(image), stored=True, channels=None if channels is None else tuple(channels))
+    stored = decode(part)
+    tell_notes(part.path, stored.notes)
+    check_stored(part.path, stored.pixels.dtype, stored.pixels.shape[2])
+    return np.ascontiguousarray(stored.pixels)
+
+
 def write_image(path: str | os.PathLike, array: np.ndarray, sync: bool = True) -> None:
     """Write an array without loss as PNG or TIFF, by the suffix of `path`; the file is complete or absent.
 
     uint8 `(H, W)` or `(H, W, 3)` RGB is written as it is, bool `(H, W)` as 0 and 255, and labels `(H, W)` of any other
-    integer type as uint16 (PNG) or int32 (TIFF). `sync` is that of `files.atomic_path`.
+    integer type as uint16 (PNG) or int32 (TIFF). `write_channels` writes other numbers of channels. `sync` is that of
+    `files.atomic_path`.
 
     Raises:
         UserError: another suffix, shape or type, labels out of range, or a folder that cannot be written to.
@@ -181,3 +222,11 @@ def write_image(path: str | os.PathLike, array: np.ndarray, sync: bool = True) -
             temporary.write_bytes(cv2.imencode(".png", array, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
         else:
             tifffile.imwrite(temporary, array, compression="zlib", photometric="rgb" if is_color else "minisblack")
+
+
+def write_channels(path: str | os.PathLike, array: np.ndarray, sync: bool = True) -> None:
+    """Write channels, `(H, W, C)` uint8 or uint16, without loss as TIFF; `read_channels` reads them."""
+    with atomic_path(Path(path), sync) as temporary:
+        layout = {} if array.shape[2] == 1 else {"planarconfig": "contig"}
+        pixels = array[..., 0] if array.shape[2] == 1 else array
+        tifffile.imwrite(temporary, pixels, compression="zlib", photometric="minisblack", **layout)

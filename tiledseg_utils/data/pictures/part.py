@@ -8,6 +8,8 @@ import numpy as np
 
 from ...base.files import UserError
 
+MOST_CHANNELS = 8  # of an image that is read as it is stored
+
 
 @dataclass(frozen=True)
 class ImagePart:
@@ -18,12 +20,14 @@ class ImagePart:
         level: of a pyramid of smaller copies; 0 is the full resolution.
         series: number of the image, where there are several; None is the one that a slide or a plain file is about.
         channels: numbers of the one or three channels that are read, from 0; None takes the first three, or the first.
+        stored: 1 to `MOST_CHANNELS` channels are read in the numbers of the file, 8 or 16 bit, which are not scaled:
+            `channels`, or all of them.
         mpp: side of a pixel, µm, to which the image is resampled; None leaves it as it is. Instead of `level`.
         pixel_size: side of a pixel of the full image, µm; None takes what the file says.
         keep_going: strips and tiles that cannot be decoded are told and taken as 0, instead of ending in an error.
 
     Raises:
-        UserError: `level` and `mpp` are both given, or other than one or three channels.
+        UserError: `level` and `mpp` are both given, or a number of channels that is not as above.
 
     Example:
         from tiledseg_utils.data.pictures import ImagePart, read_image
@@ -37,14 +41,18 @@ class ImagePart:
     mpp: float | None = None
     pixel_size: float | None = None
     keep_going: bool = False
+    stored: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "path", Path(self.path))
         if self.channels is not None:
             object.__setattr__(self, "channels", tuple(self.channels))
-            if len(self.channels) not in (1, 3) or min(self.channels) < 0:
+            known = range(1, MOST_CHANNELS + 1) if self.stored else (1, 3)
+            if len(self.channels) not in known or min(self.channels) < 0:
                 chosen = " ".join(map(str, self.channels))
-                raise UserError("channels", f"are {chosen}", "Give one for a grey image, or three for red, green, blue")
+                remedy = f"Give 1 to {MOST_CHANNELS} of them, from 0"
+                usual = "Give one for a grey image, or three for red, green, blue"
+                raise UserError("channels", f"are {chosen}", remedy if self.stored else usual)
         if self.level and self.mpp is not None:
             raise UserError(
                 "mpp", f"is given together with level {self.level}", "Give one of them: mpp finds its level"
@@ -70,7 +78,7 @@ def require_single(part: ImagePart) -> None:
     if part.level or part.series:
         what = f"level {part.level}" if part.level else f"series {part.series}"
         raise UserError(part.path, f"holds one image, and {what} is asked for", "Leave that out")
-    if part.channels is not None:
+    if part.channels is not None and not part.stored:
         raise UserError(part.path, "is read with its first channels", "Leave out channels, or save it as TIFF")
 
 

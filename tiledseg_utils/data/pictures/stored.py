@@ -17,6 +17,8 @@ _log = logging.getLogger(__name__)
 class Stored:
     """What a file holds: integers `(H, W, 1)` or `(H, W, 3)` RGB, and its count of channels before any were dropped.
 
+    Where channels are asked for as they are stored, there may be any number of them: `(H, W, C)`.
+
     Masks also need what images drop: `alpha`, `(H, W)`, the transparency if there is one, and `indices`, `(H, W)`, the
     stored numbers of a file whose colour table has more than greys. `is_jpeg`: compressed with loss. `white_is_zero`:
     stored as a negative, which `pixels` is not. `bits`: of each number in the file. `dropped`: the count of channels

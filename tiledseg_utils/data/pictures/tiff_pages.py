@@ -16,6 +16,7 @@ import tifffile
 from tifffile import PHOTOMETRIC
 
 from ...base.files import UserError
+from .tiff_channels import channel_pages
 from .tiff_levels import Picture, find_picture, pick_level, refuse
 
 AS_PNG = "Save it as PNG, or as an RGB or grey TIFF without compression"
@@ -35,7 +36,8 @@ COLOURS |= {PHOTOMETRIC.RGB: 3, PHOTOMETRIC.SEPARATED: 4, PHOTOMETRIC.YCBCR: 3}
 class Page:
     """The page of a TIFF that is read, and notes for the user on how it was chosen.
 
-    `scale` is the height and width of one of its pixels in pixels of the full image, `picture` all its levels.
+    `scale` is the height and width of one of its pixels in pixels of the full image, `picture` all its levels. `planes`
+    are the pages of its channels, if each has its own.
     """
 
     file: tifffile.TiffFile
@@ -44,6 +46,7 @@ class Page:
     notes: list[str]
     scale: tuple[float, float]
     picture: Picture
+    planes: Sequence[tifffile.TiffPage] = ()
 
 
 def damaged(path: str | os.PathLike, error: Exception) -> UserError:
@@ -51,7 +54,11 @@ def damaged(path: str | os.PathLike, error: Exception) -> UserError:
 
 
 def open_page(
-    path: str | os.PathLike, source: str | os.PathLike | BinaryIO, level: int = 0, series: int | None = None
+    path: str | os.PathLike,
+    source: str | os.PathLike | BinaryIO,
+    level: int = 0,
+    series: int | None = None,
+    stored: bool = False,
 ) -> Page:
     """Open the one picture of a TIFF, whose bytes are all there; only tags are read. The caller closes its `file`.
 
@@ -60,6 +67,7 @@ def open_page(
         source: the file, or its content.
         level: of the pyramid, 0 is the full resolution.
         series: as tifffile numbers them; None is the picture of a file that has one.
+        stored: channels are read as they are stored, so that each may have a page of its own.
 
     Raises:
         UserError: the file is cut or damaged, holds several pictures, or one that cannot be read right.
@@ -69,10 +77,15 @@ def open_page(
             file = stack.enter_context(_open(path, source))
             _check_chain(file)
             picture = find_picture(path, file, series)
+            planes = channel_pages(file) if stored and picture.problem and not level and series is None else []
+            if planes:
+                notes = [f"{len(planes)} pages used as channels"]
+                picture = Picture(planes[0], lambda: [], notes)
             tags, scale = pick_level(path, picture, level)
-            _check_that_all_is_there(file, tags)
+            for page in planes or [tags]:
+                _check_that_all_is_there(file, page)
             photometric = _photometric(tags)
-            refused = next(_problems(tags, photometric), "")
+            refused = next((each for page in planes or [tags] for each in _problems(page, photometric)), "")
         except UserError:
             raise
         except Exception as error:  # every layer of tifffile raises its own kind for bytes that make no sense
@@ -82,7 +95,7 @@ def open_page(
             raise UserError(path, f"is a TIFF with {refused}, which is not read", AS_PNG)
         stack.pop_all()  # stays open
         notes = [f"level {level} used, {tags.imagelength} x {tags.imagewidth} pixels"] if level else picture.notes
-        return Page(file, tags, photometric, notes, scale, picture)
+        return Page(file, tags, photometric, notes, scale, picture, planes)
 
 
 def _open(path: str | os.PathLike, source: str | os.PathLike | BinaryIO) -> tifffile.TiffFile:

@@ -54,7 +54,7 @@ class TiffRows:
         """
         part = part_of(image)
         path = part.path
-        self._page = open_page(path, source, part.level, part.series)
+        self._page = open_page(path, source, part.level, part.series, part.stored)
         self.path, page, self._photometric = path, self._page.tags, self._page.photometric
         self._part = part
         try:
@@ -68,6 +68,8 @@ class TiffRows:
 
     def _start(self, page: tifffile.TiffPage, source: str | os.PathLike | BinaryIO) -> None:
         self.shape, self.channels, self.scale = page.shaped[2:4], page.samplesperpixel, self._page.scale
+        if self._page.planes:
+            self.channels = len(self._page.planes)
         self.white_is_zero = self._photometric == PHOTOMETRIC.MINISWHITE
         self.orientation = page.tags.valueof(274, 1)
         self.palette = _palette(page) if self._photometric == PHOTOMETRIC.PALETTE else None
@@ -77,7 +79,9 @@ class TiffRows:
         self.bits = page.bitspersample
         is_small = self.bits < 8 or page.dtype == np.uint8 or self.palette is not None
         self.dtype = np.dtype(np.uint8) if is_small else page.dtype
-        self._segments = _Segments(self.path, page, source, self._part.keep_going)
+        pages = self._page.planes or [page]
+        segments = [_Segments(self.path, each, source, self._part.keep_going) for each in pages]
+        self._segments = _Planes(segments) if self._page.planes else segments[0]
         self.is_lossy = page.compression == JPEG or self._segments.is_lossy()
         self.notes = [*self._page.notes, *orientation_notes(self.orientation)]
         self.notes += ["WhiteIsZero, inverted"] * self.white_is_zero
@@ -89,14 +93,15 @@ class TiffRows:
 
     def _choose_channels(self, part: ImagePart) -> list[int]:
         """The channels that are read; `colours` becomes their number."""
-        if part.channels is None:
+        if part.channels is None and not part.stored:
             return list(range(self.colours))
         if self._photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
             problem = "has colours that are mixed from all its channels, and some channels are asked for"
             raise UserError(self.path, problem, "Leave out channels")
         check_channels(part, self.channels)
-        self.colours = len(part.channels)
-        return list(part.channels)
+        chosen = list(range(self.channels) if part.channels is None else part.channels)
+        self.colours = len(chosen)
+        return chosen
 
     def _refuse_premultiplied(self, channel: int) -> None:
         """Raise a UserError where the colours are scaled by a transparency, which cannot be undone."""
@@ -122,7 +127,7 @@ class TiffRows:
         return scales(self._page.picture)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Read rows `start` to `stop - 1` as `(stop - start, W, 1 or 3)`, grey or RGB.
+        """Read rows `start` to `stop - 1` as `(stop - start, W, 1 or 3)`, grey or RGB; any number if `stored`.
 
         Raises:
             UserError: a strip or tile of these rows is damaged.
@@ -136,9 +141,10 @@ class TiffRows:
         """
         channels, alpha, stored = list(self._chosen), None, self._page.tags.dtype
         is_numbered = self.palette is not None
-        used = 3 if self.colours >= 3 else 1
+        used = self.colours if self._part.stored else 3 if self.colours >= 3 else 1
         whole = _allocate(self.path, (*self.shape, used), stored if is_numbered and self.bits > 8 else self.dtype)
-        clear = self._alpha_channel() if self._part.channels is None else None
+        is_picture = self._part.channels is None and not self._part.stored
+        clear = self._alpha_channel() if is_picture else None
         if clear is not None:
             channels.append(clear)
             alpha = _allocate(self.path, self.shape, stored)
@@ -197,6 +203,25 @@ def _allocate(path: str | os.PathLike, shape: tuple[int, ...], dtype: np.dtype) 
     except MemoryError as error:
         size = f"{shape[0]} x {shape[1]} pixels (rows x columns)"
         raise UserError(path, f"has {size}, which do not fit into memory", "Cut it into smaller images") from error
+
+
+class _Planes:
+    """Channels that have a page each, as the channels of one picture."""
+
+    gives_rgb = False
+
+    def __init__(self, planes: Sequence["_Segments"]):
+        self.planes = planes
+
+    def notes(self) -> list[str]:
+        return [note for plane in self.planes for note in plane.notes()]
+
+    def is_lossy(self) -> bool:
+        return any(plane.is_lossy() for plane in self.planes)
+
+    def read(self, start: int, stop: int, channels: Sequence[int]) -> np.ndarray:
+        """Read rows as `(stop - start, W, len(channels))` of the stored dtype."""
+        return np.concatenate([self.planes[channel].read(start, stop, [0]) for channel in channels], axis=-1)
 
 
 class _Segments:

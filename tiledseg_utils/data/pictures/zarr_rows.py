@@ -110,7 +110,8 @@ class ZarrRows:
         lengths = dict(zip(self._axes, self._array_read.shape, strict=True))
         self.channels = lengths.pop("c", 1)
         check_channels(part, self.channels)
-        self._chosen = list(part.channels or range(3 if self.channels >= 3 else 1))
+        usual = self.channels if part.stored else 3 if self.channels >= 3 else 1
+        self._chosen = list(part.channels or range(usual))
         self.colours = len(self._chosen)
         others = {axis: length for axis, length in lengths.items() if axis not in "yx" and length > 1}
         if others:
