@@ -35,6 +35,9 @@ def started(python: str, root: Path) -> Iterator[str]:
     code = "import sys, pathlib; from tiledseg_utils.course.edition import open_lab; "
     code += "sys.exit(open_lab(pathlib.Path(sys.argv[1]), sys.argv[2:]))"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    # A workspace of the user's own would bring back other notebooks, and a kernel for each.
+    own = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    environment |= {name: str(root / "jupyter" / name.lower()) for name in own}
     with (root / "lab.log").open("w") as log:
         lab = subprocess.Popen(
             [python, "-c", code, str(root), *options], cwd=root, env=environment, stdout=log, stderr=log

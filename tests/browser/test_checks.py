@@ -101,3 +101,11 @@ def test_without_a_browser_one_sentence_says_so(tmp_path, monkeypatch):
     command = [sys.executable, "-m", "tests.browser", "--run", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 1 and done.stderr.count("\n") == 1
+
+
+def test_the_browser_has_an_environment_of_its_own():
+    root = Path(__file__).parents[2]
+    command = ["make", "--always-make", "-n", "browser", "RUN=runs/a"]
+    recipe = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True).stdout
+    assert '.venv-browser/bin/python -m tests.browser --python .venv/bin/python --run "runs/a"' in recipe
+    assert "playwright==" in recipe and "playwright" not in (root / "requirements.lock").read_text()

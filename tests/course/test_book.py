@@ -1,9 +1,12 @@
 """The book: its pages as Sphinx reads them, and what it refuses. `test_the_book_of_a_run` lets Sphinx make one."""
 
+import ast
 import base64
+import io
 import re
 
 import cv2
+import docutils.core
 import nbformat
 import numpy as np
 import pytest
@@ -137,6 +140,18 @@ lines.
    x = |1|"""
     found = "\n".join(book_reference.restructured(docstring.splitlines())).strip()
     assert re.sub(r"\n{3,}", "\n\n", found) == expected
+
+
+def test_no_docstring_of_the_package_is_misread():
+    said = io.StringIO()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            if is_documented and (docstring := ast.get_docstring(node)):
+                source = "\n".join(book_reference.restructured(docstring.splitlines()))
+                settings = {"warning_stream": said, "report_level": 2}
+                docutils.core.publish_doctree(source, f"{path.name}:{node.body[0].lineno}", settings_overrides=settings)
+    assert said.getvalue() == ""
 
 
 def test_what_is_no_finished_run_and_what_is_no_book_stays(tmp_path, capsys):
