@@ -13,7 +13,8 @@ from urllib.request import urlopen
 
 NOTEBOOK = "01_data_and_tiling"
 TOKEN = "looking"
-LONGEST = 900  # seconds
+LONGEST = 1800  # seconds; two minutes are usual
+MANY, FEW = r"{\"train\": 36, \"valid\": 4, \"test\": 10}", r"{\"train\": 4, \"valid\": 1, \"test\": 2}"  # In JSON.
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 STATE = f"""() => {{
   const panel = document.querySelector("{PANEL}");
@@ -76,7 +77,11 @@ def check_lab(browser, python: str, root: Path) -> tuple[list[str], dict]:
     Returns:
         what is wrong, and {"cells", "seconds"}.
     """
+    from playwright.sync_api import TimeoutError as Timeout
+
+    path = root / "runs" / "lab" / "notebooks" / f"{NOTEBOOK}.ipynb"
     with started(python, root) as address:
+        draw_few_images(path)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         said = []
         page.on("pageerror", lambda error: said.append(f"JupyterLab: its script failed: {error}"))
@@ -88,10 +93,12 @@ def check_lab(browser, python: str, root: Path) -> tuple[list[str], dict]:
         page.get_by_role("menuitem", name=re.compile("^Run All Cells")).first.click()
         page.wait_for_timeout(3000)
         script = f"() => {{ const now = ({STATE})(); return !now.waiting && now.kernel === 'idle'; }}"
-        page.wait_for_function(script, timeout=1000 * LONGEST, polling=1000)
+        try:
+            page.wait_for_function(script, timeout=1000 * LONGEST, polling=1000)
+        except Timeout:
+            said.append(f"JupyterLab: {NOTEBOOK} has not ended after {LONGEST} s")
         seconds = time.monotonic() - start
         page.keyboard.press("Control+S")
-        path = root / "runs" / "lab" / "notebooks" / f"{NOTEBOOK}.ipynb"
         for _ in range(30):
             cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
             cells = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
@@ -100,6 +107,15 @@ def check_lab(browser, python: str, root: Path) -> tuple[list[str], dict]:
             page.wait_for_timeout(1000)
         page.close()
     return said + wrong_cells(cells), {"cells": len(cells), "seconds": round(seconds)}
+
+
+def draw_few_images(notebook: Path) -> None:
+    """Let notebook 01 draw seven images instead of fifty, so that it takes a fraction of the time."""
+    source = notebook.read_text(encoding="utf-8")
+    changed = source.replace(MANY, FEW)
+    if changed == source:
+        raise RuntimeError(f"{notebook} does not say how many images it draws, as it used to")
+    notebook.write_text(changed, encoding="utf-8")
 
 
 def wrong_cells(cells: list[dict]) -> list[str]:

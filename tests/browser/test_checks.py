@@ -1,5 +1,6 @@
 """The checks of `make browser`, of what a browser would find: each finds what is broken, and nothing else."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from tests.browser import checks
 from tests.browser.__main__ import find_chromium
-from tests.browser.lab import wrong_cells
+from tests.browser.lab import NOTEBOOK, draw_few_images, wrong_cells
 
 
 def test_links_to_files_and_places_that_are_not_there(tmp_path):
@@ -90,6 +91,17 @@ def test_cells_that_did_not_run_or_failed():
         "code cell 2 was not executed",
         "code cell 3 ended with NameError",
     ]
+
+
+def test_the_notebook_that_is_run_draws_few_images(tmp_path):
+    notebook = tmp_path / "a.ipynb"
+    notebook.write_bytes((Path(__file__).parents[2] / "notebooks" / f"{NOTEBOOK}.ipynb").read_bytes())
+    draw_few_images(notebook)
+    assert '"train": 4, "valid": 1, "test": 2' in "".join(
+        json.loads(notebook.read_text(encoding="utf-8"))["cells"][1]["source"]
+    )
+    with pytest.raises(RuntimeError, match="how many images"):
+        draw_few_images(notebook)
 
 
 def test_without_a_browser_one_sentence_says_so(tmp_path, monkeypatch):
