@@ -20,8 +20,7 @@ STATE = f"""() => {{
   const panel = document.querySelector("{PANEL}");
   const prompts = [...panel.querySelectorAll(".jp-InputArea-prompt")].map((each) => each.innerText);
   const indicator = panel.querySelector(".jp-Notebook-ExecutionIndicator");
-  const waiting = prompts.filter((text) => text.includes("*")).length;
-  return {{ waiting, kernel: indicator?.getAttribute("data-status") }};
+  return {{ started: prompts.some((text) => /[*0-9]/.test(text)), kernel: indicator?.getAttribute("data-status") }};
 }}"""
 
 
@@ -77,8 +76,6 @@ def check_lab(browser, python: str, root: Path) -> tuple[list[str], dict]:
     Returns:
         what is wrong, and {"cells", "seconds"}.
     """
-    from playwright.sync_api import TimeoutError as Timeout
-
     path = root / "runs" / "lab" / "notebooks" / f"{NOTEBOOK}.ipynb"
     with started(python, root) as address:
         draw_few_images(path)
@@ -89,24 +86,36 @@ def check_lab(browser, python: str, root: Path) -> tuple[list[str], dict]:
         page.wait_for_selector(f"{PANEL} .jp-InputArea-prompt", timeout=120_000)
         page.wait_for_function(f"() => ({STATE})().kernel === 'idle'", timeout=120_000)
         start = time.monotonic()
+        _run_all(page)
+        cells = _wait_for_last_cell(page, path)
+        page.close()
+    return said + wrong_cells(cells), {"cells": len(cells), "seconds": round(time.monotonic() - start)}
+
+
+def _run_all(page) -> None:
+    """Choose Run All Cells, until the first of them runs: a page that is still being built loses a click."""
+    from playwright.sync_api import TimeoutError as Timeout
+
+    for _ in range(5):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name=re.compile("^Run All Cells")).first.click()
-        page.wait_for_timeout(3000)
-        script = f"() => {{ const now = ({STATE})(); return !now.waiting && now.kernel === 'idle'; }}"
-        try:
-            page.wait_for_function(script, timeout=1000 * LONGEST, polling=1000)
-        except Timeout:
-            said.append(f"JupyterLab: {NOTEBOOK} has not ended after {LONGEST} s")
-        seconds = time.monotonic() - start
+        with contextlib.suppress(Timeout):
+            page.wait_for_function(f"() => ({STATE})().started", timeout=20_000)
+            return
+
+
+def _wait_for_last_cell(page, path: Path) -> list[dict]:
+    """Save the notebook again and again, until its last cell has run or one has failed; its code cells then."""
+    end = time.monotonic() + LONGEST
+    while True:
         page.keyboard.press("Control+S")
-        for _ in range(30):
+        page.wait_for_timeout(2000)
+        with contextlib.suppress(ValueError):  # It is being written.
             cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
             cells = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
-            if cells[-1]["execution_count"]:
-                break
-            page.wait_for_timeout(1000)
-        page.close()
-    return said + wrong_cells(cells), {"cells": len(cells), "seconds": round(seconds)}
+            failed = any(output["output_type"] == "error" for cell in cells for output in cell["outputs"])
+            if failed or cells[-1]["execution_count"] or time.monotonic() > end:
+                return cells
 
 
 def draw_few_images(notebook: Path) -> None:
