@@ -61,13 +61,13 @@ def write_package(
     Raises:
         UserError: as `onnx_file.save_onnx`.
     """
-    halo, smallest = tile_rule(model)
-    image = _example(model, picture, smallest)
-    maps = model.predict_on_batch(image[None])[0]
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder, "model.onnx")
         difference = save_onnx(model, network)
         files = {"model.onnx": network.read_bytes()}
+    halo, smallest = tile_rule(model)
+    image = _example(model, picture, smallest)
+    maps = model.predict_on_batch(image[None])[0]
     shown = np.rint(255 * np.clip(maps[..., 0], 0, 1)).astype(np.uint8)
     cover = np.hstack([image, np.repeat(shown[..., None], 3, axis=-1)])  # Twice as wide as high, as the zoo has them.
     files |= {"cover.png": _png(cover), "sample_input.png": _png(image), "sample_output.png": _png(shown)}
