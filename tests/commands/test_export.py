@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from tests.commands.test_main import exit_code
+from tiledseg_utils.models import build_model
+from tiledseg_utils.prediction.bioimageio import write_package
 
 MODEL = Path(__file__).parents[1] / "models" / "unet_f816b64.keras"
 PACKAGE = ("--format", "bioimageio", "--author", "A lab", "--license", "CC0-1.0")
@@ -34,6 +36,17 @@ def test_a_package_holds_what_the_zoo_asks_for(tmp_path, capsys):
     rows, reached = about["inputs"][0]["axes"][1], about["outputs"][0]["axes"][1]
     assert rows["size"]["min"] > 2 * reached["halo"] > 0 and rows["size"]["min"] % rows["size"]["step"] == 0
     assert images.shape[1] >= rows["size"]["min"] and images.dtype == np.uint8
+
+
+def test_a_package_tells_what_comes_before_the_network(tmp_path):
+    model = build_model("unet", {"base_filters": 2, "levels": 2}, normalization="white_balance")
+    write_package(model, tmp_path / "model.zip", "tiledseg model", "A lab", "CC0-1.0")
+    with zipfile.ZipFile(tmp_path / "model.zip") as package:
+        about, page = yaml.safe_load(package.read("rdf.yaml")), package.read("README.md").decode()
+    described = [tensor["description"] for tensor in about["inputs"] + about["outputs"]]
+    assert described[0] == "RGB after white balance of the whole image; see README.md."
+    assert all(len(text) <= 128 for text in described)  # The most that the specification allows.
+    assert "The white balance of the whole image comes first" in page
 
 
 def test_the_same_model_gives_the_same_bytes_and_nothing_is_replaced_unasked(tmp_path, capsys):

@@ -122,10 +122,13 @@ def describe(model: keras.Model, name: str, author: str, licence: str, files: di
     halo, smallest = tile_rule(model)
     sides = {"min": smallest, "step": receptive_field(model).alignment}
     channels = [*NAMES, *(f"ray {number}" for number in range(model.output_shape[-1] - len(NAMES)))]
+    method = normalization_of(model)
     text, number = PAPERS.get(model.name, PAPERS["unet"])
     image = {
         "id": "image",
-        "description": f"RGB. {_before(model)}",
+        "description": "RGB, 0 to 255, as it is."
+        if method is None
+        else f"RGB after {_in_words(method)}; see README.md.",
         "axes": [
             {"type": "batch"},
             *({"type": "space", "id": axis, "size": sides} for axis in "yx"),
@@ -173,18 +176,16 @@ def _counts(model: keras.Model) -> bool:
     return model.output_shape[-1] > 1
 
 
-def _before(model: keras.Model) -> str:
-    """What has to be done to an image before the network sees it."""
-    method = normalization_of(model)
-    if method is None:
-        return "Pixels as they are, without any scaling."
-    how = "its background made white" if method == "white_balance" else "its contrast stretched"
-    return f"The whole image must have {how} first, as tiledseg_utils.data.normalization does; this is not in the file."
+def _in_words(method: str) -> str:
+    return f"{method.replace('_', ' ')} of the whole image"
 
 
 def documentation(model: keras.Model, name: str, halo: int) -> str:
     """The page of the package, in Markdown."""
-    field = receptive_field(model)
+    field, method = receptive_field(model), normalization_of(model)
+    before = "Pixels as they are."
+    if method is not None:
+        before = f"The {_in_words(method)} comes first (tiledseg_utils.data.normalization). It is not in the file."
     if field.non_local_layers:
         exact = f"No tile gives exactly what the whole image would give, since {field.non_local_layers[0]}."
     else:
@@ -196,7 +197,7 @@ def documentation(model: keras.Model, name: str, halo: int) -> str:
 
 A network of tiledseg ({model.name}, {model.count_params():,} parameters) that tells foreground from background.
 
-- **In:** (batch, y, x, 3), uint8, RGB, any multiples of {field.alignment} pixels. {_before(model)}
+- **In:** (batch, y, x, 3), uint8, RGB, any multiples of {field.alignment} pixels. {before}
 - **Out:** (batch, y, x, {model.output_shape[-1]}), float32. The first channel is the probability of foreground.
 - **Tiles:** {exact}
 
