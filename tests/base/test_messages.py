@@ -67,7 +67,7 @@ CALLS = [
     ("predict {0}/pipe {0}/image.png --out {0}/new", "{0}/pipe"),
     ("instances {0}/map.tif --out {0}/new", "{0}/map.tif"),
     ("instances {0}/pipe --out {0}/new", "{0}/pipe: is a pipe, a device or a socket"),
-    ("evaluate {0}/none.keras {0}/empty", "{0}/empty: should be a folder with images"),
+    ("evaluate smears {0}/empty", "{0}/empty: should be a folder with images"),
 ]
 
 

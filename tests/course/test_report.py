@@ -83,7 +83,7 @@ def test_the_preset_sibling_differs_from_original_as_the_two_experiments_did():
     [
         (
             None,
-            r"preset nosuch: is not known\. Choose one of general, nuclei, original, quick, sibling, smoke, standard",
+            r"preset nosuch: is not known\. Choose one of general, nuclei, original, quick, sibling, smears, smoke",
         ),
         ("a: [1", "is not valid YAML"),
         ("- 1\n- 2", "does not hold names and values"),

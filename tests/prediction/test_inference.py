@@ -21,7 +21,7 @@ from tiledseg_utils.course.diagnostics import seam_score
 from tiledseg_utils.data import streaming
 from tiledseg_utils.models.model_files import fingerprint
 from tiledseg_utils.models.receptive_field import required_halo
-from tiledseg_utils.prediction import dividing, files, forward, inference, instances
+from tiledseg_utils.prediction import dividing, files, forward, inference, instances, tiled
 from tiledseg_utils.settings.parameters import PredictionSetting
 from tiledseg_utils.tiles.planning import Plan, make_axis
 
@@ -388,7 +388,7 @@ WAYS = {
 @pytest.mark.parametrize("broken", [None, "reading", "stitching"])
 def test_what_was_opened_is_closed_in_any_case(network, rng, tmp_path, monkeypatch, way, broken):
     monkeypatch.setattr(Watched, "opened", [])
-    for module in (inference, files, instances):
+    for module in (tiled, instances):
         monkeypatch.setattr(module, "open_source", Watched)
     if broken == "reading":
         monkeypatch.setattr(Watched, "read_rows", gone)

@@ -301,7 +301,7 @@ def test_settings_of_architectures_are_the_arguments_of_their_functions(name):
     arguments = inspect.signature(models.MODELS[name]).parameters
     settings = dataclasses.asdict(getattr(ModelSettings(), name))
     assert settings == {key: arguments[key].default for key in settings}
-    assert set(arguments) - set(settings) <= {"seed", "deep_supervision"}
+    assert set(arguments) - set(settings) <= {"seed", "deep_supervision", "interface"}
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_enlarged_and_overlapping_tile_sets(splits, tmp_path):
     [
         ({"fit": "stretch"}, "fit: 'stretch' is not known. Give one of pad, enlarge"),
         ({"empty": "lose"}, "Give one of keep, drop, down-weight"),
-        ({"tile_size": 0}, "tile_size: 0 is out of range. Give a whole number from 16 to 4096"),
+        ({"tile_size": 8}, "tile_size: 8 is out of range. Give 0 or a whole number from 16 to 4096"),
         ({"stride": 600}, "stride: 600 does not suit a tile_size of 512. Give 0 for no overlap, or from 32 to 512"),
         ({"empty_weight": 0.0}, "empty_weight: 0.0 is out of range"),
     ],

@@ -207,8 +207,8 @@ def _write_tiles(name: str, pair: Pair, folder: Path, setting: TileSetting) -> t
                 "weight": setting.empty_weight if empty and setting.empty == "down-weight" else 1.0,
                 "white_balance": int(setting.white_balance),
                 "contrast": int(setting.contrast),
+                "reduction": setting.reduction,
             }
-            | ({"reduction": setting.reduction} if setting.reduction > 1 else {})
         )
     return identify(pair, whole, whole_mask), rows
 
@@ -235,7 +235,7 @@ def write_tile_set(
     Returns:
         the manifest's rows: tile, source, split, row, column (pixels in the scaled image), scale (tile pixels per
         source pixel), foreground (share of mask pixels, 0..1), weight (for sampling in training), white_balance and
-        contrast (1 if the source was normalized so), and reduction, if sources were reduced.
+        contrast (1 if the source was normalized so), and reduction (by which sources were reduced, 1 if not).
 
     Raises:
         ValueError: something is left to be measured.
