@@ -2,11 +2,16 @@
 
 import os
 
+import hypothesis
 import numpy as np
 import pytest
 
 from tiledseg_utils.data import images, synthetic
 from tiledseg_utils.tiles import tiling
+
+# Tests say what is right, not how fast it is: a machine with other work would fail them.
+hypothesis.settings.register_profile("no clock", deadline=None)
+hypothesis.settings.load_profile("no clock")
 
 
 @pytest.fixture(scope="session", autouse=True)
