@@ -9,7 +9,7 @@ from ..base.files import UserError, write_csv
 from ..base.paths import Output, check_paths
 from ..base.text import printable, printable_lines
 from ..settings.command_options import CommandSetting
-from ..settings.parameters import GeneratedImages, Parameters, TileSetting
+from ..settings.parameters import AUTO, GeneratedImages, Parameters, TileSetting
 from ..settings.schema import add_option
 from .console import print_table
 from .options import add_command
@@ -123,7 +123,6 @@ def _print_measured(folder: Path, rows: list[dict], channels: list[int]) -> None
     """What a preset takes from these images where it leaves settings of tiles open, and why."""
     from ..data.cues import measure_pairs
     from ..data.images import find_pairs
-    from ..settings.parameters import AUTO, TileSetting
     from ..tiles.choices import choose
 
     learnt = {row["stem"] for row in rows if row["split"] in (None, "train")}

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .pictures import PERCENTILES
+
 COLOURS = {
     "blue": (0, 90, 255),
     "green": (0, 200, 60),
@@ -13,8 +15,6 @@ COLOURS = {
     "orange": (255, 130, 0),
 }
 """Of channels in their order; a single one is shown in grey."""
-
-PERCENTILES = (0.1, 99.9)  # of a channel in the picture, that become black and its full colour
 
 
 def colour_names(count: int) -> list[str]:

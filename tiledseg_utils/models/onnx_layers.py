@@ -73,6 +73,8 @@ def _activated(layer, graph, x: str) -> str:
 def _(layer, graph, image):
     if layer.color_space != "rgb":
         raise refusal(layer, f"converts colours to {layer.color_space}, which cannot be exported")
+    if layer.gamma != 1:
+        raise refusal(layer, f"raises colours to the power {layer.gamma:g}, which cannot be exported")
     return graph.op("Div", image, graph.constant(np.float32(255)))
 
 

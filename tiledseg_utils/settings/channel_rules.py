@@ -45,8 +45,10 @@ def _model_fits(parameters) -> None:
     where = f"model_settings.{parameters.model}"
     if not parameters.tiles.channels:
         return
-    if getattr(settings, "color_space", "rgb") != "rgb":
-        raise UserError(f"{where}.color_space", "is hsv, and channels have no hue", "Give rgb, which changes nothing")
+    color_space = getattr(settings, "color_space", "rgb")
+    if color_space != "rgb":
+        problem = f"is {color_space}, and is for red, green and blue, where channels are given"
+        raise UserError(f"{where}.color_space", problem, "Give rgb, which changes nothing")
     if getattr(settings, "gamma", 1) != 1:
         raise UserError(
             f"{where}.gamma", f"is {settings.gamma:g}, and is for colours, where channels are given", "Give 1"
