@@ -118,6 +118,7 @@ def test_tiles_of_reduced_images_and_of_balanced_kinds(pairs, tmp_path):
     assert sum(row["foreground"] for row in own["b"]) * 32**2 == 20 * (20 + 6)
 
 
-def test_a_manifest_of_images_in_their_own_size_is_as_before(pairs, tmp_path):
+def test_a_manifest_of_images_in_their_own_size_says_so(pairs, tmp_path):
     rows = write_tile_set({"train": pairs}, tmp_path / "tiles", TileSetting(tile_size=64))
-    assert "reduction" not in rows[0] and reduction_of_tiles(read_manifest(tmp_path / "tiles")) == 1
+    assert {row["reduction"] for row in rows} == {1}
+    assert reduction_of_tiles(read_manifest(tmp_path / "tiles")) == 1
