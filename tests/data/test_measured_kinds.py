@@ -7,7 +7,7 @@ from tests.commands.test_main import exit_code
 from tiledseg_utils.data.cues import Cues, measure_cues, measure_pairs
 from tiledseg_utils.data.images import find_pairs
 from tiledseg_utils.data.kinds import read_kinds
-from tiledseg_utils.data.measured_kinds import find_kinds, silhouette
+from tiledseg_utils.data.measured_kinds import find_kinds, known_kinds, silhouette
 from tiledseg_utils.data.pictures import write_image
 
 
@@ -78,6 +78,14 @@ def test_kinds_that_differ_in_size_alone_are_told_apart_by_it():
     assert found.names == ("medium grey, 8 px", "medium grey, 300 px")
 
 
+def test_kinds_that_are_known_have_middles_and_find_new_images():
+    cues_of = {"a": cues(0.1), "b": cues(0.3), "c": cues(0.9, 0.2), "d": cues(0.8, diameter=None)}
+    found = known_kinds(cues_of, {"a": "z", "b": "z", "c": "stained", "d": "grey", "other": "absent"})
+    assert found.names == ("z", "grey", "stained") and set(found.of) == set("abcd")
+    assert found.centres[:, :3] == pytest.approx(np.array([[0, 0, 0.2], [0, 0, 0.8], [0.5, 0.2, 0.9]]))
+    assert found.nearest(cues(0.6)) == "grey" and found.nearest(cues(0.4, 0.1)) == "stained"
+
+
 def test_silhouette_is_that_of_the_definition():
     points = np.array([[0.0], [1.0], [5.0], [7.0]])
     # Of each: mean distance to the own group, to the other one, and (b - a) / max(a, b).
@@ -118,6 +126,23 @@ def test_the_command_writes_nothing_else(folder, capsys, out, words):
 def test_small_copies_come_along(folder):
     found, small = measure_pairs(find_pairs(folder))
     assert small["7"].shape == (48, 48, 3) and found["0"].objects == 0 and found["7"].objects == 1
+
+
+def test_the_commands_tell_of_a_kind_of_two_images(folder, capsys):
+    assert exit_code("data", "check", folder) == 0
+    assert "are needed" not in capsys.readouterr().out
+    kinds = "".join(f"{number},{'rare' if number < 2 else 'usual'}\n" for number in range(10))
+    (folder / "kinds.csv").write_text(f"stem,kind\n{kinds}")
+    assert exit_code("data", "check", folder) == 0
+    assert "The kind rare has 2 images, and 3 are needed to learn it, judge it and" in capsys.readouterr().out
+    (folder / "kinds.csv").write_text("stem,kind\n0,rare\n")
+    assert exit_code("data", "check", folder) == 1
+    assert "'1' has no kind" in capsys.readouterr().err
+    for number in (8, 9):  # Of the bright ones, two are left.
+        (folder / "images" / f"{number}.png").unlink()
+        (folder / "masks" / f"{number}.png").unlink()
+    assert exit_code("data", "kinds", folder) == 0
+    assert "The kind bright grey has 2 images, and 3 are needed" in capsys.readouterr().out
 
 
 def test_no_table_is_written_unasked(folder, capsys):

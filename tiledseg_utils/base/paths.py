@@ -139,7 +139,7 @@ def _homes() -> list[tuple[Path, str]]:
 
 RUN_CONTENT = {"request.json", "metrics.json", "model.keras", "instances.keras"}
 RUN_CONTENT |= {"data", "tiles", "training", "results", "figures", "notebooks", "report"}
-RUN_CONTENT |= {"added", "architectures", "baselines", "counting", "experiments", "touching"}
+RUN_CONTENT |= {"added", "architectures", "baselines", "counting", "experiments", "many_kinds", "touching"}
 RUN_SUFFIXES = {".csv", ".html", ".ipynb", ".json", ".keras", ".npy", ".png", ".tif", ".webp"}
 RUN_FILES = {Path("report", "downloads", "parameters.yaml")}
 

@@ -116,6 +116,7 @@ def check(arguments) -> None:
         found = f"{len(problems)} problem(s) in {len(rows)} image(s)"
         raise UserError(arguments.folder, found, "Mend them as said above")
     _print_measured(arguments.folder, rows, arguments.channels)
+    _print_rare_kinds(arguments.folder, [row["stem"] for row in rows])
     print(f"{len(rows)} images, no problems")
 
 
@@ -133,6 +134,14 @@ def _print_measured(folder: Path, rows: list[dict], channels: list[int]) -> None
         print(f"  {row['setting']} {str(row['value']).lower()}: {row['reason']}")
 
 
+def _print_rare_kinds(folder: Path, stems: list[str]) -> None:
+    """Which kinds of the user's own table are too small; a table with errors is refused."""
+    from ..data.kinds import kinds_of_folder, rare_kinds
+
+    for sentence in rare_kinds(kinds_of_folder(folder, stems) or {}):
+        print(sentence)
+
+
 def _add_kinds(commands) -> None:
     about = (
         "Sort the images of a data folder into kinds by what can be measured without a network: grey or colour, how "
@@ -148,6 +157,7 @@ def _add_kinds(commands) -> None:
 def kinds(arguments) -> None:
     from ..data.cues import measure_pairs
     from ..data.images import find_pairs
+    from ..data.kinds import rare_kinds
     from ..data.measured_kinds import find_kinds, kind_rows
 
     folder, out = arguments.folder, arguments.out
@@ -161,6 +171,8 @@ def kinds(arguments) -> None:
     cues, _ = measure_pairs(pairs)
     found = find_kinds(cues)
     print_table(kind_rows(found, cues))
+    for sentence in rare_kinds(found.of):
+        print(sentence)
     if out is not None:
         write_csv(out, [{"stem": stem, "kind": kind} for stem, kind in found.of.items()])
         print(f"{len(cues)} images by kind in {printable(out)}")

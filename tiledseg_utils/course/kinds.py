@@ -10,7 +10,7 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from ..base.files import read_csv, write_csv
 from ..data.cues import Cues
-from ..data.kinds import read_kinds
+from ..data.kinds import kinds_of_folder
 from ..data.measured_kinds import find_kinds
 from ..scoring.folders import ImageScore, summary_rows
 from ..scoring.pixels import Counts
@@ -29,16 +29,14 @@ def begin_kinds(run: Path, data: Path, cues: Mapping[str, Cues]) -> tuple[dict[s
 
     Args:
         run: run folder.
-        data: data folder; its kinds.csv counts if there is one, and else the kinds are measured.
+        data: data folder; its kinds.csv counts if that names kinds, and else they are measured.
         cues: of all images of the run, by stem.
 
     Raises:
         UserError: kinds.csv has errors, or does not list all images.
     """
-    path = Path(data) / "kinds.csv"
-    if path.exists():
-        kinds, source = read_kinds(path, sorted(cues)), "kinds.csv of your folder"
-    else:
+    kinds, source = kinds_of_folder(data, sorted(cues)), "kinds.csv of your folder"
+    if kinds is None:
         kinds, source = dict(find_kinds(cues).of), "measured"
     write_csv(Path(run) / "results" / TABLE, [{"stem": stem, "kind": kind} for stem, kind in sorted(kinds.items())])
     return kinds, source

@@ -5,7 +5,7 @@ from pathlib import Path
 from ..base.files import UserError, hash_file
 from ..data import provenance
 from ..data.images import Pair
-from ..data.kinds import read_kinds
+from ..data.kinds import kinds_of_folder
 from ..data.masks import read_either
 from ..settings.augmentation import Augmentation
 from ..settings.channel_rules import check_channel_augmentation
@@ -103,24 +103,21 @@ def own_labels(run: Path) -> dict[str, list[Pair]]:
     Raises:
         UserError: as `provenance.run_splits`; or a mask cannot be read.
     """
-    if _is_drawn(run) or provenance.channels_of_run(run):
+    if is_drawn(run) or provenance.channels_of_run(run):
         return {}
     splits = provenance.run_splits(run)
     return splits if any(read_either(pair.mask).dtype != bool for pair in splits["train"]) else {}
 
 
 def groups_of(run: Path) -> dict[str, str] | None:
-    """The kind of each image by the kinds.csv of the user's data (columns stem, kind); None without such a file.
+    """The kind of each image by the kinds.csv of the user's data (columns stem, kind); None if it names none.
 
     Raises:
         UserError: notebook 1 has not run to its end, or as for `kinds.read_kinds`.
     """
-    path = Path(provenance.read_run(run)["path"], "kinds.csv")
-    if _is_drawn(run) or not path.exists():
-        return None
-    return read_kinds(path)
+    return None if is_drawn(run) else kinds_of_folder(Path(provenance.read_run(run)["path"]))
 
 
-def _is_drawn(run: Path) -> bool:
+def is_drawn(run: Path) -> bool:
     """Whether notebook 1 drew the images of a run."""
     return Path(provenance.read_run(run)["path"]) == run.resolve() / "data"

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..base.files import UserError
 from .images import SPLITS, Pair, hash_pixels, read_table
-from .kinds import read_kinds
+from .kinds import kinds_of_folder, read_kinds
 from .pictures import read_image
 
 VALID_SHARE = 1 / 5
@@ -42,7 +42,7 @@ def fold_pairs(
     """
     stems = sorted(pair.stem for pair in pairs)
     groups = _groups(pairs, Path(folder))
-    parts = draw_folds(groups, _kinds(Path(folder), stems), seed, folds)
+    parts = draw_folds(groups, kinds_of_folder(folder, stems) or {}, seed, folds)
     valid = _judges([group for part in (*parts[fold:], *parts[: fold - 1]) for group in part])
     test = {stem for group in parts[fold - 1] for stem in group}
     splits = {stem: "test" if stem in test else "valid" if stem in valid else "train" for stem in stems}
@@ -116,10 +116,3 @@ def _named_groups(folder: Path, stems: Sequence[str]) -> dict[str, str]:
         if path.exists() and "group" in read_table(path, ("stem",))[0]:
             return read_kinds(path, stems, ("group",))
     return {}
-
-
-def _kinds(folder: Path, stems: Sequence[str]) -> dict[str, str]:
-    path = folder / "kinds.csv"
-    if not path.exists() or "kind" not in read_table(path, ("stem",))[0]:
-        return {}
-    return read_kinds(path, stems)

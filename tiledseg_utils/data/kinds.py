@@ -1,11 +1,16 @@
 """Kinds of image: a table of the user's that gives each image a kind or a group, such as the kinds.csv of bbbc038."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..base.files import UserError
+from ..base.text import printable
 from .images import MASK_ENDINGS, all_in_one, read_table, without_ending
+
+FEWEST = 3
+"""Images of a kind: one each to learn from, to judge the training, and to test."""
 
 
 def read_kinds(path: Path, stems: Sequence[str] | None = None, columns: Sequence[str] = ("kind",)) -> dict[str, str]:
@@ -42,3 +47,31 @@ def read_kinds(path: Path, stems: Sequence[str] | None = None, columns: Sequence
     if problems:
         raise all_in_one(path, problems, remedy)
     return {stem: kinds[stem] for stem in wanted}
+
+
+def kinds_of_folder(folder: Path, stems: Sequence[str] | None = None) -> dict[str, str] | None:
+    """The kinds that the kinds.csv of a data folder names, as `read_kinds`; None if it names groups only, or is absent.
+
+    Raises:
+        UserError: as for `read_kinds`.
+    """
+    path = Path(folder) / "kinds.csv"
+    if not path.exists():
+        return None
+    columns = read_table(path, ("stem",))[0]
+    return None if "group" in columns and "kind" not in columns else read_kinds(path, stems)
+
+
+def rare_kinds(kinds: Mapping[str, str]) -> list[str]:
+    """A sentence for each kind that has fewer than three images.
+
+    Args:
+        kinds: of images, by stem.
+    """
+    sentences = []
+    for kind, count in sorted(Counter(kinds.values()).items()):
+        if count < FEWEST:
+            number = f"{count} image{'s' * (count > 1)}, and {FEWEST} are needed to learn it, judge it and test it"
+            remedy = "Add images, or give it the name of a similar kind in kinds.csv"
+            sentences.append(f"The kind {printable(kind)} has {number}. {remedy}.")
+    return sentences

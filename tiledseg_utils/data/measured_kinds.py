@@ -76,6 +76,22 @@ def find_kinds(cues: Mapping[str, Cues]) -> Kinds:
     return Kinds(tuple(names), centres[order], {stem: kind_of[label] for stem, label in zip(cues, labels, strict=True)})
 
 
+def known_kinds(cues: Mapping[str, Cues], kinds: Mapping[str, str]) -> Kinds:
+    """Kinds that are known already, with their middles, so that `Kinds.nearest` tells the kind of a new image.
+
+    Args:
+        cues: of images, by stem; at least one of each kind.
+        kinds: of the same images, and perhaps of others, by stem.
+
+    Returns:
+        the kinds of these images, the most frequent first.
+    """
+    points, of = _points(cues.values()), {stem: kinds[stem] for stem in cues}
+    own = {kind: [given == kind for given in of.values()] for kind in sorted(set(of.values()))}
+    names = sorted(own, key=lambda kind: -sum(own[kind]))
+    return Kinds(tuple(names), np.array([points[own[kind]].mean(axis=0) for kind in names]), of)
+
+
 def kind_rows(kinds: Kinds, cues: Mapping[str, Cues]) -> list[dict]:
     """A table of kinds: how many images each has, and their median brightness, chroma (0-1) and diameter, pixels."""
     rows = []
