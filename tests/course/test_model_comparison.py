@@ -40,7 +40,7 @@ def test_tiles_of_one_are_exact_and_of_the_other_not(trained, data_folder):
     assert deeplab["exact"] == "ImageMean" and deeplab["largest_difference"] > 1e-4
     assert all(row["seconds_per_step"] > 0 and row["tiles_per_second"] > 0 for row in rows)
     assert {stem: mask.shape for stem, mask in masks["unet"].items()} == {
-        pair.stem: images.read_mask(pair.mask).shape for pair in test
+        pair.stem: images.mask_of(pair).shape for pair in test
     }
     assert np.isfinite([row["dice_tiled"] for row in rows]).all()
 

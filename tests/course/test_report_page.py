@@ -51,7 +51,7 @@ def begin(run, data):
     write_json(run / "results" / "05_comparison.json", {way: metrics[way] for way in ("tiled", "non_tiled")})
     write_csv(run / "results" / "04_scores.csv", [{"stem": "a", "dice": 0.5}])
     write_json(run / "results" / "09_pitfalls.json", [{"pitfall": "blue", "cost": 0.25, "low": None}])
-    masks = {pair.stem: images.read_mask(pair.mask) for pair in splits["test"]}
+    masks = {pair.stem: images.mask_of(pair) for pair in splits["test"]}
     viewer.write_masks(run, {"tiled": masks, "non_tiled": {stem: ~mask for stem, mask in masks.items()}})
     figures, noise = plots.FigureFolder(run), np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8)
     for name in ("01_images", "04_gallery", "other"):

@@ -11,7 +11,8 @@ from tests.data.test_neurips import Zenodo, write_archive, written
 from tiledseg_utils.base.files import read_csv, read_json
 from tiledseg_utils.data import archives, bbbc038
 from tiledseg_utils.data.bbbc038 import convert_archive, draw_splits, fetch_archive, find_kind, merge_masks
-from tiledseg_utils.data.images import check_folder, find_pairs, read_image, read_labels
+from tiledseg_utils.data.images import check_folder, find_pairs, read_image
+from tiledseg_utils.data.masks import read_labels
 
 A, B, C, D = (letter * 64 for letter in "abcd")
 SHAPE = (40, 48)

@@ -23,11 +23,10 @@ from tiledseg_utils.data.images import (
     find_pairs,
     hash_folder,
     read_image,
-    read_labels,
-    read_mask,
     read_pair,
     split_pairs,
 )
+from tiledseg_utils.data.masks import read_labels, read_mask
 from tiledseg_utils.data.pictures import bitmaps, write_image
 
 RNG = np.random.default_rng(0)

@@ -21,7 +21,8 @@ from tests.commands.test_main import exit_code
 from tests.data.test_images import COLOUR, GREY, assert_user_error, encode
 from tiledseg_utils.base.files import UserError, read_csv, read_json
 from tiledseg_utils.data import archives, images, neurips
-from tiledseg_utils.data.images import check_folder, find_pairs, read_image, read_labels
+from tiledseg_utils.data.images import check_folder, find_pairs, read_image
+from tiledseg_utils.data.masks import read_labels
 from tiledseg_utils.data.neurips import convert_archive, fetch_archive, judge_bare_nuclei
 from tiledseg_utils.data.synthetic import draw_smear
 

@@ -107,8 +107,8 @@ def test_labels_are_exact(smears, monkeypatch):
     white_cell = cells._white_cell
 
     def bleached(*args, **kwargs):
-        cover, stain = white_cell(*args, **kwargs)
-        return cover, 0 * stain
+        cover, stain, nucleus = white_cell(*args, **kwargs)
+        return cover, 0 * stain, nucleus
 
     monkeypatch.setattr(cells, "_white_cell", bleached)
     for index in range(4):
@@ -222,7 +222,7 @@ def cells_of(**settings):
     """Forty white cells of a slide with these settings: of each, what it covers and its concentrations."""
     rng = np.random.default_rng(2)
     slide = dataclasses.replace(draw_slide(rng, coarse_share=1), **settings)
-    return [cells._white_cell(rng, slide, noise_source(rng), 300) for _ in range(40)]
+    return [cells._white_cell(rng, slide, noise_source(rng), 300)[:2] for _ in range(40)]
 
 
 def test_naked_nuclei_are_smaller_and_darker_than_other_cells_and_have_no_cytoplasm():

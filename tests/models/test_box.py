@@ -8,7 +8,7 @@ import pytest
 from tests.commands.test_main import exit_code
 from tiledseg_utils.base.files import hash_file
 from tiledseg_utils.base.paths import BOX, model_path
-from tiledseg_utils.data.images import read_labels
+from tiledseg_utils.data.masks import read_labels
 from tiledseg_utils.data.pictures import read_image, write_image
 from tiledseg_utils.data.synthetic import draw_smear
 from tiledseg_utils.models.inputs import images_learnt_from, remembered_options

@@ -82,3 +82,20 @@ def test_many_kinds_are_compared_and_each_way_has_its_networks(run, monkeypatch)
     networks = {path.parent.parent.name: read_json(path) for path in (run / "many_kinds").glob("*/training/state.json")}
     assert len(networks) == 5 and all(state["finished"] for state in networks.values())
     assert check_replaceable(run) is None  # A report may replace the run with all of it.
+
+
+def test_classes_runs_and_its_claims_hold(tmp_path):
+    out = tmp_path / "out.ipynb"
+    small = {"generated_images": {"train": 4, "valid": 1, "test": 2}, "image_size": 256, "tiles": {"tile_size": 128}}
+    small["training"] = {"epochs": 2, "steps_per_epoch": 4, "learning_rate": 0.003, "batch_size": 2, "patience": 0}
+    notebook = report.NOTEBOOK_FOLDER / "appendix_classes.ipynb"
+    papermill.execute_notebook(notebook, out, small, cwd=tmp_path, progress_bar=False)
+    cells = nbformat.read(out, as_version=4).cells
+    shown = {
+        cell.id: " ".join(str(output.get("data", {}).get("text/markdown", "")) for output in cell.outputs)
+        for cell in cells
+        if cell.cell_type == "code"
+    }
+    assert sum("✔ As expected" in text for text in shown.values()) == 8
+    assert not [name for name, text in shown.items() if "✘" in text]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.ipynb"]

@@ -5,7 +5,8 @@ import pytest
 
 from tiledseg_utils.base.files import UserError
 from tiledseg_utils.data.channels import Channels
-from tiledseg_utils.data.images import find_pairs, read_mask
+from tiledseg_utils.data.images import find_pairs
+from tiledseg_utils.data.masks import read_mask
 from tiledseg_utils.data.pictures import ImagePart, write_channels, write_image
 from tiledseg_utils.models import build_model
 from tiledseg_utils.models.inputs import channels_of

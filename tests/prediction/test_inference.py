@@ -456,18 +456,18 @@ def test_negative_predictions_are_refused_and_rounding_is_not():
     for low, refused in ((-0.5, True), (-1e-5, False)):
         maps = np.full((4, 4, 1), low, np.float32)
         with pytest.raises(UserError, match=r"from -0\.5 to -0\.5") if refused else contextlib.nullcontext():
-            forward.check_maps(maps, "model.keras")
+            forward.check_maps(maps, "model.keras", vectors=False)
 
 
 def test_vectors_may_have_any_finite_value():
     maps = np.zeros((1, 4, 4, 6), np.float32)
     maps[..., 4:] = -30
-    forward.check_maps(maps, "model.keras")
+    forward.check_maps(maps, "model.keras", vectors=True)
     for channel, value, message in ((4, np.nan, "vectors that are not all finite"), (3, -1, "from -1 to 0")):
         wrong = maps.copy()
         wrong[0, 1, 1, channel] = value
         with pytest.raises(UserError, match=message):
-            forward.check_maps(wrong, "model.keras")
+            forward.check_maps(wrong, "model.keras", vectors=True)
 
 
 @pytest.mark.parametrize(
@@ -515,7 +515,7 @@ def test_vectors_are_turned_with_their_view():
 
     image = np.zeros((1, 20, 31, 3), np.uint8)
     image[0, 4, 23] = 255
-    once, eightfold = pointing(image), forward.with_test_time_augmentation(pointing)(image)
+    once, eightfold = pointing(image), forward.with_test_time_augmentation(pointing, vectors=True)(image)
     np.testing.assert_allclose(eightfold, once, atol=1e-6)
 
 

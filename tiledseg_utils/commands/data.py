@@ -37,6 +37,8 @@ def _add_synthetic(commands) -> None:
     add_option(command, Parameters, "image_size", "--size")
     add_option(command, CommandSetting, "jpeg_quality", "--jpeg", default=None, metavar="QUALITY")
     add_option(command, CommandSetting, "touching", default=None)
+    about = "write masks of classes (red cell, cytoplasm, nucleus) and classes.csv, instead of labels of white cells"
+    command.add_argument("--classes", action="store_true", help=about)
     command.set_defaults(function=synthetic)
 
 
@@ -45,6 +47,11 @@ def synthetic(arguments) -> None:
 
     counts = {"train": arguments.train, "valid": arguments.valid, "test": arguments.test}
     options = {"size": arguments.size or None, "jpeg_quality": arguments.jpeg, "touching": arguments.touching}
+    options |= {"classes": arguments.classes}
+    if arguments.classes and arguments.touching is not None:
+        raise UserError(
+            "--touching", "is for counting, and --classes draws smears as they are", "Leave one of them out"
+        )
     write_dataset(arguments.folder, arguments.seed, counts, **options)
     print(f"{sum(counts.values())} images with masks in {printable(arguments.folder)}")
 

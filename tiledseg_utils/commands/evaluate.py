@@ -1,6 +1,9 @@
 """The command `evaluate`: scores of a model, told apart by whether it learnt from the images."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from ..base.files import UserError, progress
 from ..base.paths import model_path
@@ -70,24 +73,72 @@ def print_summary(counts: dict, what: str, way: str) -> None:
     print(f"{way} Dice of {what}: {summary}")
 
 
+def print_classes(matrices: dict, names: Sequence[str], seed: int) -> None:
+    """Scores of each class over some images, and which class was taken for which, in percent of its pixels."""
+    from ..scoring.classes import class_rows
+
+    rows = class_rows(matrices, names, seed)
+    print_table([{name: "" if value is None else value for name, value in row.items()} for row in rows])
+    total = sum(matrices.values())
+    shares = 100 * total / np.maximum(total.sum(axis=1, keepdims=True), 1)
+    print("pixels of a class (rows) by the class that was predicted, %")
+    print_table(
+        [
+            {"class": name} | {other: f"{share:.1f}" for other, share in zip(names, line, strict=True)}
+            for name, line in zip(names, shares, strict=True)
+        ]
+    )
+
+
+def _check_classes(arguments, model, classes) -> None:
+    """Refuse a data folder whose classes are not those of the model."""
+    from ..models.inputs import classes_of
+
+    known = classes_of(model)
+    if classes and known and classes.names != known.names:
+        problem = f"lists the classes {', '.join(classes.names)}, and the model tells apart {', '.join(known.names)}"
+        raise UserError(Path(arguments.data) / "classes.csv", problem, "Give the data of these classes")
+
+
+def _score(predict, pairs, kept: dict, classes) -> tuple[dict, dict]:
+    """Counts of the foreground of each image and, where model and data have classes, their confusion, by stem."""
+    from ..data.images import read_pair
+    from ..scoring.classes import confusion, find_classes
+    from ..scoring.foreground import find_foreground
+    from ..scoring.pixels import count_pixels
+
+    counts, matrices = {}, {}
+    for pair in pairs:
+        image, reference = read_pair(pair, classes=classes is not None)
+        maps = predict(image)
+        found = find_foreground(maps, **kept) if maps.ndim == 2 else find_classes(maps, **kept)
+        counts[pair.stem] = count_pixels(found > 0, reference > 0)
+        if classes and maps.ndim == 3:
+            matrices[pair.stem] = confusion(found, reference, len(classes))
+    return counts, matrices
+
+
 def evaluate(arguments) -> None:
     from ..data.images import find_pairs
     from ..data.provenance import seen_by
     from ..models.inputs import channels_of, images_learnt_from
     from ..prediction.inference import load_model
-    from ..scoring.pixels import score_images, score_rows
+    from ..scoring.pixels import score_rows
 
-    model = load_model(arguments.model)
+    model = load_model(arguments.model, classes=True)
     channels = channels_of(model)
     pairs = find_pairs(arguments.data, channels.numbers if channels else ())
+    _check_classes(arguments, model, pairs[0].classes)
     arguments = as_its_run_did(model, arguments)
     kept = foreground(arguments)
     seen = seen_by(images_learnt_from(model), pairs)
     pairs = choose_pairs(arguments, pairs, seen)
-    _, counts = score_images(predictor(model, arguments), progress(pairs, unit="image"), **kept)
+    counts, matrices = _score(predictor(model, arguments), progress(pairs, unit="image"), kept, pairs[0].classes)
     print_table([{"stem": row["stem"], "seen": seen[row["stem"]], **row} for row in score_rows(counts)])
     way = "non-tiled" if arguments.non_tiled else "tiled"
     print_summary(counts, f"{len(pairs)} image{'s' if len(pairs) > 1 else ''}", way)
+    if matrices:
+        print_classes(matrices, pairs[0].classes.names, arguments.seed)
     unseen = {stem: count for stem, count in counts.items() if seen[stem] == "no"}
     known = [stem for stem in counts if seen[stem] in ("train", "valid")]
     if known and unseen:

@@ -36,7 +36,7 @@ def export(arguments) -> None:
     from ..models.onnx_file import require_onnx, save_onnx
 
     require_onnx()
-    model = load_model(arguments.model, (1, *INSTANCE_CHANNELS))
+    model = load_model(arguments.model, (1, *INSTANCE_CHANNELS), classes=True)
     with atomic_path(arguments.out) as temporary:
         if arguments.format == "onnx":
             difference = save_onnx(model, temporary)

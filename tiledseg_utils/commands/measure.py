@@ -66,7 +66,8 @@ def _list_pictures(folder: Path) -> dict[str, Path]:
     Raises:
         UserError: it cannot be read, or holds two images of one stem, or something else.
     """
-    from ..data.images import all_in_one, list_files
+    from ..data.images import list_files
+    from ..data.tables import all_in_one
 
     problems: list[str] = []
     files = list_files(folder, problems)

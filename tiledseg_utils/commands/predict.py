@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from ..base.files import UserError, atomic_path
@@ -32,7 +33,10 @@ def add(commands, defaults: dict) -> None:
     command.add_argument("model", type=model_path, help="a model.keras of a run, or smears, the one in the package")
     command.add_argument("images", type=Path, nargs="+", metavar="image", help=IMAGES_HELP)
     command.add_argument(
-        "--out", type=Path, required=True, help="folder for <stem>.png, 0 and 255, as large as the image"
+        "--out",
+        type=Path,
+        required=True,
+        help="folder for <stem>.png, 0 and 255 or the values of classes, as large as the image",
     )
     command.add_argument(
         "--format",
@@ -42,7 +46,11 @@ def add(commands, defaults: dict) -> None:
         "pyramid of smaller copies",
     )
     add_option(command, CommandSetting, "ome_zarr")
-    command.add_argument("--probability", action="store_true", help="not png: write float32 instead of a mask")
+    command.add_argument(
+        "--probability",
+        action="store_true",
+        help="not png: write the probability of foreground, float32, instead of a mask",
+    )
     add_option(command, CommandSetting, "skip_contrast")
     about = "not png: skip tiles without tissue, found by its colour on a small copy; for stained slides"
     command.add_argument("--tissue", action="store_true", help=about)
@@ -50,7 +58,9 @@ def add(commands, defaults: dict) -> None:
     add_part_options(command)
     add_cluster_option(command)
     add_prediction_options(command, defaults)
-    command.add_argument("--overlay", action="store_true", help="also write <stem>_overlay.png, foreground in green")
+    command.add_argument(
+        "--overlay", action="store_true", help="also write <stem>_overlay.png, in green or the colours of classes"
+    )
     command.set_defaults(function=predict, needs_keras=True)
 
 
@@ -69,7 +79,7 @@ def predict(arguments) -> None:
     from ..prediction.cluster import connect
     from ..prediction.inference import load_model
 
-    model = load_model(arguments.model)
+    model = load_model(arguments.model, classes=True)
     arguments.stored = channels_of(model) is not None
     arguments = as_its_run_did(model, arguments, by_rows=arguments.format != "png")
     if arguments.format == "png":
@@ -124,14 +134,12 @@ def _predict_by_rows(model, arguments, outputs: dict[Path, Path]) -> Callable[..
 
 def _predict_in_memory(model, arguments, outputs: dict[Path, Path], overlays: dict[Path, Path]) -> Callable[..., None]:
     """What predicts one image in memory, and writes its mask and perhaps an overlay."""
-    from ..course.plots import PIL_GREEN, overlay
-    from ..data.composites import visible
     from ..data.pictures import write_image
     from ..data.streaming import hash_part, read_whole
     from ..models.model_files import fingerprint
     from ..prediction.tiled import as_learnt
-    from ..scoring.foreground import find_foreground
 
+    decide, stored, draw = _masks_of(model)
     segment, kept = predictor(model, arguments), foreground(arguments)
     settings = {**asdict(prediction_setting(arguments)), **kept, "scales": list(arguments.scales)}
     settings |= {"non_tiled": arguments.non_tiled} if arguments.non_tiled else {}
@@ -149,13 +157,26 @@ def _predict_in_memory(model, arguments, outputs: dict[Path, Path], overlays: di
             if not missing:
                 print(f"{printable(outputs[path])}: already done", flush=True)
                 return
-            mask = find_foreground(segment(image), **kept)
+            mask = decide(segment(image), **kept)
             for out in missing:
                 with atomic_path(out) as temporary:
-                    write_image(temporary, mask if out == outputs[path] else overlay(visible(image), mask, PIL_GREEN))
+                    write_image(temporary, stored(mask) if out == outputs[path] else draw(image, mask))
                     note_finished(out, temporary, identity)
 
     return work
+
+
+def _masks_of(model) -> tuple[Callable, Callable, Callable]:
+    """What makes a mask of the prediction of a model, what stores it, and what draws it over the image."""
+    from ..course.plots import PIL_GREEN, class_overlay, overlay
+    from ..models.inputs import classes_of
+    from ..scoring.classes import find_classes
+    from ..scoring.foreground import find_foreground
+
+    classes = classes_of(model)
+    if classes is None:
+        return find_foreground, lambda mask: mask, partial(overlay, color=PIL_GREEN)
+    return find_classes, classes.stored, partial(class_overlay, classes=classes)
 
 
 def _still_missing(wanted: list[Path], identity: dict, overwrite: bool) -> list[Path]:

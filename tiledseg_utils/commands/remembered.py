@@ -50,7 +50,7 @@ def as_its_run_did(model, arguments: argparse.Namespace, by_rows: bool = False) 
 
 def how(model, arguments: argparse.Namespace) -> str:
     """How images are predicted, in words."""
-    from ..models.inputs import channels_of, normalization_of
+    from ..models.inputs import channels_of, classes_of, normalization_of
     from ..models.reduced import reduction_of
 
     sizes = " and ".join(f"{size:g}" for size in arguments.scales)
@@ -69,6 +69,8 @@ def how(model, arguments: argparse.Namespace) -> str:
     words += [f"by a network that sees the image reduced by {reduction}"] if reduction > 1 else []
     channels = channels_of(model)
     words += [f"channels {' '.join(map(str, channels.numbers))} as stored ({channels.dtype})"] if channels else []
+    classes = classes_of(model)
+    words += [f"classes {', '.join(classes.names[1:])}"] if classes else []
     return ", ".join(words)
 
 

@@ -48,7 +48,7 @@ def left_by(lesson: str, path: Path) -> Path:
 
 
 def network_of(run: Path):
-    """The network that lesson 3 left in a run folder, opened for prediction.
+    """The network that lesson 3 left in a run folder, opened for prediction of the foreground.
 
     Raises:
         UserError: it is not there, damaged, or learnt from images that are test images of this run, because lesson 1
@@ -98,7 +98,8 @@ def require_colours(run: Path, lesson: str) -> None:
 def own_labels(run: Path) -> dict[str, list[Pair]]:
     """The images of a run by split, if they are the user's own and some training mask numbers its nuclei, else {}.
 
-    Images that are not read as RGB are none of these, since the network that counts takes RGB.
+    Images that are not read as RGB are none of these, since the network that counts takes RGB. Masks of classes number
+    no nuclei.
 
     Raises:
         UserError: as `provenance.run_splits`; or a mask cannot be read.
@@ -106,6 +107,8 @@ def own_labels(run: Path) -> dict[str, list[Pair]]:
     if is_drawn(run) or provenance.channels_of_run(run):
         return {}
     splits = provenance.run_splits(run)
+    if any(pair.classes for pair in splits["train"]):
+        return {}
     return splits if any(read_either(pair.mask).dtype != bool for pair in splits["train"]) else {}
 
 

@@ -17,6 +17,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from ..base.files import atomic_path, write_json
 from ..base.text import printable
+from ..data.classes import Classes
 from ..data.composites import visible as visible
 from ..scoring.calibration import Reliability
 from ..scoring.pixels import Counts
@@ -50,6 +51,20 @@ def overlay(image: np.ndarray, mask: np.ndarray, color: Sequence[int] = FOUND, o
     """
     mixed = visible(image).astype(np.float32)
     mixed[mask] = (1 - opacity) * mixed[mask] + opacity * np.asarray(color, np.float32)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def class_overlay(image: np.ndarray, numbers: np.ndarray, classes: Classes, opacity: float = 0.45) -> np.ndarray:
+    """Tint every pixel of an image by its class, but for the background; arguments as of `overlay`.
+
+    Args:
+        numbers: (H, W) of the classes.
+        classes: their table.
+    """
+    colors = np.array(classes.colors, np.float32)[numbers]
+    mixed = visible(image).astype(np.float32)
+    shown = numbers > 0
+    mixed[shown] = (1 - opacity) * mixed[shown] + opacity * colors[shown]
     return np.rint(mixed).astype(np.uint8)
 
 

@@ -217,7 +217,7 @@ def collect_metrics(run: Path, preset: str, seed: int, peak_rss_mb: float) -> di
     data = read_run(run)
     results = ("03_training", "04_evaluation", "05_comparison")
     training, evaluation, comparison = (read_json(run / "results" / f"{name}.json") for name in results)
-    kinds = evaluation.get("kinds")  # Only where there are several.
+    several = {name: evaluation[name] for name in ("kinds", "classes") if name in evaluation}
     return {
         "preset": preset,
         "seed": seed,
@@ -226,7 +226,7 @@ def collect_metrics(run: Path, preset: str, seed: int, peak_rss_mb: float) -> di
         "tiled": {name: comparison["tiled"][name] for name in WAY_METRICS},
         "non_tiled": {name: comparison["non_tiled"][name] for name in WAY_METRICS},
         "difference": comparison["difference"],
-        **({"kinds": kinds} if kinds else {}),
+        **several,
         "baselines": [{name: row[name] for name in RIVAL_METRICS} for row in comparison.get("baselines", ())],
         "peak_rss_mb": peak_rss_mb,
         "environment": environment(training["device"]),

@@ -71,13 +71,16 @@ NEAR_ZERO = 0.1
 
 
 def warnings(metrics: Mapping) -> list[str]:
-    """Sentences about kinds of image, and about single images of other kinds, that score near 0."""
+    """Sentences about kinds of image, classes, and single images of other kinds that score near 0."""
     sentences, told = [], set()
     for row in metrics.get("kinds", ()):
         if row["mean"] < NEAR_ZERO:
             of = "its only test image scores" if row["images"] == 1 else f"its {row['images']} test images score"
             sentences.append(f"The kind “{row['kind']}” is lost: {of} {row['mean']:.3f} mean Dice.")
             told |= set(row["stems"])
+    for row in metrics.get("classes", ()):
+        if row["pooled_dice"] < NEAR_ZERO and row["images"]:
+            sentences.append(f"The class “{row['class']}” is lost: it scores {row['pooled_dice']:.3f} pooled Dice.")
     per_image = metrics["tiled"]["dice"].get("per_image", {})
     low = sorted((score, stem) for stem, score in per_image.items() if score < NEAR_ZERO and stem not in told)
     if low:

@@ -20,6 +20,7 @@ from ..base.files import UserError, read_csv, write_csv, write_json
 from ..base.paths import IMAGE_SUFFIXES, NEVER_IMAGES
 from . import archives, images, masks, pictures
 from .archives import JOURNAL, MANIFEST
+from .tables import all_in_one
 
 ARCHIVE, NOTES = "stage1_train.zip", "notes.csv"
 ADDRESS = "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip"
@@ -153,7 +154,7 @@ def _find_members(archive: Path, zipped: zipfile.ZipFile) -> tuple[dict[str, zip
     doubled = [found for found in members["images"].values() if len(found) > 1]
     problems += [f"{found[0].filename} and {found[1].filename} are images of one id" for found in doubled]
     if problems:
-        raise images.all_in_one(archive, problems, remedy)
+        raise all_in_one(archive, problems, remedy)
     return {stem: found[0] for stem, found in members["images"].items()}, members["masks"]
 
 
@@ -248,7 +249,7 @@ def convert_archive(
         problems = [f"{image_members[stem].filename} has no masks" for stem in sorted(image_members.keys() - stems)]
         problems += [f"{mask_members[stem][0].filename} has no image" for stem in sorted(mask_members.keys() - stems)]
         if problems and not keep_going:
-            raise images.all_in_one(archive, problems, f"Leave them out with --keep-going. {SOURCE.by_hand}")
+            raise all_in_one(archive, problems, f"Leave them out with --keep-going. {SOURCE.by_hand}")
         write_json(folder / "source.json", recipe)
 
         def work(stem: str) -> dict:

@@ -5,6 +5,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from .classes import FILE, Classes
+
 ONE_COLOUR = "image is of one colour"
 
 
@@ -62,3 +64,20 @@ def differing_channels(rows: Sequence[Mapping]) -> list[str]:
     listed = [f"{count} of {dtype} in {', '.join(stems[:3])}" for (count, dtype), stems in sorted(kinds.items())]
     remedy = "Save all images with the same channels, in 8 or in 16 bit"
     return [f"the channels differ between images ({'; '.join(listed)}). {remedy}"]
+
+
+def missing_classes(shown: Mapping[str, set[int]], splits: Mapping[str, str], classes: Classes) -> list[str]:
+    """Classes that no training image shows, so that they cannot be learnt.
+
+    Args:
+        shown: the numbers of the classes in each mask, by stem.
+        splits: by stem; without, all images may become training images.
+        classes: of the folder.
+    """
+    learnt = [stem for stem in shown if splits.get(stem) in (None, "train")]
+    seen = set().union(*(shown[stem] for stem in learnt))
+    where = "no training image" if splits else "no image"
+    remedy = f"Add images that show it, or remove it from {FILE}"
+    return [
+        f"the class {name} is in {where}. {remedy}" for number, name in enumerate(classes.names) if number not in seen
+    ]

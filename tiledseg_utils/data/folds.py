@@ -14,9 +14,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..base.files import UserError
-from .images import SPLITS, Pair, hash_pixels, read_table
+from .images import SPLITS, Pair, hash_pixels
 from .kinds import kinds_of_folder, read_kinds
 from .pictures import read_image
+from .tables import read_table
 
 VALID_SHARE = 1 / 5
 """Of the images that are not tested, the share that judges the training."""

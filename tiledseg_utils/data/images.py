@@ -1,11 +1,10 @@
 """Data folders: pairs of images and masks, their split, and every problem in plain words.
 
-A data folder holds `images/`, either `masks/` or `labels/`, and optionally `split.csv`. `pictures` and `masks` read the
-single files.
+A data folder holds `images/`, either `masks/` or `labels/`, and optionally `split.csv` and `classes.csv`. `pictures`,
+`masks` and `classes` read the single files.
 """
 
 import contextlib
-import csv
 import hashlib
 import math
 import os
@@ -17,15 +16,25 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.files import UserError, read_bytes, read_csv
+from ..base.files import UserError, read_bytes
 from ..base.paths import IMAGE_SUFFIXES, NEVER_IMAGES
 from ..base.text import printable, storable
 from .channels import channels_in
-from .folder_problems import ONE_COLOUR, differing_channels, nothing_to_learn, same_pictures, wrong_polarity
-from .masks import read_labels, read_mask, to_labels, to_mask
-from .pictures import decode, read_channels, read_image, to_rgb
+from .classes import FILE as CLASSES
+from .classes import Classes, read_classes, to_class_numbers
+from .folder_problems import (
+    ONE_COLOUR,
+    differing_channels,
+    missing_classes,
+    nothing_to_learn,
+    same_pictures,
+    wrong_polarity,
+)
+from .masks import read_either, to_labels, to_mask
+from .pictures import decode, read_channels, read_image, tell_notes, to_rgb
 from .pictures.orientation import orientation_notes
 from .pictures.part import ImagePart
+from .tables import all_in_one, read_table
 
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("stem", "split", "height", "width", "dtype", "channels", "foreground_percent", "objects", "note")
@@ -42,12 +51,14 @@ class Pair:
         stem: the name that they share.
         image, mask: their paths.
         channels: numbers of the channels of the image that are read as they are stored; if empty, it is read as RGB.
+        classes: of the pixels of the mask; None if it is a mask or holds instance labels.
     """
 
     stem: str
     image: Path
     mask: Path
     channels: tuple[int, ...] = ()
+    classes: Classes | None = None
 
 
 def without_ending(stem: str, endings: Sequence[str]) -> str:
@@ -96,21 +107,17 @@ def _scan(folder: Path) -> tuple[dict[str, Path], dict[str, Path], list[str]]:
     return images, masks, problems if images or problems else ["holds no images"]
 
 
-def all_in_one(path: Path, problems: Sequence[str], remedy: str) -> UserError:
-    """One error that lists up to ten problems."""
-    listed = [*problems[:10], f"and {len(problems) - 10} more"] if len(problems) > 10 else problems
-    return UserError(path, problems[0] if len(problems) == 1 else "\n  ".join(["", *listed]), remedy)
-
-
 def find_pairs(folder: str | os.PathLike, channels: Sequence[int] = ()) -> list[Pair]:
     """Return the pairs of a data folder, sorted by stem; `channels` are those of `Pair`.
 
     `folder/images/<stem>.<any>` belongs to `folder/masks/<stem>.<any>`, or to `folder/labels/<stem>_label.<any>` as in
     the NeurIPS 2022 challenge, or to the same without `_label`. Left out are hidden files and those with the suffixes
-    of `NEVER_IMAGES` (text and tables); anything else that is not a PNG, JPEG, TIFF or BMP is a problem.
+    of `NEVER_IMAGES` (text and tables); anything else that is not a PNG, JPEG, TIFF or BMP is a problem. If the folder
+    has a `classes.csv`, masks hold classes.
 
     Raises:
         UserError: a missing or empty folder, an image without mask or the reverse, doubled stems; one error lists all.
+            Or classes.csv has errors.
 
     Example:
         from tiledseg_utils.data.images import find_pairs, read_pair
@@ -121,7 +128,8 @@ def find_pairs(folder: str | os.PathLike, channels: Sequence[int] = ()) -> list[
     if problems:
         remedy = "Give each file in images one of the same name in masks or labels, and keep nothing else there"
         raise all_in_one(Path(folder), problems, remedy)
-    return [Pair(stem, images[stem], masks[stem], tuple(channels)) for stem in sorted(images)]
+    classes = read_classes(Path(folder))
+    return [Pair(stem, images[stem], masks[stem], tuple(channels), classes) for stem in sorted(images)]
 
 
 def check_sizes(pair: Pair, image: np.ndarray, mask: np.ndarray) -> None:
@@ -145,40 +153,37 @@ def image_of(pair: Pair) -> np.ndarray:
     return read_channels(pair.image, pair.channels) if pair.channels else read_image(pair.image)
 
 
-def read_pair(pair: Pair, labels: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image as `image_of` does, and its mask, `(H, W)` bool, or int32 instance labels if `labels`.
+def mask_of(pair: Pair) -> np.ndarray:
+    """Read the mask of a pair, `(H, W)` bool: True is foreground, which all classes but the background are.
 
     Raises:
-        UserError: as for `read_image`, `read_channels` and `read_labels`, or the two differ in size.
+        UserError: as for `read_labels` or, of classes, `to_class_numbers`.
     """
-    image, mask = image_of(pair), (read_labels if labels else read_mask)(pair.mask)
+    return (read_either(pair.mask) if pair.classes is None else class_numbers_of(pair)) != 0
+
+
+def class_numbers_of(pair: Pair) -> np.ndarray:
+    """Read the classes of a pair, `(H, W)` uint8: their numbers in its table, the background 0."""
+    stored = decode(pair.mask)
+    tell_notes(pair.mask, stored.notes)
+    return to_class_numbers(pair.mask, stored, pair.classes)[0]
+
+
+def labels_of(pair: Pair) -> np.ndarray:
+    """Read the objects of a pair, `(H, W)` int32 labels; of masks and of classes, the pieces of their foreground."""
+    return to_labels(read_either(pair.mask) if pair.classes is None else mask_of(pair))
+
+
+def read_pair(pair: Pair, labels: bool = False, classes: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image as `image_of` does, and its mask as `mask_of`, `labels_of` or `class_numbers_of`.
+
+    Raises:
+        UserError: as for these, or the two differ in size.
+    """
+    read = labels_of if labels else class_numbers_of if classes else mask_of
+    image, mask = image_of(pair), read(pair)
     check_sizes(pair, image, mask)
     return image, mask
-
-
-def read_table(path: Path, columns: Sequence[str]) -> list[dict]:
-    """Return the rows of a table of the user's, such as split.csv, that has at least some columns.
-
-    Raises:
-        UserError: it cannot be read, is not comma-separated UTF-8 text, or has no rows or not these columns.
-    """
-    remedy = f"Save it as comma-separated UTF-8 text, beginning with the line {','.join(columns)}"
-    content = read_bytes(path)
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(path, "is UTF-16 text, as spreadsheets save 'Unicode text'", remedy)
-    header = content.split(b"\n", 1)[0]
-    for sign, name in ((b";", "semicolons"), (b"\t", "tabs")):
-        if sign in header and b"," not in header:
-            raise UserError(path, f"has {name} between its columns, not commas", remedy)
-    try:
-        rows = read_csv(path)
-    except UnicodeError as error:
-        raise UserError(path, f"is not UTF-8 text (byte {error.start})", remedy) from error
-    except (OSError, csv.Error) as error:
-        raise UserError(path, f"is not a readable table ({error})", remedy) from error
-    if not rows or not set(columns) <= rows[0].keys():
-        raise UserError(path, f"has no rows with the columns {' and '.join(columns)}", remedy)
-    return rows
 
 
 def given_split(folder: Path, stems: Collection[str]) -> dict[str, str]:
@@ -277,15 +282,22 @@ def check_folder(folder: str | os.PathLike, channels: Sequence[int] = ()) -> tup
 def _check(folder: Path, channels: tuple[int, ...]) -> tuple[list[dict], list[str], list[str]]:
     """As `check_folder`, and a third list: pictures under two names, a problem only if a split is drawn."""
     images, masks, found = _scan(folder)
-    rows, splits, problems = [], {}, [f"{folder}: {problem}." for problem in found]
+    rows, splits, classes, problems = [], {}, None, [f"{folder}: {problem}." for problem in found]
     with _collecting(problems):
         splits = given_split(folder, images.keys()) if images else {}
+    with _collecting(problems):
+        classes = read_classes(folder)
+    if problems and (folder / CLASSES).exists() and classes is None:
+        masks = {}  # What they hold cannot be told.
     pictures: dict[str, list[str]] = {}  # by the hash of their pixels, the stems of images
+    shown: dict[str, set[int]] = {}  # the numbers of classes in each mask
     stems = sorted(images.keys() | masks.keys())
     with ThreadPoolExecutor(2) as pool:
-        checked = pool.map(lambda stem: _check_files(stem, images.get(stem), masks.get(stem), channels), stems)
+        pairs = [Pair(stem, images.get(stem), masks.get(stem), channels, classes) for stem in stems]
+        checked = pool.map(_check_files, pairs)
         for stem, (row, known, picture) in zip(stems, checked, strict=True):
             problems += known
+            shown[stem] = row.pop("shown")
             if picture is not None:
                 same = pictures.setdefault(picture, [])
                 if same:
@@ -294,33 +306,43 @@ def _check(folder: Path, channels: tuple[int, ...]) -> tuple[list[dict], list[st
             row["note"] = ", ".join(row.pop("notes"))
             rows += [row | {"split": splits.get(stem)}] if stem in images else []
     leaks, doubled = same_pictures(pictures.values(), splits)
-    found = wrong_polarity(rows) + nothing_to_learn(rows) + leaks
+    found = nothing_to_learn(rows) + leaks
+    if classes is None:
+        found += wrong_polarity(rows)
+    elif not problems:
+        found += missing_classes(shown, splits, classes)
     found += differing_channels(rows) if channels else []
     problems += [f"{folder}: {each}." for each in found]
     return rows, problems, doubled
 
 
-def _check_files(
-    stem: str, image_path: Path | None, mask_path: Path | None, channels: tuple[int, ...]
-) -> tuple[dict, list[str], str | None]:
-    """The row of `check_folder` for one image with a list of notes, its problems, and the hash of its pixels."""
-    row, problems, notes, image, picture = dict.fromkeys(COLUMNS) | {"stem": stem}, [], [], None, None
+def _check_files(pair: Pair) -> tuple[dict, list[str], str | None]:
+    """The row of `check_folder` for one image with a list of notes and a set of classes, its problems, and the hash of
+    its pixels. One of the two files may be None."""
+    row, problems, notes, image, picture = dict.fromkeys(COLUMNS) | {"stem": pair.stem}, [], [], None, None
+    row["shown"] = set()
     with _collecting(problems):
-        if image_path:
-            stored = decode(ImagePart(image_path, stored=bool(channels)))
-            image, notes = channels_in(image_path, stored, channels) if channels else to_rgb(stored)
+        if pair.image:
+            stored = decode(ImagePart(pair.image, stored=bool(pair.channels)))
+            image, notes = channels_in(pair.image, stored, pair.channels) if pair.channels else to_rgb(stored)
             row |= {"height": image.shape[0], "width": image.shape[1]}
             row |= {"dtype": stored.pixels.dtype.name, "channels": stored.channels}
-            _check_picture(image_path, image, notes)
+            _check_picture(pair.image, image, notes)
             picture = hash_pixels(image)
     with _collecting(problems):
-        if mask_path:
-            mask, mask_notes = to_mask(mask_path, decode(mask_path))
+        if pair.mask:
+            stored = decode(pair.mask)
+            if pair.classes is None:
+                mask, mask_notes = to_mask(pair.mask, stored)
+            else:
+                mask, mask_notes = to_class_numbers(pair.mask, stored, pair.classes)
+                row["shown"] = set(np.unique(mask).tolist())
+                mask = mask > 0
             notes = notes + mask_notes
             row |= {"foreground_percent": 100 * float((mask != 0).mean())}
             row |= {"objects": int(np.count_nonzero(np.unique(to_labels(mask))))}
             if image is not None:
-                check_sizes(Pair(stem, image_path, mask_path), image, mask)
+                check_sizes(pair, image, mask)
     if problems:
         notes.append("see problems")
     return row | {"notes": notes}, problems, picture
@@ -355,10 +377,14 @@ def require_sound(folder: str | os.PathLike, channels: Sequence[int] = ()) -> li
 
 
 def hash_folder(folder: str | os.PathLike) -> str:
-    """Return the SHA-256, in hex, of names and bytes of all pairs and split.csv, wherever the folder is."""
-    digest, split = hashlib.sha256(), Path(folder, "split.csv")
+    """Return the SHA-256, in hex, of names and bytes of all pairs and of split.csv and classes.csv, if they are there.
+
+    It does not depend on where the folder is.
+    """
+    digest = hashlib.sha256()
     files = [path for pair in find_pairs(folder) for path in (pair.image, pair.mask)]
-    for path in files + [split] * split.exists():
+    tables = [Path(folder, name) for name in ("split.csv", CLASSES)]
+    for path in files + [table for table in tables if table.exists()]:
         name = unicodedata.normalize("NFC", path.relative_to(folder).as_posix())
         content = read_bytes(path)
         digest.update(f"{name}\0{len(content)}\0".encode() + content)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..base.files import UserError
 from ..base.text import printable
-from .images import MASK_ENDINGS, all_in_one, read_table, without_ending
+from .images import MASK_ENDINGS, without_ending
+from .tables import all_in_one, read_table
 
 FEWEST = 3
 """Images of a kind: one each to learn from, to judge the training, and to test."""

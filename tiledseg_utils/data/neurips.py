@@ -19,6 +19,7 @@ from . import archives, images, masks, pictures
 from .archives import JOURNAL, MANIFEST
 from .bare_nuclei import judge_bare_nuclei
 from .published import find_published, published_images
+from .tables import all_in_one
 
 ARCHIVE = "Training-labeled.zip"
 RECORD = "https://zenodo.org/api/records/10719375"
@@ -86,7 +87,7 @@ def _find_members(archive: Path, zipped: zipfile.ZipFile) -> tuple[dict, dict]:
             archive, f"has no files in a folder {' or '.join(missing)}", f"Give {ARCHIVE}. {SOURCE.by_hand}"
         )
     if problems:
-        raise images.all_in_one(archive, problems, f"Give the archive as it was published. {SOURCE.by_hand}")
+        raise all_in_one(archive, problems, f"Give the archive as it was published. {SOURCE.by_hand}")
     return found["images"], found["labels"]
 
 
@@ -146,7 +147,7 @@ def _choose_stems(select: str, known: set[str], archive: Path) -> list[str]:
     problems = [f"'{stem}' is the name of no image in {archive}" for stem in sorted(stems - known)]
     if problems or not stems:
         remedy = f"List stems (names without suffix), give a file with one on each line, or all, {', '.join(RULES)}"
-        raise images.all_in_one(Path(f"--select {select}"), problems or ["lists no image"], remedy)
+        raise all_in_one(Path(f"--select {select}"), problems or ["lists no image"], remedy)
     return sorted(stems)
 
 
@@ -190,7 +191,7 @@ def convert_archive(
         problems = [f"{image_members[stem].filename} has no label" for stem in stems if stem not in labels]
         problems += [f"{labels[stem].filename} has no image" for stem in stems if stem not in image_members]
         if problems and not keep_going:
-            raise images.all_in_one(archive, problems, f"Leave them out with --keep-going. {SOURCE.by_hand}")
+            raise all_in_one(archive, problems, f"Leave them out with --keep-going. {SOURCE.by_hand}")
         write_json(folder / "source.json", recipe)
         pairs = {stem: (image_members[stem], labels[stem]) for stem in stems if stem in image_members.keys() & labels}
         done, unreadable = _convert(archive, zipped, pairs, folder, RULES.get(select), keep_going)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..base.files import UserError, hash_file, read_record, write_json
 from ..base.paths import NEVER_IMAGES
+from .classes import FILE as CLASSES
 from .images import SPLITS, Pair, find_pairs, hash_folder, image_of
 
 RECORD = Path("results", "01_data.json")
@@ -24,7 +25,7 @@ AGAIN = "start again from notebook 1 (report: with --overwrite, or another --run
 
 
 def hash_files(folder: str | Path) -> dict[str, str]:
-    """SHA-256, in hex, of every image and mask and of split.csv, by its path below a data folder.
+    """SHA-256, in hex, of every image and mask, split.csv and classes.csv, by its path below a data folder.
 
     Nothing is checked: files without a partner are listed like the others.
 
@@ -34,7 +35,7 @@ def hash_files(folder: str | Path) -> dict[str, str]:
     folder = Path(folder)
     files = [path for part in ("images", "masks", "labels") for path in sorted((folder / part).glob("*"))]
     files = [path for path in files if not path.name.startswith(".") and path.suffix.lower() not in NEVER_IMAGES]
-    files.append(folder / "split.csv")
+    files += [folder / "split.csv", folder / CLASSES]
     names = {path: unicodedata.normalize("NFC", path.relative_to(folder).as_posix()) for path in files}
     return {names[path]: hash_file(path) for path in files if path.is_file()}
 

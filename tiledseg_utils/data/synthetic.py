@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from ..base.files import UserError, atomic_path, check_names, progress, read_json, write_csv, write_json
+from .classes import FILE, Classes, write_classes
 from .images import SPLITS, Pair, find_pairs
 from .pictures import write_image
 from .smears import artefacts, cells
@@ -33,6 +34,13 @@ RECIPE = "synthetic.json"
 ADDED_SERIES = 1_000_000_000  # added to the seed of smears that learn along with real images
 DRAWING = 1  # count up when the same seed starts to give other pixels: write_dataset then refuses older folders
 VARIATION = 3  # the same for varied smears
+CLASSES = Classes(
+    values=(0, 1, 2, 3),
+    names=("background", "red cell", "cytoplasm", "nucleus"),
+    colors=((0, 0, 0), (213, 94, 0), (86, 180, 233), (0, 0, 139)),
+)
+"""Of `draw_classes`. The colours tell from each other without colour vision, too."""
+CYTOPLASM, NUCLEUS = 2, 3
 
 
 def _photograph(rng, slide: Slide, planes: np.ndarray) -> np.ndarray:
@@ -78,6 +86,24 @@ def draw_smear(
     Raises:
         UserError: `size` is too small.
     """
+    picture, labels, _ = _draw(seed, index, size, touching, varied)
+    return picture, labels
+
+
+def draw_classes(seed: int, index: int, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Draw an image of `draw_smear` with a mask of its classes, (H, W) uint8: the numbers of `CLASSES`.
+
+    Cytoplasm is what of a white cell is not its nucleus. A red cell under a platelet or under dust is still one, and so
+    is its pale centre.
+    """
+    picture, _, parts = _draw(seed, index, size, None, False)
+    return picture, parts
+
+
+def _draw(
+    seed: int, index: int, size: int | None, touching: float | None, varied: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image and labels of `draw_smear`, and numbers of `CLASSES`, (H, W) uint8."""
     if size is not None and size < SMALLEST:
         raise UserError("size", f"{size} px cannot hold a white cell in its surroundings", f"Use {SMALLEST} px or more")
     rng = np.random.default_rng((seed, index))
@@ -99,12 +125,14 @@ def draw_smear(
         red = np.where(distance < radius + 0.4 * slide.red_diameter, pushed, red)
 
     planes = np.zeros((4, *shape), np.float32)
-    cells.draw_red_cells(rng, slide, noise, red, planes)
-    for _, _, there, cover, stain in white:
+    parts = cells.draw_red_cells(rng, slide, noise, red, planes).astype(np.uint8)
+    parts[labels > 0] = CYTOPLASM
+    for _, _, there, cover, stain, nucleus in white:
         planes[(slice(None), *there)] *= 1 - cover
         planes[(slice(None), *there)] += stain
+        parts[there][nucleus > 0.5] = NUCLEUS
     artefacts.draw_artefacts(rng, planes, slide, noise, white, labels)
-    return _photograph(rng, slide, planes), labels
+    return _photograph(rng, slide, planes), labels, parts
 
 
 def _check_folder(folder: Path, recipe: dict, expected: set[str]) -> None:
@@ -112,7 +140,7 @@ def _check_folder(folder: Path, recipe: dict, expected: set[str]) -> None:
     files = [file for part in ("images", "masks") for file in (folder / part).glob("*")]
     # Hidden files were left behind by an interrupted call.
     present = {file.relative_to(folder).as_posix() for file in files if not file.name.startswith(".")}
-    tables = [name for name in (RECIPE, "split.csv") if (folder / name).exists()]
+    tables = [name for name in (RECIPE, "split.csv", FILE) if (folder / name).exists()]
     is_same = present <= expected and RECIPE in tables and read_json(folder / RECIPE) == recipe
     if (present or tables) and not is_same:
         problem = f"the folder holds {'images' if present else tables[0]} that this call would not write the same"
@@ -127,11 +155,13 @@ def write_dataset(
     jpeg_quality: int | None = None,
     touching: float | None = None,
     varied: bool = False,
+    classes: bool = False,
 ) -> list[str]:
     """Write drawn smears as a data set: `images/`, `masks/`, `split.csv`, and the recipe in `synthetic.json`.
 
-    Masks are uint16 PNG files with instance labels. `split.csv` (columns stem, split) comes last, so a folder that has
-    one is complete. After an interruption, call it again: it draws what is missing, and the bytes come out the same.
+    Masks are PNG files, uint16 with instance labels or uint8 with classes. `split.csv` (columns stem, split) comes
+    last, so a folder that has one is complete. After an interruption, call it again: it draws what is missing, and the
+    bytes come out the same.
 
     Args:
         folder: made if absent; may hold an earlier, perhaps unfinished, result of the very same call.
@@ -140,6 +170,7 @@ def write_dataset(
         size: see draw_smear.
         jpeg_quality: 1-100 for JPEG images; None for PNG. The masks are lossless in any case.
         touching, varied: see draw_smear.
+        classes: write masks of `CLASSES` instead of labels, and `classes.csv`; smears are then drawn as they are.
 
     Returns:
         the stems of all images, in the order of the splits.
@@ -159,6 +190,7 @@ def write_dataset(
     stems = [f"smear_{index:04d}" for index in range(len(splits))]
     recipe = {"drawing": DRAWING, "seed": seed, "images": dict(images), "size": size, "jpeg_quality": jpeg_quality}
     recipe |= ({} if touching is None else {"touching": touching}) | ({"varied": VARIATION} if varied else {})
+    recipe |= {"classes": True} if classes else {}
     own = {f"images/{stem}{suffix}" for stem in stems} | {f"masks/{stem}.png" for stem in stems}
     _check_folder(folder, recipe, own)
     write_json(folder / RECIPE, recipe)
@@ -167,7 +199,10 @@ def write_dataset(
         image, mask = folder / "images" / f"{stems[index]}{suffix}", folder / "masks" / f"{stems[index]}.png"
         if image.exists() and mask.exists():
             return
-        picture, labels = draw_smear(seed, index, size, touching, varied)
+        if classes:
+            picture, labels = draw_classes(seed, index, size)
+        else:
+            picture, labels = draw_smear(seed, index, size, touching, varied)
         write_image(mask, labels)
         if jpeg_quality is None:
             write_image(image, picture)
@@ -177,6 +212,8 @@ def write_dataset(
     with ThreadPoolExecutor(2) as pool:  # Each image depends on its index alone.
         for _ in progress(pool.map(draw, range(len(stems))), total=len(stems), unit="image"):
             pass
+    if classes:
+        write_classes(folder, CLASSES)
     write_csv(folder / "split.csv", [{"stem": stem, "split": split} for stem, split in zip(stems, splits, strict=True)])
     return stems
 

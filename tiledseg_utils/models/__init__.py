@@ -11,7 +11,7 @@ from .attention_unet import attention_unet
 from .backend import keras
 from .deeplab_v3_plus import deeplab_v3_plus
 from .efficient_unet import efficient_unet
-from .inputs import remember_normalization
+from .inputs import remember_classes, remember_normalization
 from .instance_unet import instance_unet  # noqa: F401 - of six maps, for `instances`; no choice of `build_model`
 from .interface import USUAL, Interface
 from .multires_unet import multires_unet
@@ -78,6 +78,7 @@ def build_model(
             own = {} if interface == USUAL else {"interface": interface}  # One of your own need not know it.
             model = MODELS[name](**settings, **own)
         remember_normalization(model, normalization)
+        remember_classes(model, interface.classes)
     except UserError:
         raise
     except ValueError as error:

@@ -83,4 +83,4 @@ def attention_unet(
         gated = attention_gate(skips[level], x, (seed, 2, level), gate)
         x = layers.Concatenate()([enlarged(x), gated])
         x = convolution_block(x, base_filters * 2**level, 3, (seed, 1, level), dropout=dropout)
-    return probability_model("attention_unet", inputs, x, (seed, 3), patch_size)
+    return probability_model("attention_unet", inputs, x, (seed, 3), interface, patch_size)

@@ -13,12 +13,19 @@ PRIOR = 0.02
 most of a short training on unlearning it (Lin et al., ICCV 2017, arXiv:1708.02002, section 4.1)."""
 
 
-def bias_of(prior: float) -> keras.initializers.Initializer:
-    """The bias with which a sigmoid begins at the probability `prior`."""
-    return keras.initializers.Constant(math.log(prior / (1 - prior)))
+def bias_of(prior: float, maps: int = 1, times: int = 1) -> keras.initializers.Initializer:
+    """The bias with which a network begins at the probability `prior` of foreground.
 
-
-PRIOR_BIAS = bias_of(PRIOR)
+    Args:
+        prior: in (0, 1).
+        maps: 1 before a sigmoid. Before a softmax, the number of classes; those behind the first, the background, share
+            the prior.
+        times: how often the numbers of the classes are repeated.
+    """
+    if maps == 1:
+        return keras.initializers.Constant(math.log(prior / (1 - prior)))
+    shares = [1 - prior, *[prior / (maps - 1)] * (maps - 1)]
+    return keras.initializers.Constant([math.log(share) for share in shares] * times)
 
 
 def image_input(patch_size: int = 1, color_space: str = "rgb", gamma: float = 1.0, interface: Interface = USUAL):
@@ -33,20 +40,27 @@ def image_input(patch_size: int = 1, color_space: str = "rgb", gamma: float = 1.
     return inputs, SpaceToDepth(patch_size)(x) if patch_size > 1 else x
 
 
-def probability_model(name: str, inputs, x, key: tuple, patch_size: int = 1, kernel: int = 1, prior: float = PRIOR):
-    """Close a model with a convolution to one probability per pixel, unfolding the blocks of `patch_size`."""
+def probability_model(
+    name: str, inputs, x, key: tuple, interface: Interface, patch_size: int = 1, kernel: int = 1, prior: float = PRIOR
+):
+    """Close a model with a convolution to the probabilities of each pixel, unfolding the blocks of `patch_size`."""
+    maps, blocks = interface.maps, patch_size**2
     # Probabilities stay float32 under mixed precision: bfloat16 has no room between 0.996 and 1.
     x = layers.Conv2D(
-        patch_size**2,
+        maps * blocks,
         kernel,
         padding="same",
         kernel_initializer=GlorotUniform(layer_seed(*key)),
-        bias_initializer=bias_of(prior),
-        activation="sigmoid",
+        bias_initializer=bias_of(prior, maps, blocks),
+        activation="sigmoid" if maps == 1 else None,
         dtype="float32",
-        name="probability",
+        name="probability" if maps == 1 else "scores",
     )(x)
-    return keras.Model(inputs, DepthToSpace(patch_size, dtype="float32")(x) if patch_size > 1 else x, name=name)
+    if patch_size > 1:
+        x = DepthToSpace(patch_size, dtype="float32")(x)
+    if maps > 1:
+        x = layers.Softmax(dtype="float32", name="probability")(x)
+    return keras.Model(inputs, x, name=name)
 
 
 def convolution(x, filters: int, kernel: int, key: tuple, dilation=1, normalization="batch", activation="relu"):

@@ -59,4 +59,5 @@ def deeplab_v3_plus(
     x = layers.Concatenate()([x, convolution(fine, max(1, filters * 48 // 256), 1, (seed, 2, 0))])
     for position in (1, 2):
         x = convolution(x, filters, 3, (seed, 2, position))
-    return probability_model("deeplab_v3_plus", inputs, layers.UpSampling2D(4, interpolation="bilinear")(x), (seed, 3))
+    x = layers.UpSampling2D(4, interpolation="bilinear")(x)
+    return probability_model("deeplab_v3_plus", inputs, x, (seed, 3), interface)

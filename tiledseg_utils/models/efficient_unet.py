@@ -42,4 +42,4 @@ def efficient_unet(
         if skip is not None:
             x = layers.Concatenate()([x, skip])
         x = convolution_block(x, base_filters * 2**level, 3, (seed, 1, level))
-    return probability_model("efficient_unet", inputs, x, (seed, 3))
+    return probability_model("efficient_unet", inputs, x, (seed, 3), interface)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..data.channels import Channels
+from ..data.classes import Classes
 from ..data.normalization import CONTRAST, WHITE_BALANCE
 from .backend import keras, layers, ops
 
@@ -23,6 +24,7 @@ class _Input(layers.Layer):
         white_balance, contrast: whether `normalization.normalize` went over them with the method of that name.
         learnt_from: which images they were, see `provenance.learnt_from`; None if unknown.
         options: how the run used the model, see `remember_options`; None if unknown.
+        classes: the lines of their table, see `Classes.rows`; None if the model predicts foreground.
     """
 
     def __init__(
@@ -31,17 +33,21 @@ class _Input(layers.Layer):
         learnt_from: dict | None = None,
         options: dict | None = None,
         contrast: bool = False,
+        classes: list | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.white_balance, self.contrast = white_balance, contrast
         self.learnt_from = json.dumps(learnt_from)  # As text, since Keras would look for layers in a dictionary.
         self.options = json.dumps(options)
+        self.classes = None if classes is None else Classes.from_rows(classes)
 
     def get_config(self):
         known = {"learnt_from": json.loads(self.learnt_from), "options": json.loads(self.options)}
         known = {name: value for name, value in known.items() if value is not None}
-        known |= {"contrast": True} if self.contrast else {}  # Left out where not needed: earlier versions refuse it.
+        # These are left out where they are not needed, since earlier versions refuse them.
+        known |= {"contrast": True} if self.contrast else {}
+        known |= {"classes": self.classes.rows()} if self.classes else {}
         return {**super().get_config(), "white_balance": self.white_balance, **known}
 
     def compute_output_spec(self, inputs):
@@ -157,6 +163,24 @@ class ChannelInput(_Input):
 def channels_of(model: keras.Model) -> Channels | None:
     """The channels that a model takes as they are stored; None if it takes RGB."""
     return next((layer.channels for layer in model.layers if isinstance(layer, ChannelInput)), None)
+
+
+def classes_of(model: keras.Model) -> Classes | None:
+    """The classes that a model tells apart; None if it predicts foreground, or counts."""
+    return next((layer.classes for layer in _inputs(model) if layer.classes), None)
+
+
+def remember_classes(model: keras.Model, classes: Classes | None) -> None:
+    """Have a model know the names, values and colours of its classes, also once it is saved and loaded.
+
+    Raises:
+        ValueError: it does not begin with a layer of this module, and so has nowhere to keep them.
+    """
+    inputs = _inputs(model)
+    if classes and not inputs:
+        raise ValueError("classes: the network does not begin with ColorInput or ImageNetInput.")
+    for layer in inputs:
+        layer.classes = classes
 
 
 def normalization_of(model: keras.Model) -> str | None:

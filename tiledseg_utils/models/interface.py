@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ..base.files import UserError
 from ..data.channels import Channels
+from ..data.classes import Classes
 from .backend import keras
 from .inputs import ChannelInput
 
@@ -14,9 +15,17 @@ class Interface:
 
     Attributes:
         channels: of its images, as they are stored: (N, H, W, C) uint8 or uint16 in. None: (N, H, W, 3) uint8 RGB in.
+        classes: that it tells apart: (N, H, W, C) float32 probabilities out, which add up to 1. None: (N, H, W, 1) out,
+            the probability of foreground.
     """
 
     channels: Channels | None = None
+    classes: Classes | None = None
+
+    @property
+    def maps(self) -> int:
+        """How many probabilities there are of each pixel."""
+        return 1 if self.classes is None else len(self.classes)
 
     def stored_input(self, top: float = 1.0):
         """The input of a network for `channels`, and its first features, float in [0, `top`]."""

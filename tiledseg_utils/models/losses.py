@@ -1,4 +1,8 @@
-"""Losses and metrics of binary segmentation, on (N, H, W, 1) masks in {0, 1} and probabilities in [0, 1].
+"""Losses and metrics, on masks in {0, 1} and probabilities in [0, 1], both (N, H, W, C) float32.
+
+With C = 1, they are those of binary segmentation. With C > 1 classes, of which masks are one-hot and probabilities add
+up to 1, cross-entropy is the categorical one, and Dice and all other scores are the mean of those of each class but the
+first, the background.
 
 Dice, IoU, sensitivity and specificity are pooled over the whole batch, as in the published experiment: a batch is one
 large picture. That suits training; for reporting, `scoring.pixels` counts pixels of whole images. Everything is
@@ -13,10 +17,23 @@ SMOOTH = 1.0
 _register = keras.saving.register_keras_serializable("tiledseg")
 
 
-def _sums(y_true, y_pred):
-    """Intersection, sum of the truth, sum of the prediction over the batch, as float32."""
+def _foreground(y_true, y_pred):
+    """Both as float32, without the background where there are classes."""
     y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
-    return ops.sum(y_true * y_pred), ops.sum(y_true), ops.sum(y_pred)
+    return (y_true, y_pred) if y_pred.shape[-1] == 1 else (y_true[..., 1:], y_pred[..., 1:])
+
+
+def _sums(y_true, y_pred):
+    """Intersection, sum of the truth, sum of the prediction over the batch, as float32; of each class, if several."""
+    y_true, y_pred = _foreground(y_true, y_pred)
+    axes = None if y_pred.shape[-1] == 1 else (0, 1, 2)
+    return ops.sum(y_true * y_pred, axes), ops.sum(y_true, axes), ops.sum(y_pred, axes)
+
+
+def _decided(y_pred):
+    """What a prediction decides: 1 from a probability of 0.5 on or, of classes, for the most probable one."""
+    classes = y_pred.shape[-1]
+    return y_pred >= 0.5 if classes == 1 else ops.one_hot(ops.argmax(y_pred, -1), classes)
 
 
 @_register
@@ -26,32 +43,37 @@ def dice_coefficient(y_true, y_pred):
     `keras.losses.Dice` has no such constant: it gives an empty batch, predicted empty, the worst loss there is.
     """
     intersection, truth, prediction = _sums(y_true, y_pred)
-    return (2 * intersection + SMOOTH) / (truth + prediction + SMOOTH)
+    return ops.mean((2 * intersection + SMOOTH) / (truth + prediction + SMOOTH))
 
 
 @_register
 def iou_coefficient(y_true, y_pred):
     """Soft intersection over union (Jaccard index), in (0, 1], with the smoothing constant of Dice."""
     intersection, truth, prediction = _sums(y_true, y_pred)
-    return (intersection + SMOOTH) / (truth + prediction - intersection + SMOOTH)
+    return ops.mean((intersection + SMOOTH) / (truth + prediction - intersection + SMOOTH))
 
 
 @_register
 def sensitivity(y_true, y_pred):
-    """Share of foreground pixels found at threshold 0.5 (recall), in [0, 1]; 0 if there is no foreground."""
-    found, truth, _ = _sums(y_true, y_pred >= 0.5)
-    return found / (truth + keras.config.epsilon())
+    """Share of foreground pixels found (recall), in [0, 1]; 0 if there is no foreground."""
+    found, truth, _ = _sums(y_true, _decided(y_pred))
+    return ops.mean(found / (truth + keras.config.epsilon()))
 
 
 @_register
 def specificity(y_true, y_pred):
-    """Share of background pixels left alone at threshold 0.5, in [0, 1]; 0 if there is no background."""
-    y_true = ops.cast(y_true, "float32")
-    return sensitivity(1 - y_true, 1 - ops.cast(y_pred >= 0.5, "float32"))
+    """Share of background pixels left alone, in [0, 1]; 0 if there is no background. What is not of a class counts as
+    its background."""
+    left, truth, _ = _sums(1 - ops.cast(y_true, "float32"), 1 - ops.cast(_decided(y_pred), "float32"))
+    return ops.mean(left / (truth + keras.config.epsilon()))
 
 
-def _mean_binary_crossentropy(y_true, y_pred):
-    return ops.mean(keras.losses.binary_crossentropy(ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")))
+@_register
+def cross_entropy(y_true, y_pred):
+    """Mean binary cross-entropy of all pixels or, of classes, the mean categorical one."""
+    y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
+    of_pixels = keras.losses.binary_crossentropy if y_pred.shape[-1] == 1 else keras.losses.categorical_crossentropy
+    return ops.mean(of_pixels(y_true, y_pred))
 
 
 @_register
@@ -68,14 +90,14 @@ def iou_loss(y_true, y_pred):
 
 @_register
 def bce_dice_loss(y_true, y_pred):
-    """(binary cross-entropy + Dice loss) / 2: per-pixel gradients from the first, overlap from the second."""
-    return (_mean_binary_crossentropy(y_true, y_pred) + dice_loss(y_true, y_pred)) / 2
+    """(cross-entropy + Dice loss) / 2: per-pixel gradients from the first, overlap from the second."""
+    return (cross_entropy(y_true, y_pred) + dice_loss(y_true, y_pred)) / 2
 
 
 @_register
 def bce_iou_loss(y_true, y_pred):
-    """(binary cross-entropy + IoU loss) / 2."""
-    return (_mean_binary_crossentropy(y_true, y_pred) + iou_loss(y_true, y_pred)) / 2
+    """(cross-entropy + IoU loss) / 2."""
+    return (cross_entropy(y_true, y_pred) + iou_loss(y_true, y_pred)) / 2
 
 
 @_register
@@ -85,7 +107,9 @@ def structural_similarity(y_true, y_pred):
     Gaussian window of 11 pixels with sigma 1.5, dynamic range 1, constants 0.01^2 and 0.03^2; only windows that lie
     wholly inside count, so H and W must be at least 11.
     """
-    y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
+    y_true, y_pred = _foreground(y_true, y_pred)
+    if y_pred.shape[-1] > 1:  # Each class as an image of its own.
+        y_true, y_pred = (ops.concatenate(ops.split(y, y.shape[-1], -1)) for y in (y_true, y_pred))
     line = ops.exp(-0.5 * ops.square(ops.arange(-5, 6, dtype="float32") / 1.5))
     line = line / ops.sum(line)
 
@@ -101,8 +125,8 @@ def structural_similarity(y_true, y_pred):
 
 @_register
 def bce_ssim_iou_loss(y_true, y_pred):
-    """(binary cross-entropy + (1 - SSIM) + IoU loss) / 3: pixel, patch and map level (BASNet, Qin et al. CVPR 2019)."""
-    pixel, region = _mean_binary_crossentropy(y_true, y_pred), iou_loss(y_true, y_pred)
+    """(cross-entropy + (1 - SSIM) + IoU loss) / 3: pixel, patch and map level (BASNet, Qin et al. CVPR 2019)."""
+    pixel, region = cross_entropy(y_true, y_pred), iou_loss(y_true, y_pred)
     return (pixel + 1 - structural_similarity(y_true, y_pred) + region) / 3
 
 
@@ -112,7 +136,7 @@ LOSSES = {
     "iou": iou_loss,
     "bce_iou": bce_iou_loss,
     "bce_ssim_iou": bce_ssim_iou_loss,
-    "bce": keras.losses.binary_crossentropy,
+    "bce": cross_entropy,
 }
 """Losses by the name that a preset uses."""
 

@@ -23,7 +23,8 @@ import numpy as np
 from ..base.files import UserError
 from . import losses  # noqa: F401 - registers the layers and losses of saved models
 from .backend import keras
-from .inputs import channels_of
+from .foreground import foreground_of
+from .inputs import channels_of, classes_of
 from .instance_unet import CHANNELS
 from .receptive_field import receptive_field
 
@@ -44,7 +45,7 @@ def name_of(model: keras.Model) -> str:
     return _FILES.get(model, f"model {model.name}")
 
 
-def load_model(path: Path, channels: Collection[int] = (1,)) -> keras.Model:
+def load_model(path: Path, channels: Collection[int] = (1,), classes: bool = False) -> keras.Model:
     """Open a saved model for prediction.
 
     Only layers of Keras, of this package, and those registered with `keras.saving` are built; code that is stored in
@@ -53,6 +54,8 @@ def load_model(path: Path, channels: Collection[int] = (1,)) -> keras.Model:
     Args:
         path: a .keras file.
         channels: how many maps it may predict: 1, a foreground probability, or 6 for `instances`.
+        classes: open a model that tells classes apart as it is, with a probability for each. Otherwise, what opens is
+            its view with a probability of foreground alone (see `models.foreground`).
 
     Raises:
         UserError: the file is missing, no Keras model, damaged, of more than `MAX_PARAMETERS`, or needs layers that are
@@ -64,6 +67,7 @@ def load_model(path: Path, channels: Collection[int] = (1,)) -> keras.Model:
     _check_interface(model, path)
     check_channels(model, path, channels)
     _check_values(model, path)
+    model = model if classes else foreground_of(model)
     _FILES[model] = str(path)
     return model
 
@@ -80,8 +84,8 @@ def load_checkpoint(path: Path, with_optimizer: bool = True) -> keras.Model:
 
 
 def check_channels(model: keras.Model, name: str | Path, channels: Collection[int] = (1,)) -> None:
-    """Raise a UserError that names the model `name` unless it predicts one of these numbers of maps."""
-    if model.output_shape[-1] not in channels:
+    """Raise a UserError that names the model `name` unless it predicts one of these numbers of maps, or classes."""
+    if model.output_shape[-1] not in channels and classes_of(model) is None:
         remedy = "Give a model with one foreground probability"
         remedy += " or one of `instance_unet`" if CHANNELS in channels else ""
         raise UserError(name, f"predicts {model.output_shape[-1]} channels", remedy)

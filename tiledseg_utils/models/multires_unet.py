@@ -71,4 +71,4 @@ def multires_unet(
         initializer = GlorotUniform(layer_seed(seed, 4, level))
         x = UpConvolution(base_filters * 2**level, kernel_initializer=initializer)(x)
         x = multires_block(layers.Concatenate()([x, skips[level]]), base_filters * 2**level, (seed, 1, level))
-    return probability_model("multires_unet", inputs, x, (seed, 3), patch_size)
+    return probability_model("multires_unet", inputs, x, (seed, 3), interface, patch_size)

@@ -195,6 +195,11 @@ def _(layer, graph, x):
     return _activated(layer, graph, x)
 
 
+@emit.register(layers.Softmax)
+def _(layer, graph, x):
+    return graph.op("Softmax", x, axis=1)  # Channels come first here.
+
+
 @emit.register(layers.ReLU)
 def _(layer, graph, x):
     if layer.negative_slope or layer.threshold:

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..base.files import UserError
 from .backend import keras, layers
+from .foreground import Foreground
 from .inputs import ChannelInput, ColorInput, ImageNetInput
 from .instance_unet import Heads
 from .layers import DepthToSpace, ImageMean, SpaceToDepth
@@ -107,7 +108,7 @@ for _class in (
     *(layers.Dropout, layers.SpatialDropout2D, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise),
     *(layers.BatchNormalization, layers.LayerNormalization, layers.RMSNormalization, layers.UnitNormalization),
     *(layers.Normalization, layers.Rescaling, layers.Identity, layers.Dense, layers.ActivityRegularization),
-    *(ColorInput, ImageNetInput, ChannelInput, Heads),
+    *(ColorInput, ImageNetInput, ChannelInput, Heads, Foreground),
     *(layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum, layers.Concatenate),
 ):
     reach.register(_class, _along_channels)

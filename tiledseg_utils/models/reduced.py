@@ -6,6 +6,7 @@ whoever has the file alone cannot give it an image of the wrong scale.
 """
 
 from .backend import keras, layers, ops
+from .foreground import foreground_of, is_view
 
 
 @keras.saving.register_keras_serializable("tiledseg")
@@ -46,7 +47,8 @@ def reduced_model(network: keras.Model, reduction: int) -> keras.Model:
 def network_within(model: keras.Model) -> keras.Model:
     """The network of a `reduced_model`, which takes the image smaller; any other model is returned as it is."""
     if any(isinstance(layer, BlockMean) for layer in model.layers):
-        return next(layer for layer in model.layers if isinstance(layer, keras.Model))
+        network = next(layer for layer in model.layers if isinstance(layer, keras.Model))
+        return foreground_of(network) if is_view(model) else network
     return model
 
 

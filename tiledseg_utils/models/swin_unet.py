@@ -87,4 +87,4 @@ def swin_unet(
         x = layers.Concatenate()([expanded(x, 2, channels, (seed, 5, level)), skips[level]])
         x = swin_blocks(_dense(x, channels, (seed, 6, level)), window, (seed, 1, level))
     x = expanded(_normalized(x), 4, base_filters, (seed, 7))
-    return probability_model("swin_unet", inputs, x, (seed, 3))
+    return probability_model("swin_unet", inputs, x, (seed, 3), interface)

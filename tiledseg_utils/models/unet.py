@@ -78,7 +78,7 @@ def unet(
         x = UpConvolution(base_filters * 2**level, kernel_initializer=initializer)(x)
         x = layers.Concatenate()([x, skips[level]])
         x = block(x, level, part=1)
-    return probability_model("unet", inputs, x, (seed, 3), patch_size, prior=prior)
+    return probability_model("unet", inputs, x, (seed, 3), interface, patch_size, prior=prior)
 
 
 def _check_settings(

@@ -1,7 +1,7 @@
 """UNet 3+: Huang et al., "A Full-Scale Connected UNet for Medical Image Segmentation" (ICASSP 2020, 2004.08790)."""
 
 from .backend import keras, layers
-from .blocks import PRIOR_BIAS, convolution, convolution_block, image_input, probability_model
+from .blocks import PRIOR, bias_of, convolution, convolution_block, image_input, probability_model
 from .cpu import GlorotUniform, MaxPooling, layer_seed
 from .interface import USUAL, Interface
 
@@ -56,13 +56,14 @@ def unet3_plus(
                 view = _enlarged(view, 2 ** (source - level))
             views.append(convolution(view, base_filters, 3, (seed, 1, level, source)))
         nodes[level] = convolution(layers.Concatenate()(views), levels * base_filters, 3, (seed, 2, level))
-    model = probability_model("unet3_plus", inputs, nodes[0], (seed, 3), patch_size, kernel=3)
+    model = probability_model("unet3_plus", inputs, nodes[0], (seed, 3), interface, patch_size, kernel=3)
     if not deep_supervision:
         return model
-    outputs = [model.output]
+    outputs, maps = [model.output], interface.maps
+    activation, bias = "sigmoid" if maps == 1 else "softmax", bias_of(PRIOR, maps)
     for level in range(1, levels):
-        weights = {"kernel_initializer": GlorotUniform(layer_seed(seed, 4, level)), "bias_initializer": PRIOR_BIAS}
-        coarse = layers.Conv2D(1, 3, padding="same", **weights, dtype="float32")(nodes[level])
+        weights = {"kernel_initializer": GlorotUniform(layer_seed(seed, 4, level)), "bias_initializer": bias}
+        coarse = layers.Conv2D(maps, 3, padding="same", **weights, dtype="float32")(nodes[level])
         enlarged = _enlarged(coarse, patch_size * 2**level)
-        outputs.append(layers.Activation("sigmoid", dtype="float32", name=f"probability_{level}")(enlarged))
+        outputs.append(layers.Activation(activation, dtype="float32", name=f"probability_{level}")(enlarged))
     return keras.Model(inputs, outputs, name="unet3_plus")

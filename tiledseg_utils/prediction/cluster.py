@@ -275,7 +275,7 @@ def _loaded(name: str, weights: bytes) -> keras.Model:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
         path.write_bytes(weights)
-        return load_model(path, (1, *INSTANCE_CHANNELS))
+        return load_model(path, (1, *INSTANCE_CHANNELS), classes=True)
 
 
 @functools.lru_cache(1)

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,14 @@ import numpy as np
 from ..base.files import UserError, progress
 from ..base.finished import find_finished
 from ..base.memory import little_memory
+from ..data.classes import Classes
 from ..data.pictures.part import Image, is_named
 from ..data.pixel_size import find_pixel_size
 from ..models.backend import keras
+from ..models.foreground import foreground_of
+from ..models.inputs import classes_of
 from ..models.model_files import check_channels, fingerprint, name_of
+from ..scoring.classes import find_classes
 from ..settings.command_options import CommandSetting
 from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import check_value
@@ -48,8 +53,8 @@ def predict_file(
             `ImagePart` of a file, or an array.
         out: .tif (with the image's size of a pixel; a BigTIFF if it needs 4 GB), .zarr or .npy. If the same call
             has finished it before, and nobody has changed it since, it stays, and its report is returned.
-        threshold: probability from which a pixel is foreground: a uint8 mask of 0 and 255 is written. None writes the
-            float32 probability.
+        threshold: probability from which a pixel is foreground: a uint8 mask of 0 and 255 is written or, from a model
+            with classes, of their values. None writes the float32 probability of foreground.
         skip_contrast: tiles in which no channel spans this many grey levels, once blocks of 8 x 8 pixels are averaged,
             count as background and are not predicted. 0 predicts all.
         overwrite: replace `out` if it exists.
@@ -70,6 +75,9 @@ def predict_file(
         report = predict_file(load_model("model.keras"), "slide.tif", "mask.tif", threshold=0.5)
     """
     check_channels(model, name_of(model))
+    classes = classes_of(model) if model.output_shape[-1] > 1 else None
+    if threshold is None:
+        model = foreground_of(model)
     if threshold is not None:
         check_value(Parameters, "threshold", threshold)
     check_value(CommandSetting, "skip_contrast", skip_contrast)
@@ -90,7 +98,15 @@ def predict_file(
         size = find_pixel_size(image) if is_named(image) else None
         options = {"overwrite": overwrite, "pixel_size": size, "ome_zarr": ome_zarr}
         with little_memory(), BandWriter(out, source.shape, dtype, identity, **options) as writer:
-            return _stream(model, source, plan, setting, writer, threshold, skip_contrast, empty, cluster)
+            decide = None if threshold is None else partial(_decide, threshold=threshold, classes=classes)
+            return _stream(model, source, plan, setting, writer, decide, skip_contrast, empty, cluster)
+
+
+def _decide(band: np.ndarray, threshold: float, classes: Classes | None) -> np.ndarray:
+    """Rows of a mask, (n, W) uint8, from probabilities, (n, W) or, of classes, (n, W, C)."""
+    if classes is None:
+        return np.uint8(255) * (band >= threshold)
+    return classes.stored(find_classes(band, threshold))
 
 
 def _identity_of(model, source, plan, setting, threshold, skip_contrast) -> dict:
@@ -111,7 +127,7 @@ def _identity_of(model, source, plan, setting, threshold, skip_contrast) -> dict
     }
 
 
-def _stream(model, source, plan, setting, writer, threshold, skip_contrast, empty, cluster) -> dict:
+def _stream(model, source, plan, setting, writer, decide, skip_contrast, empty, cluster) -> dict:
     """Predict the rows that `writer` does not have yet, and report on it as `predict_file` does."""
     done, skipped = writer.rows, 0
     # Tile rows that end above the first missing row are not needed any more.
@@ -129,9 +145,11 @@ def _stream(model, source, plan, setting, writer, threshold, skip_contrast, empt
         contextlib.closing(maps_from(cluster, model, source, plan, setting, first_row, skip_contrast, empty)) as maps,
         progress(total=source.shape[0] * row_mpx, initial=done * row_mpx, unit="Mpx") as bar,
     ):
-        for start, band in stitch_rows(counted(maps), plan, source.shape, first_row) if first_row < len(ends) else ():
+        channels = model.output_shape[-1]
+        bands = stitch_rows(counted(maps), plan, source.shape, first_row, channels) if first_row < len(ends) else ()
+        for start, band in bands:
             band = band[max(0, done - start) :]
-            writer.write(band if threshold is None else np.uint8(255) * (band >= threshold))
+            writer.write(band if decide is None else decide(band))
             bar.update(len(band) * row_mpx)
     seconds, megapixels = time.perf_counter() - started, (source.shape[0] - done) * row_mpx
     report = {

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..base.files import UserError
 from ..models.backend import keras
+from ..models.inputs import classes_of
 from ..models.instance_unet import CHANNELS, FLOW, RAYS
 from ..models.model_files import name_of
 from ..scoring.foreground import check_probabilities
@@ -53,10 +54,11 @@ def forward_pass(model: keras.Model, test_time_augmentation: bool = False) -> Fo
             problem = f"needs more memory than there is for {count} tile(s) of {height} x {width} pixels at once"
             remedy = "Predict in smaller tiles: lower --memory-mib, --tile-size or --batch-size"
             raise UserError(name_of(model), problem, remedy) from error
-        check_maps(maps, name_of(model))
+        check_maps(maps, name_of(model), vectors=counts_objects(model))
         return maps
 
-    return with_test_time_augmentation(forward) if test_time_augmentation else forward
+    vectors = counts_objects(model)
+    return with_test_time_augmentation(forward, vectors) if test_time_augmentation else forward
 
 
 def _check_size(model: keras.Model, batch: np.ndarray) -> None:
@@ -66,7 +68,12 @@ def _check_size(model: keras.Model, batch: np.ndarray) -> None:
             raise UserError(name_of(model), f"takes images of {sides} pixels only", "Predict in tiles of that size")
 
 
-def check_maps(maps: np.ndarray, name: str) -> None:
+def counts_objects(model: keras.Model) -> bool:
+    """Whether a model is an `instance_unet`, some of whose maps are vectors."""
+    return model.output_shape[-1] >= CHANNELS and classes_of(model) is None
+
+
+def check_maps(maps: np.ndarray, name: str, vectors: bool) -> None:
     """Raise a UserError if the maps (..., C) that the model `name` predicted are not probabilities.
 
     The vectors and rays of `models.instance_unet` may have any finite value.
@@ -74,7 +81,7 @@ def check_maps(maps: np.ndarray, name: str) -> None:
     remedy = (
         "Give a model whose last layer is a sigmoid, or train it anew with a lower learning rate if it predicts nan"
     )
-    count = FLOW.start if maps.shape[-1] >= CHANNELS else maps.shape[-1]
+    count = FLOW.start if vectors else maps.shape[-1]
     check_probabilities(maps[..., :count], name, remedy, "predicts")
     if not np.isfinite(maps[..., count:]).all():
         raise UserError(name, "predicts vectors that are not all finite numbers", remedy)
@@ -100,11 +107,11 @@ def _shared_pass(model: keras.Model) -> Forward:
     return lambda batch: compiled(*state, jax.device_put(batch, shared))
 
 
-def with_test_time_augmentation(forward: Forward) -> Forward:
+def with_test_time_augmentation(forward: Forward, vectors: bool = False) -> Forward:
     """The mean of the eight predictions of a batch turned by 0, 90, 180 and 270 degrees, mirrored and not.
 
-    Each prediction is turned back before the mean is taken, and so are the vectors of `models.instance_unet`: a vector
-    that points right in an image that was turned to the left points down in the image itself. Where the views
+    Each prediction is turned back before the mean is taken, and with `vectors`, so are those of `models.instance_unet`:
+    a vector that points right in an image that was turned to the left points down in the image itself. Where the views
     disagree, their mean is shorter than a unit vector.
 
     Tiles and padded images are multiples of the network's alignment, so that turned tiles meet its poolings as the
@@ -116,16 +123,17 @@ def with_test_time_augmentation(forward: Forward) -> Forward:
         for turns in range(4):
             for step in (1, -1):
                 view = np.rot90(batch, turns, axes=(1, 2))[:, :, ::step]
-                total += _turned_back(np.asarray(forward(np.ascontiguousarray(view))), turns, step)
+                maps = np.asarray(forward(np.ascontiguousarray(view)))
+                total += _turned_back(maps, turns, step, vectors)
         return total / 8
 
     return averaged
 
 
-def _turned_back(maps: np.ndarray, turns: int, step: int) -> np.ndarray:
+def _turned_back(maps: np.ndarray, turns: int, step: int, vectors: bool) -> np.ndarray:
     """Undo, for maps (N, h, w, C), `turns` quarter turns to the left and, before, mirroring (`step` -1)."""
     turned = np.rot90(maps[:, :, ::step], -turns, axes=(1, 2))
-    if maps.shape[-1] < CHANNELS:
+    if not vectors:
         return turned
     rows, columns = np.moveaxis(turned[..., FLOW], -1, 0)
     columns = step * columns

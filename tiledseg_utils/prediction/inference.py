@@ -104,12 +104,12 @@ def predict_whole(model: keras.Model, image: np.ndarray, test_time_augmentation:
     Memory grows with the image (`receptive_field` says by how many bytes per pixel).
 
     Args:
-        model: (N, H, W, 3) to (N, H, W, 1).
+        model: (N, H, W, 3) to (N, H, W, C).
         image: (H, W, 3) uint8 RGB.
         test_time_augmentation: average over the eight symmetries of the square (`forward.with_test_time_augmentation`).
 
     Returns:
-        (H, W) float32 probability.
+        (H, W) float32 probability; (H, W, C) from a model of C > 1 channels.
     """
     alignment = receptive_field(model).alignment
     padded = pad_to(as_trained(model, image), *(-(-length // alignment) * alignment for length in image.shape[:2]))
@@ -130,11 +130,11 @@ def predict_reduced(
         test_time_augmentation: average over the eight symmetries of the square (`forward.with_test_time_augmentation`).
 
     Returns:
-        (H, W) float32 probability.
+        (H, W) float32 probability; (H, W, C) from a model of C > 1 channels.
     """
     network = network_within(model)  # What a reduced model sees is smaller already, by its own factor.
     probability = _predict_one(network, reduce_image(as_trained(model, image), size), test_time_augmentation)
-    return cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return _enlarge(probability, image)
 
 
 def as_trained(model: keras.Model, image: np.ndarray) -> np.ndarray:
@@ -152,6 +152,12 @@ def as_trained(model: keras.Model, image: np.ndarray) -> np.ndarray:
     return normalize(image, normalization_of(model)) if image.dtype == np.uint8 else image
 
 
+def _enlarge(probability: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """A map, (h, w) or (h, w, C), in the size of an image."""
+    resize = partial(cv2.resize, dsize=image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return each_channel(resize, probability)
+
+
 def _predict_one(model: keras.Model, image: np.ndarray, test_time_augmentation: bool) -> np.ndarray:
     """What a model predicts for one image of a size that it takes."""
     return as_maps(forward_pass(model, test_time_augmentation)(image[None]))[0]
@@ -165,7 +171,7 @@ def multi_scale(predict: Callable[[np.ndarray], np.ndarray], scales: Sequence[fl
     arXiv:1409.1556, section 3.2).
 
     Args:
-        predict: from an image (H, W, 3) uint8 RGB to its probability (H, W) float32, for any H and W.
+        predict: from an image (H, W, 3) uint8 RGB to its probability (H, W) float32, or (H, W, C), for any H and W.
         scales: of the sides of the image, 0.1 to 4; 1 is the image itself.
 
     Raises:
@@ -182,8 +188,7 @@ def multi_scale(predict: Callable[[np.ndarray], np.ndarray], scales: Sequence[fl
                 size = [max(1, round(scale * length)) for length in image.shape[1::-1]]
                 method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
                 resized = each_channel(partial(cv2.resize, dsize=size, interpolation=method), image)
-                probability = predict(resized)
-                total += cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+                total += _enlarge(predict(resized), image)
         return total / np.float32(len(scales))
 
     return averaged

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ..base.files import UserError, progress
-from ..data.images import MASK_ENDINGS, all_in_one, given_split, list_files, without_ending
+from ..data.images import MASK_ENDINGS, given_split, list_files, without_ending
 from ..data.masks import read_either, to_labels
+from ..data.tables import all_in_one
 from .matching import EMPTY_SCORES, Matches, match_sweep, mean_average_precision
 from .pixels import Counts, count_pixels
 from .statistics import resample_sums

@@ -1,6 +1,7 @@
 """How often tiles are drawn, so that neither a large image nor a frequent kind of image rules a training."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -25,3 +26,16 @@ def share_by_kind(weights: np.ndarray, stems: Sequence[str], kinds: Mapping[str,
         own = of_tile == kind
         weights[own] *= np.sqrt(len(np.unique(stems[own]))) / weights[own].sum()
     return weights
+
+
+def repeat_factors(shown: Sequence[Collection[int]]) -> np.ndarray:
+    """How much more often to draw each tile for the rarest class that it shows, (N,) float64.
+
+    A class in a share f of the tiles has the factor 1 / sqrt(f), and a tile the largest factor of its classes: repeat
+    factor sampling with a threshold of 1 (Gupta, Dollár and Girshick, LVIS, CVPR 2019, arXiv:1908.03195).
+
+    Args:
+        shown: for each tile, the numbers of the classes that its mask shows.
+    """
+    counts = Counter(number for classes in shown for number in set(classes))
+    return np.array([max((len(shown) / counts[number]) ** 0.5 for number in classes) for classes in shown])

@@ -7,7 +7,7 @@ set that notebook 01 makes. Row before column, pixels as unit, throughout.
 import csv
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,13 +16,14 @@ import numpy as np
 
 from ..base.files import UserError, progress, read_csv, sync_disks, write_csv, write_json
 from ..data.channels import FILE, each_channel, measure_channels, read_scaling, write_scaling
-from ..data.images import SPLITS, Pair, read_pair
-from ..data.masks import read_mask
+from ..data.classes import FILE as CLASSES
+from ..data.classes import Classes, read_classes, write_classes
+from ..data.images import SPLITS, Pair, class_numbers_of, mask_of, read_pair
 from ..data.normalization import METHODS, normalize
 from ..data.pictures import read_channels, read_image, write_channels, write_image
 from ..data.provenance import SOURCES, identify
 from ..settings.parameters import TileSetting
-from .sampling import share_by_kind
+from .sampling import repeat_factors, share_by_kind
 
 MANIFEST = "manifest.csv"
 KINDS = {"tile": str, "source": str, "split": str, "row": int, "column": int, "scale": float, "foreground": float}
@@ -134,25 +135,34 @@ def stitch(
 def reduce_image(image: np.ndarray, size: int) -> np.ndarray:
     """Resize a whole image to (size, size), whatever its aspect ratio, as the published experiment did.
 
-    Area averaging when shrinking, so that no pixel is lost to aliasing; masks (bool) stay bool, by majority. An image
-    may have any number of channels.
+    Area averaging when shrinking, so that no pixel is lost to aliasing; masks, (H, W) bool or uint8 numbers of classes,
+    stay such, by majority. An image may have any number of channels.
     """
     method = cv2.INTER_AREA if min(image.shape[:2]) >= size else cv2.INTER_LINEAR
+    return _resize(lambda array: cv2.resize(array, (size, size), interpolation=method), image)
+
+
+def _resize(change: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np.ndarray:
+    """What a function that averages makes of an image; of a mask, (H, W) bool or classes, what most pixels are."""
     if image.dtype == bool:
-        return cv2.resize(image.astype(np.float32), (size, size), interpolation=method) >= 0.5
-    return each_channel(lambda array: cv2.resize(array, (size, size), interpolation=method), image)
+        return change(image.astype(np.float32)) >= 0.5
+    if image.ndim == 2:
+        shares = [change((image == number).astype(np.float32)) for number in range(int(image.max()) + 1)]
+        return np.argmax(shares, axis=0).astype(np.uint8)
+    return each_channel(change, image)
 
 
 def enlarge_to_multiple(image: np.ndarray, tile: int) -> np.ndarray:
     """Resize an image up to the next multiple of `tile` in each direction (2096 to 2560 for 512)."""
     height, width = (-(-length // tile) * tile for length in image.shape[:2])
-    if image.dtype == bool:
-        return cv2.resize(image.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
+    if image.ndim == 2:
+        enlarged = cv2.resize(image.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+        return enlarged.astype(image.dtype)
     return each_channel(lambda array: cv2.resize(array, (width, height), interpolation=cv2.INTER_CUBIC), image)
 
 
 def shrink(image: np.ndarray, factor: int) -> np.ndarray:
-    """The mean of each block of `factor` x `factor` pixels of an image; of a mask (bool), what most of them are.
+    """The mean of each block of `factor` x `factor` pixels of an image; of a mask or classes, what most of them are.
 
     Where blocks reach past the image, they hold its reflection. This is what `models.reduced` does to an image.
     """
@@ -160,9 +170,7 @@ def shrink(image: np.ndarray, factor: int) -> np.ndarray:
         return image
     height, width = (-(-length // factor) for length in image.shape[:2])
     padded = pad_to(image, height * factor, width * factor)
-    values = padded.astype(np.float32) if image.dtype == bool else padded
-    means = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
-    return means >= 0.5 if image.dtype == bool else means
+    return _resize(lambda array: cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA), padded)
 
 
 def _tiles_of(pair: Pair, image: np.ndarray, mask: np.ndarray, setting: TileSetting):
@@ -183,9 +191,9 @@ def _tiles_of(pair: Pair, image: np.ndarray, mask: np.ndarray, setting: TileSett
         yield f"{pair.stem}_{row:05d}x{column:05d}", tile, tile_mask, int(row), int(column), scale
 
 
-def _write_tiles(name: str, pair: Pair, folder: Path, setting: TileSetting) -> tuple[dict, list[dict]]:
-    """Write the tiles of one source image; return its hashes, and its rows of the manifest."""
-    rows, (whole, whole_mask) = [], read_pair(pair)
+def _write_tiles(name: str, pair: Pair, folder: Path, setting: TileSetting) -> tuple[dict, list[dict], list[list[int]]]:
+    """Write the tiles of one source image; return its hashes, its rows of the manifest, and what each tile shows."""
+    rows, shown, (whole, whole_mask) = [], [], read_pair(pair, classes=pair.classes is not None)
     for stem, image, mask, row, column, scale in _tiles_of(pair, whole, whole_mask, setting):
         empty = not mask.any()
         if empty and setting.empty == "drop":
@@ -194,7 +202,9 @@ def _write_tiles(name: str, pair: Pair, folder: Path, setting: TileSetting) -> t
             write_channels(folder / name / "images" / f"{stem}.tif", image, sync=False)
         else:
             write_image(folder / name / "images" / f"{stem}.png", image, sync=False)
-        write_image(folder / name / "masks" / f"{stem}.png", mask, sync=False)
+        stored = mask if pair.classes is None else pair.classes.stored(mask)
+        write_image(folder / name / "masks" / f"{stem}.png", stored, sync=False)
+        shown.append(np.unique(mask).tolist())
         rows.append(
             {
                 "tile": stem,
@@ -203,14 +213,14 @@ def _write_tiles(name: str, pair: Pair, folder: Path, setting: TileSetting) -> t
                 "row": row,
                 "column": column,
                 "scale": round(scale, 6),
-                "foreground": round(float(mask.mean()), 8),
+                "foreground": round(float((mask > 0).mean()), 8),
                 "weight": setting.empty_weight if empty and setting.empty == "down-weight" else 1.0,
                 "white_balance": int(setting.white_balance),
                 "contrast": int(setting.contrast),
                 "reduction": setting.reduction,
             }
         )
-    return identify(pair, whole, whole_mask), rows
+    return identify(pair, whole, whole_mask), rows, shown
 
 
 def write_tile_set(
@@ -221,10 +231,11 @@ def write_tile_set(
 ) -> list[dict]:
     """Write `folder/<split>/{images,masks}/<tile>.png`, `folder/sources.json` and `folder/manifest.csv`.
 
-    Images of channels as they are stored become .tif, with the rule that scales them in `folder/channels.json`. Tiles
-    inherit the split of their source image, so no image has tiles in two splits. Masks are lossless. The sources
-    are written with the hashes by which a model will recognise them. The manifest comes last: with it, the set is
-    complete.
+    Images of channels as they are stored become .tif, with the rule that scales them in `folder/channels.json`. Masks
+    of classes keep these, and the set has their `folder/classes.csv`; tiles that show a rare class weigh more
+    (`sampling.repeat_factors`). Tiles inherit the split of their source image, so no image has tiles in two splits.
+    Masks are lossless. The sources are written with the hashes by which a model will recognise them. The manifest comes
+    last: with it, the set is complete.
 
     Args:
         splits: source images by split: train, valid, test, and perhaps `ADDED`.
@@ -238,21 +249,29 @@ def write_tile_set(
         contrast (1 if the source was normalized so), and reduction (by which sources were reduced, 1 if not).
 
     Raises:
+        UserError: some masks hold classes, and others do not or hold different ones.
         ValueError: something is left to be measured.
     """
     if not setting.tile_size or not setting.reduction:
         raise ValueError("tile_size and reduction must be measured first: see choices.choose.")
-    rows, sources = [], {name: {} for name in splits}
+    rows, classes_shown, sources = [], [], {name: {} for name in splits}
     (Path(folder) / MANIFEST).unlink(missing_ok=True)  # An older one would call a half-written set complete.
     pairs = [(name, pair) for name, own in splits.items() for pair in own]
-    (Path(folder) / FILE).unlink(missing_ok=True)
+    for table in (FILE, CLASSES):
+        (Path(folder) / table).unlink(missing_ok=True)
+    if classes := _classes_of(pair for _, pair in pairs):
+        write_classes(folder, classes)
     if setting.channels:
         write_scaling(folder, measure_channels([pair.image for pair in splits["train"]], setting.channels))
     with ThreadPoolExecutor(2) as pool:
         written = pool.map(lambda each: _write_tiles(*each, folder, setting), pairs)
-        for (name, pair), (identity, own) in zip(pairs, progress(written, total=len(pairs), unit="image"), strict=True):
+        written = zip(pairs, progress(written, total=len(pairs), unit="image"), strict=True)
+        for (name, pair), (identity, own, shown) in written:
             sources[name][pair.stem] = identity
             rows += own
+            classes_shown += shown
+    if classes:
+        _repeat_rare(rows, classes_shown)
     if setting.balance:
         total = Counter()
         for row in rows:
@@ -265,6 +284,28 @@ def write_tile_set(
     write_json(folder / SOURCES, sources)
     write_csv(folder / MANIFEST, rows)
     return rows
+
+
+def _repeat_rare(rows: Sequence[dict], shown: Sequence[Sequence[int]]) -> None:
+    """Raise the weights of training tiles that show rare classes as `sampling.repeat_factors` does."""
+    own = [(row, classes) for row, classes in zip(rows, shown, strict=True) if row["split"] == "train"]
+    factors = repeat_factors([classes for _, classes in own])
+    for (row, _), factor in zip(own, factors, strict=True):
+        row["weight"] = round(row["weight"] * float(factor), 8)
+
+
+def _classes_of(pairs: Iterable[Pair]) -> Classes | None:
+    """The classes that all masks hold.
+
+    Raises:
+        UserError: they differ.
+    """
+    found = {pair.classes: pair for pair in pairs}
+    if len(found) > 1:
+        names = " and ".join(sorted(pair.stem for pair in found.values()))
+        remedy = "Give all images the same classes, and draw none beside them (added_images: 0)"
+        raise UserError(CLASSES, f"does not hold for all images: {names} differ in their classes", remedy)
+    return next(iter(found), None)
 
 
 def _balance_kinds(rows: Sequence[dict], kinds: Mapping[str, str]) -> None:
@@ -307,13 +348,21 @@ def reduction_of_tiles(manifest: Sequence[Mapping]) -> int:
     return manifest[0]["reduction"]
 
 
-def read_tiles(folder: Path, rows: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
-    """Load tiles of a manifest: images (N, T, T, 3) uint8 RGB, or channels as stored, and masks (N, T, T) bool."""
-    places = [(Path(folder) / row["split"], row["tile"]) for row in rows]
+def read_tiles(folder: Path, rows: Sequence[Mapping], classes: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Load tiles of a manifest: images (N, T, T, 3) uint8 RGB, or channels as stored, and masks (N, T, T) bool.
+
+    With `classes`, the masks of a set that has classes are their numbers, uint8.
+    """
+    known = read_classes(folder)
     read, suffix = (read_image, "png") if read_scaling(folder) is None else (read_channels, "tif")
+    pairs = []
+    for row in rows:
+        place, name = Path(folder) / row["split"], row["tile"]
+        image, mask = place / "images" / f"{name}.{suffix}", place / "masks" / f"{name}.png"
+        pairs.append(Pair(name, image, mask, classes=known))
     with ThreadPoolExecutor() as pool:
-        images = pool.map(read, [place / "images" / f"{name}.{suffix}" for place, name in places])
-        masks = pool.map(read_mask, [place / "masks" / f"{name}.png" for place, name in places])
+        images = pool.map(read, [pair.image for pair in pairs])
+        masks = pool.map(class_numbers_of if classes and known else mask_of, pairs)
         return np.stack(list(images)), np.stack(list(masks))
 
 

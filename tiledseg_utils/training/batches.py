@@ -5,12 +5,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..base.files import UserError
 from ..data.channels import Channels, read_scaling
+from ..data.classes import FILE as CLASSES
+from ..data.classes import Classes, read_classes
 from ..models.backend import keras
 from ..settings.parameters import TrainingSetting
 from ..tiles.augmentation import Augmentation, augment
@@ -24,7 +27,7 @@ class TrainingTiles:
 
     Attributes:
         images: (M, T, T, 3) uint8 RGB, or channels as they are stored.
-        masks: (M, T, T) bool, or int32 labels.
+        masks: (M, T, T) bool, uint8 numbers of classes, or int32 labels.
         weights: (M,); tiles are drawn with replacement, in proportion to their weight.
         added: (M,) bool; which of them were cut from generated images that learn along with the others.
         channels: of the images; None if they are RGB.
@@ -56,7 +59,7 @@ def read_training_tiles(folder: Path) -> TrainingTiles:
     """The tiles of the splits train and `ADDED` that `tiling.write_tile_set` wrote to `folder`.
 
     Raises:
-        UserError: there are no training tiles, or none of them holds foreground.
+        UserError: there are no training tiles, none of them holds foreground, or none of them a class.
     """
     rows = _rows(folder, "train")
     if not any(row["foreground"] for row in rows):
@@ -65,15 +68,38 @@ def read_training_tiles(folder: Path) -> TrainingTiles:
     added = [row for row in read_manifest(folder) if row["split"] == ADDED]
     weights = np.array([row["weight"] for row in rows + added], float)
     is_added = np.arange(len(weights)) >= len(rows)
-    return TrainingTiles(*read_tiles(folder, rows + added), weights, is_added, read_scaling(folder))
+    images, masks = read_tiles(folder, rows + added, classes=True)
+    classes = read_classes(folder)
+    if classes:
+        _require_all(classes, masks)
+    return TrainingTiles(images, masks, weights, is_added, read_scaling(folder))
 
 
-def foreground_target(mask: np.ndarray) -> np.ndarray:
-    """What a network with one probability should predict: (H, W) bool to (H, W, 1) float32."""
-    return mask[..., None].astype(np.float32)
+def _require_all(classes: Classes, masks: np.ndarray) -> None:
+    """Raise a UserError if no training tile shows a class."""
+    missing = [name for number, name in enumerate(classes.names) if not (masks == number).any()]
+    if missing:
+        remedy = "Give the training split an image that shows it (split.csv), or remove its line"
+        raise UserError(CLASSES, f"names the class {missing[0]}, which no training tile shows", remedy)
 
 
 Target = Callable[[np.ndarray], np.ndarray]
+"""From a mask (H, W) to what a network should predict of its image, (H, W, C) float32."""
+
+
+def foreground_target(mask: np.ndarray) -> np.ndarray:
+    """What a network with one probability should predict: (H, W) bool or classes to (H, W, 1) float32."""
+    return (mask != 0)[..., None].astype(np.float32)
+
+
+def class_target(mask: np.ndarray, count: int) -> np.ndarray:
+    """What a network with `count` classes should predict: (H, W) uint8 numbers to (H, W, count) float32, one-hot."""
+    return (mask[..., None] == np.arange(count)).astype(np.float32)
+
+
+def target_of(classes: Classes | None) -> Target:
+    """What a network should predict that learns from masks of these classes, or from masks of foreground for None."""
+    return foreground_target if classes is None else partial(class_target, count=len(classes))
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -153,7 +179,8 @@ def read_validation_tiles(folder: Path, setting: TrainingSetting) -> tuple[np.nd
         UserError: there are no validation tiles.
     """
     rows = _rows(folder, "valid")
-    return read_tiles(folder, [rows[index] for index in validation_indices(len(rows), setting)])
+    chosen = [rows[index] for index in validation_indices(len(rows), setting)]
+    return read_tiles(folder, chosen, classes=True)
 
 
 class ValidationBatches(keras.utils.PyDataset):

@@ -19,9 +19,12 @@ from ..base.memory import release_freed_memory
 from ..data import provenance
 from ..data.channels import FILE as CHANNELS
 from ..data.channels import read_scaling
+from ..data.classes import FILE as CLASSES
+from ..data.classes import read_classes
 from ..data.pictures import write_image
 from ..models import build_model, losses
 from ..models.backend import keras
+from ..models.foreground import foreground_of
 from ..models.inputs import remember_images, remember_options
 from ..models.interface import Interface
 from ..models.model_files import load_checkpoint
@@ -32,7 +35,7 @@ from ..settings.parameters import TrainingSetting
 from ..tiles.augmentation import Augmentation
 from ..tiles.tiling import MANIFEST, normalization_of_tiles, read_manifest, reduction_of_tiles
 from . import devices
-from .batches import TrainingBatches, ValidationBatches, read_training_tiles, read_validation_tiles
+from .batches import TrainingBatches, ValidationBatches, read_training_tiles, read_validation_tiles, target_of
 from .callbacks import Patience, ProgressLines, StopOnNaN
 from .optimizers import make_optimizer
 
@@ -210,6 +213,7 @@ class Preview:
         return self.folder / f"{epoch:03d}.png"
 
     def __call__(self, model: keras.Model, epoch: int) -> None:
+        model = foreground_of(model)
         reduced = predict_reduced(model, self.image, self.size)
         alignment = receptive_field(model).alignment
         overlap = self.size // 8 // alignment * alignment
@@ -327,7 +331,7 @@ def _finish(task: Task, setting: TrainingSetting, run_state: RunState, network: 
 
 def interface_of(tiles: Path) -> Interface:
     """What a network takes and predicts that learns from a tile set."""
-    return Interface(channels=read_scaling(tiles))
+    return Interface(channels=read_scaling(tiles), classes=read_classes(tiles))
 
 
 def train(
@@ -365,17 +369,20 @@ def train(
     learnt_from = provenance.learnt_from(tiles)
     if (tiles / CHANNELS).exists():
         request |= {"channels": hash_file(tiles / CHANNELS)}
+    if (tiles / CLASSES).exists():
+        request |= {"classes": hash_file(tiles / CLASSES)}
     if learnt_from is not None:
         request |= {"sources": hash_file(tiles / provenance.SOURCES)}
     manifest, training_tiles = read_manifest(tiles), read_training_tiles(tiles)
     normalization = normalization_of_tiles(manifest)
     interface = interface_of(tiles)
+    target = target_of(interface.classes)
     setting = setting.for_tiles(training_tiles.images.shape[1])
     settings = {**model_settings, "seed": seed}
     task = Task(
         build=lambda precision: build_model(model, settings, normalization, precision, interface),
-        batches=TrainingBatches(training_tiles, setting, seed, Augmentation.from_dict(augmentation)),
-        validation=ValidationBatches(*read_validation_tiles(tiles, setting), setting),
+        batches=TrainingBatches(training_tiles, setting, seed, Augmentation.from_dict(augmentation), target),
+        validation=ValidationBatches(*read_validation_tiles(tiles, setting), setting, target),
         loss=losses.LOSSES[setting.loss],
         metrics=losses.METRICS,
         request=request,

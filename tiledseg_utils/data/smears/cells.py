@@ -38,13 +38,18 @@ def _red_cell_stamps(rng, slide: Slide, noise, count: int = 48) -> list[np.ndarr
     return stamps
 
 
-def draw_red_cells(rng, slide: Slide, noise, centres: np.ndarray, planes: np.ndarray) -> None:
-    """Draw all red cells. Where two meet, they overlap, or, if packed, press each other flat along a bright seam."""
+def draw_red_cells(rng, slide: Slide, noise, centres: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """Draw all red cells, and return where they are, (H, W) bool.
+
+    Where two meet, they overlap, or, if packed, press each other flat along a bright seam.
+    """
     stamps = _red_cell_stamps(rng, slide, noise)
     depths = np.zeros(planes.shape[1:], np.float32)
+    covered = np.zeros(planes.shape[1:], bool)
     for centre, choice in zip(centres, rng.integers(0, len(stamps), len(centres)), strict=True):
         there, here = windows(depths.shape, centre, stamps[choice].shape[1:])
         cell, rim, depth = stamps[choice][:, here[0], here[1]]
+        covered[there] |= depth > 0
         below = planes[HAEMOGLOBIN][there]
         if slide.layout == "packed":
             seam = np.minimum(np.abs(depth - depths[there]) / 1.7, 1) + (np.minimum(depth, depths[there]) <= 0)
@@ -55,6 +60,7 @@ def draw_red_cells(rng, slide: Slide, noise, centres: np.ndarray, planes: np.nda
         planes[HAEMOGLOBIN][there] = cell
         if slide.rim > 0.01:
             planes[OPAQUE][there] = np.maximum(planes[OPAQUE][there], rim)
+    return covered
 
 
 def red_cell_positions(rng, slide: Slide, shape) -> np.ndarray:
@@ -123,8 +129,8 @@ def _nucleus(rng, kind: str, shape, radius: float, apart: float) -> np.ndarray:
     return np.sqrt(np.maximum(1 - np.log(np.maximum(field, 1e-12)) / 2.2, 0))
 
 
-def _white_cell(rng, slide: Slide, noise, largest: float) -> tuple[np.ndarray, np.ndarray]:
-    """One white cell: how much of each pixel it covers (h, w), and its concentrations (4, h, w)."""
+def _white_cell(rng, slide: Slide, noise, largest: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One white cell: how much of each pixel it covers (h, w), its concentrations (4, h, w), and its nucleus (h, w)."""
     kind = str(rng.choice(KINDS, p=slide.kinds))
     if slide.naked and rng.random() < slide.naked:
         kind = "naked"
@@ -162,15 +168,15 @@ def _white_cell(rng, slide: Slide, noise, largest: float) -> tuple[np.ndarray, n
     stain[HAEMOGLOBIN] *= 1 - nucleus
     if rng.random() < {"monocyte": 0.5, "smudge": 0.4}.get(kind, 0.06):  # vacuoles
         stain *= 1 - 0.85 * np.clip((noise(shape, 2) - 1.5) * 2, 0, 1) * (rho < 0.9)
-    return cover, stain * cover
+    return cover, stain * cover, nucleus
 
 
 def place_white_cells(rng, slide: Slide, noise, red: np.ndarray, shape) -> tuple[np.ndarray, list]:
-    """Labels (H, W) int32, and for each white cell (centre, radius, window, cover, concentrations)."""
+    """Labels (H, W) int32, and for each white cell (centre, radius, window, cover, concentrations, nucleus)."""
     labels, cells, covered = np.zeros(shape, np.int32), [], 0
     goal, limit = slide.foreground * labels.size, 0.95 * FOREGROUND[1] * labels.size
     for _ in range(5000):
-        cover, stain = _white_cell(rng, slide, noise, largest=0.25 * min(shape))
+        cover, stain, nucleus = _white_cell(rng, slide, noise, largest=0.25 * min(shape))
         body = cover > 0  # with the soft edge: people, too, draw the outline about a pixel outside
         radius = math.sqrt(body.sum() / math.pi)
         if cells and rng.random() < slide.touching:  # beside another one
@@ -192,9 +198,8 @@ def place_white_cells(rng, slide: Slide, noise, red: np.ndarray, shape) -> tuple
         mine = labels[there] == 0
         labels[there][mine & body[here]] = len(cells) + 1
         covered += int((mine & body[here]).sum())
-        cells.append(
-            (centre, radius, there, np.where(mine, cover[here], 0), np.where(mine, stain[:, here[0], here[1]], 0))
-        )
+        parts = (cover[here], stain[:, here[0], here[1]], nucleus[here])
+        cells.append((centre, radius, there, *(np.where(mine, part, 0) for part in parts)))
         if covered >= goal:
             break
     return labels, cells
