@@ -8,7 +8,7 @@ import tifffile
 
 from tests.commands.test_main import exit_code
 from tests.prediction.test_channels import SMALL
-from tiledseg_utils.base.files import UserError
+from tiledseg_utils.base.files import UserError, read_csv
 from tiledseg_utils.data.classes import Classes
 from tiledseg_utils.data.images import class_numbers_of, find_pairs, mask_of, split_pairs
 from tiledseg_utils.data.pictures import write_image
@@ -19,6 +19,7 @@ from tiledseg_utils.models.inputs import classes_of
 from tiledseg_utils.models.interface import Interface
 from tiledseg_utils.models.onnx_file import TOLERANCE, save_onnx
 from tiledseg_utils.models.reduced import network_within, reduced_model
+from tiledseg_utils.prediction.bioimageio import describe
 from tiledseg_utils.prediction.inference import load_model, predict_file, predict_reduced, predict_tiled, predict_whole
 from tiledseg_utils.scoring.classes import find_classes
 from tiledseg_utils.settings.parameters import TileSetting, TrainingSetting
@@ -27,6 +28,7 @@ from tiledseg_utils.tiles.tiling import read_manifest, read_tiles, reduce_image,
 from tiledseg_utils.training.batches import class_target, read_training_tiles
 from tiledseg_utils.training.fit import train
 
+MEMBERS = ("README.md", "model.onnx", "test_input.npy", "test_output.npy", "sample_input.png", "sample_output.png")
 CLASSES = Classes((0, 10, 20), ("ground", "bright", "dark"), ((0, 0, 0), (255, 255, 0), (0, 0, 255)))
 
 
@@ -244,3 +246,25 @@ def test_evaluate_refuses_other_classes(folder, run, tmp_path, capsys):
     assert exit_code("evaluate", run / "model.keras", tmp_path, "--split", "all") == 1
     error = capsys.readouterr().err
     assert "lists the classes ground, leaf, dark, and the model tells apart ground, bright, dark" in error
+
+
+def test_score_compares_folders_of_classes(folder, run, tmp_path, capsys):
+    arguments = ("--split", "test", "--out", tmp_path / "scores.csv")
+    assert exit_code("score", folder / "masks", folder, "--split", "test") == 0
+    assert "bright" in capsys.readouterr().out
+    (tmp_path / "masks").mkdir()
+    numbers = class_numbers_of(find_pairs(folder)[4])
+    numbers = np.where(numbers == 1, 2, numbers)
+    write_image(tmp_path / "masks" / "4.png", CLASSES.stored(numbers))
+    assert exit_code("score", tmp_path / "masks", folder, *arguments) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["bright", "0.0", "0.0", "100.0"] in lines
+    rows = read_csv(tmp_path / "scores_summary.csv")
+    dark = next(row for row in rows if row["class"] == "dark")
+    assert float(dark["pooled_dice"]) == pytest.approx(2 * 400 / (400 + 800))
+
+
+def test_a_package_of_the_zoo_names_the_classes(tmp_path):
+    described = describe(network(), "a network", "me", "MIT", dict.fromkeys(MEMBERS, b""))
+    (output,) = described["outputs"]
+    assert output["axes"][-1]["channel_names"] == list(CLASSES.names) and "bright" in output["description"]

@@ -164,3 +164,20 @@ def print_table(rows: Sequence[dict]) -> None:
     widths = {name: max(len(name), *(len(text[name]) for text in texts)) for name in texts[0]}
     for text in [{name: name for name in widths}, *texts]:
         print("  ".join(text[name].ljust(width) for name, width in widths.items()).rstrip())
+
+
+def print_classes(matrices: dict, names: Sequence[str], seed: int) -> None:
+    """Scores of each class over some images, and which class was taken for which, in percent of its pixels."""
+    from ..scoring.classes import class_rows
+
+    rows = class_rows(matrices, names, seed)
+    print_table([{name: "" if value is None else value for name, value in row.items()} for row in rows])
+    total = sum(matrices.values())
+    shares = 100 * total / total.sum(axis=1, keepdims=True).clip(1)
+    print("pixels of a class (rows) by the class that was predicted, %")
+    print_table(
+        [
+            {"class": name} | {other: f"{share:.1f}" for other, share in zip(names, line, strict=True)}
+            for name, line in zip(names, shares, strict=True)
+        ]
+    )

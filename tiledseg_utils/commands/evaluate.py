@@ -1,15 +1,12 @@
 """The command `evaluate`: scores of a model, told apart by whether it learnt from the images."""
 
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from ..base.files import UserError, progress
 from ..base.paths import model_path
 from ..settings.parameters import Parameters
 from ..settings.schema import add_option
-from .console import print_table
+from .console import print_classes, print_table
 from .options import add_command, add_prediction_options, foreground, predictor
 from .remembered import as_its_run_did
 
@@ -71,23 +68,6 @@ def print_summary(counts: dict, what: str, way: str) -> None:
     dice = summarize(counts)["dice"]
     summary = ", ".join(f"{kind} {dice[kind]:.3f}" for kind in ("mean", "median", "pooled"))
     print(f"{way} Dice of {what}: {summary}")
-
-
-def print_classes(matrices: dict, names: Sequence[str], seed: int) -> None:
-    """Scores of each class over some images, and which class was taken for which, in percent of its pixels."""
-    from ..scoring.classes import class_rows
-
-    rows = class_rows(matrices, names, seed)
-    print_table([{name: "" if value is None else value for name, value in row.items()} for row in rows])
-    total = sum(matrices.values())
-    shares = 100 * total / np.maximum(total.sum(axis=1, keepdims=True), 1)
-    print("pixels of a class (rows) by the class that was predicted, %")
-    print_table(
-        [
-            {"class": name} | {other: f"{share:.1f}" for other, share in zip(names, line, strict=True)}
-            for name, line in zip(names, shares, strict=True)
-        ]
-    )
 
 
 def _check_classes(arguments, model, classes) -> None:

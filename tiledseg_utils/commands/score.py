@@ -9,7 +9,7 @@ from ..base.text import printable
 from ..settings.command_options import CommandSetting
 from ..settings.parameters import Parameters
 from ..settings.schema import add_option
-from .console import print_table
+from .console import print_classes, print_table
 from .options import add_command
 
 
@@ -19,6 +19,8 @@ def add(commands) -> None:
     command.add_argument("reference", type=Path, help="folder of masks or label images, or a data folder")
     command.add_argument("--out", type=Path, help="table of every image; a second one, <name>_summary.csv, sums it up")
     command.add_argument("--kinds", type=Path, help="table stem,kind; by default kinds.csv of the data folder, if any")
+    about = "table value,name,color: masks hold classes; by default classes.csv of the data folder, if any"
+    command.add_argument("--classes", type=Path, help=about)
     command.add_argument(
         "--split", choices=["train", "valid", "test"], help="score only the images that split.csv of the data has there"
     )
@@ -31,14 +33,19 @@ def add(commands) -> None:
 
 
 def score(arguments) -> None:
+    from ..data.classes import FILE, read_class_table
     from ..data.kinds import read_kinds
     from ..scoring.folders import data_folder_of, image_rows, pair_files, score_files, summary_rows
 
     thresholds = sorted(set(arguments.thresholds))
-    table = data_folder_of(arguments.reference) / "kinds.csv"
-    kinds_file = arguments.kinds or (table if table.exists() else None)
-    outputs = _outputs(arguments, kinds_file)
+    data = data_folder_of(arguments.reference)
+    kinds_file = arguments.kinds or _table_of(data, "kinds.csv")
+    classes_file = arguments.classes or _table_of(data, FILE)
+    outputs = _outputs(arguments, [table for table in (kinds_file, classes_file) if table])
     pairs = pair_files(arguments.predicted, arguments.reference, arguments.split)
+    if classes_file:
+        _score_classes(pairs, read_class_table(classes_file), outputs, arguments.seed)
+        return
     kinds = read_kinds(kinds_file, [pair.stem for pair in pairs]) if kinds_file else {}
     scores = score_files(pairs, thresholds, arguments.rules, arguments.objects)
     summary = summary_rows(scores, thresholds, kinds, arguments.seed)
@@ -52,7 +59,29 @@ def score(arguments) -> None:
         print(f"every image in {printable(outputs[0])}, all thresholds in {printable(outputs[1])}")
 
 
-def _outputs(arguments, kinds_file: Path | None) -> list[Path]:
+def _table_of(folder: Path, name: str) -> Path | None:
+    return folder / name if (folder / name).exists() else None
+
+
+def _score_classes(pairs, classes, outputs: list[Path], seed: int) -> None:
+    """Score masks of classes: every class against all others, and which was taken for which."""
+    from ..scoring.classes import class_counts, class_rows
+    from ..scoring.folders import confuse_files
+
+    matrices = confuse_files(pairs, classes)
+    print_classes(matrices, classes.names, seed)
+    if outputs:
+        rows = [
+            {"stem": stem, "class": name, "dice": counts.dice, "iou": counts.iou, **vars(counts)}
+            for stem, matrix in matrices.items()
+            for name, counts in zip(classes.names, class_counts(matrix), strict=True)
+        ]
+        write_csv(outputs[0], rows)
+        write_csv(outputs[1], class_rows(matrices, classes.names, seed))
+        print(f"every image in {printable(outputs[0])}, all classes in {printable(outputs[1])}")
+
+
+def _outputs(arguments, tables: list[Path]) -> list[Path]:
     """The tables to write, if any; refuses them where something is read, or is there already."""
     out = arguments.out
     if out is None:
@@ -60,7 +89,7 @@ def _outputs(arguments, kinds_file: Path | None) -> list[Path]:
     if out.suffix.lower() != ".csv":
         raise UserError(out, "is not the name of a table", "Give a name that ends in .csv")
     outputs = [out, out.with_name(f"{out.stem}_summary.csv")]
-    inputs = [arguments.predicted, arguments.reference, *([kinds_file] if kinds_file else [])]
+    inputs = [arguments.predicted, arguments.reference, *tables]
     what = ("the scores of every image", "the summary")
     check_paths(inputs, [Output(path, words) for path, words in zip(outputs, what, strict=True)])
     for path in outputs:

@@ -61,14 +61,17 @@ class Classes:
 
 
 def read_classes(folder: Path) -> Classes | None:
-    """The classes of a data folder, the background first and the others in the order of the file; None if it has none.
+    """The classes of a data folder; None if it has none. Raises as `read_class_table`."""
+    path = Path(folder) / FILE
+    return read_class_table(path) if path.exists() else None
+
+
+def read_class_table(path: Path) -> Classes:
+    """The classes of a table, the background first and the others in the order of the file.
 
     Raises:
-        UserError: classes.csv has errors; one error lists all.
+        UserError: it cannot be read, or has errors; one error lists all.
     """
-    path = Path(folder) / FILE
-    if not path.exists():
-        return None
     remedy = (
         "Write a line for each class: its value in masks, 0 for the background; its name; its color, such as #d55e00"
     )

@@ -18,7 +18,7 @@ from ..data.normalization import normalize
 from ..data.pictures import write_image
 from ..data.synthetic import draw_smear
 from ..models.backend import keras
-from ..models.inputs import normalization_of
+from ..models.inputs import classes_of, normalization_of
 from ..models.onnx_file import OPSET, save_onnx
 from ..models.receptive_field import receptive_field
 from ..tiles.tiling import pad_to
@@ -68,7 +68,8 @@ def write_package(
     halo, smallest = tile_rule(model)
     image = _example(model, picture, smallest)
     maps = model.predict_on_batch(image[None])[0]
-    shown = np.rint(255 * np.clip(maps[..., 0], 0, 1)).astype(np.uint8)
+    probability = maps[..., 0] if classes_of(model) is None else 1 - maps[..., 0]
+    shown = np.rint(255 * np.clip(probability, 0, 1)).astype(np.uint8)
     cover = np.hstack([image, np.repeat(shown[..., None], 3, axis=-1)])  # Twice as wide as high, as the zoo has them.
     files |= {"cover.png": _png(cover), "sample_input.png": _png(image), "sample_output.png": _png(shown)}
     files |= {"test_input.npy": _npy(image[None]), "test_output.npy": _npy(maps[None])}
@@ -121,7 +122,10 @@ def describe(model: keras.Model, name: str, author: str, licence: str, files: di
 
     halo, smallest = tile_rule(model)
     sides = {"min": smallest, "step": receptive_field(model).alignment}
+    classes = classes_of(model)
     channels = [*NAMES, *(f"ray {number}" for number in range(model.output_shape[-1] - len(NAMES)))]
+    if classes:
+        channels = list(classes.names)
     method = normalization_of(model)
     text, number = PAPERS.get(model.name, PAPERS["unet"])
     image = {
@@ -140,7 +144,7 @@ def describe(model: keras.Model, name: str, author: str, licence: str, files: di
     }
     maps = {
         "id": "maps",
-        "description": "Probability that a pixel is foreground" + (", and what tells nuclei apart" * _counts(model)),
+        "description": _described(model),
         "axes": [
             {"type": "batch"},
             *(
@@ -173,11 +177,24 @@ def describe(model: keras.Model, name: str, author: str, licence: str, files: di
 
 
 def _counts(model: keras.Model) -> bool:
-    return model.output_shape[-1] > 1
+    return model.output_shape[-1] > 1 and classes_of(model) is None
+
+
+def _described(model: keras.Model) -> str:
+    """What the maps of a model are, in words."""
+    if classes := classes_of(model):
+        return f"Probability of each class of a pixel: {', '.join(classes.names)}"
+    return "Probability that a pixel is foreground" + ", and what tells nuclei apart" * _counts(model)
 
 
 def _in_words(method: str) -> str:
     return f"{method.replace('_', ' ')} of the whole image"
+
+
+def _first_channel(model: keras.Model) -> str:
+    if classes := classes_of(model):
+        return f"Each channel is the probability of a class: {', '.join(classes.names)}."
+    return "The first channel is the probability of foreground."
 
 
 def documentation(model: keras.Model, name: str, halo: int) -> str:
@@ -198,7 +215,7 @@ def documentation(model: keras.Model, name: str, halo: int) -> str:
 A network of tiledseg ({model.name}, {model.count_params():,} parameters) that tells foreground from background.
 
 - **In:** (batch, y, x, 3), uint8, RGB, any multiples of {field.alignment} pixels. {before}
-- **Out:** (batch, y, x, {model.output_shape[-1]}), float32. The first channel is the probability of foreground.
+- **Out:** (batch, y, x, {model.output_shape[-1]}), float32. {_first_channel(model)}
 - **Tiles:** {exact}
 
 ## Validation

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from ..base.files import UserError, progress
+from ..data.classes import Classes, to_class_numbers
 from ..data.images import MASK_ENDINGS, given_split, list_files, without_ending
 from ..data.masks import read_either, to_labels
+from ..data.pictures import decode
 from ..data.tables import all_in_one
+from .classes import confusion
 from .matching import EMPTY_SCORES, Matches, match_sweep, mean_average_precision
 from .pixels import Counts, count_pixels
 from .statistics import resample_sums
@@ -154,6 +157,21 @@ def score_files(
     if objects == "auto" and not _have_labels(found):
         scores = {stem: ImageScore(score.pixels) for stem, score in scores.items()}
     return scores
+
+
+def confuse_files(pairs: Sequence[FilePair], classes: Classes) -> dict[str, np.ndarray]:
+    """Compare masks of classes: by stem, the pixels by their class in reference and prediction (`classes.confusion`).
+
+    Raises:
+        UserError: a file cannot be read, holds pixels of no class, or two files differ in size.
+    """
+    matrices = {}
+    for pair in progress(pairs, unit="image"):
+        files = (pair.prediction, pair.reference)
+        prediction, reference = (to_class_numbers(path, decode(path), classes)[0] for path in files)
+        _check_sizes(pair, prediction, reference)
+        matrices[pair.stem] = confusion(prediction, reference, len(classes))
+    return matrices
 
 
 def _nature(stored: np.ndarray, labels: np.ndarray) -> str:
