@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     problems = []
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         folder, python = Path(temporary), os.path.abspath(given.python)
-        folders = given.pages or make_pages(python, given.run, folder)
+        folders = [path.resolve() for path in given.pages or make_pages(python, given.run, folder)]
         # Chromium has no sandbox for the user root, as in most containers.
         options = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=chromium, args=options)

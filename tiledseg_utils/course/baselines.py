@@ -53,6 +53,8 @@ def shortened(setting: TrainingSetting, epochs: int) -> TrainingSetting:
 def reduced_tiles(train: Sequence[images.Pair], size: int, run: Path) -> Path:
     """Reduce the training images of a run, and cut them into tiles of the same side as those of the run.
 
+    Masks of classes become masks of their foreground, by which the ways are compared.
+
     Args:
         train: source images to learn from; generated ones that learn along (`<run>/added`) are taken, too.
         size: side of the reduced images, pixels, at least the side of a tile.
@@ -73,7 +75,7 @@ def reduced_tiles(train: Sequence[images.Pair], size: int, run: Path) -> Path:
             image, mask = (tiling.reduce_image(array, size) for array in images.read_pair(pair))
             suffix, write = (".tif", write_channels) if pair.channels else (".png", write_image)
             path = folder / "images" / f"{pair.stem}{suffix}"
-            small = replace(pair, image=path, mask=folder / f"masks/{pair.stem}.png")
+            small = replace(pair, image=path, mask=folder / f"masks/{pair.stem}.png", classes=None)
             write(small.image, image, sync=False)
             write_image(small.mask, mask, sync=False)
             if pair.channels:  # In the file that was written, they are the first.

@@ -66,7 +66,8 @@ def connect(address: str | None) -> Iterator:
         if address.split(":")[0] == "local":
             count = _count_of(address)
             local = LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
-            client = stack.enter_context(Client(stack.enter_context(local)))
+            # Maps come from the workers themselves, not through the scheduler, which would copy them twice.
+            client = stack.enter_context(Client(stack.enter_context(local), direct_to_workers=True))
             client.register_plugin(_one_processor_each(), name="one processor each")
             yield client
             return
