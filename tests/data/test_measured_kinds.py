@@ -130,7 +130,9 @@ def test_small_copies_come_along(folder):
 
 def test_the_commands_tell_of_a_kind_of_two_images(folder, capsys):
     assert exit_code("data", "check", folder) == 0
-    assert "are needed" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "are needed" not in printed
+    assert "  batch_size 32: tiles are 128 px wide; a batch holds about half a million pixels\n" in printed
     kinds = "".join(f"{number},{'rare' if number < 2 else 'usual'}\n" for number in range(10))
     (folder / "kinds.csv").write_text(f"stem,kind\n{kinds}")
     assert exit_code("data", "check", folder) == 0

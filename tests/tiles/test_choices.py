@@ -10,7 +10,7 @@ from tiledseg_utils.base.files import UserError
 from tiledseg_utils.data.images import Pair
 from tiledseg_utils.data.pictures import write_image
 from tiledseg_utils.settings.parameters import TileSetting, TrainingSetting
-from tiledseg_utils.tiles.choices import choose
+from tiledseg_utils.tiles.choices import batch_choice, choose
 from tiledseg_utils.tiles.sampling import share_by_kind
 from tiledseg_utils.tiles.tiling import read_manifest, reduction_of_tiles, write_tile_set
 
@@ -84,6 +84,10 @@ def test_what_is_not_measured_is_not_cut():
 def test_a_batch_of_open_size_has_half_a_million_pixels(tile_size, batch_size):
     assert TrainingSetting(batch_size=0).for_tiles(tile_size).batch_size == batch_size
     assert TrainingSetting(batch_size=3).for_tiles(tile_size).batch_size == 3
+    row = batch_choice(TrainingSetting(batch_size=0), tile_size)
+    assert row["value"] == row["measured"] == batch_size and row["reason"].startswith(f"tiles are {tile_size} px wide;")
+    row = batch_choice(TrainingSetting(batch_size=3), tile_size)
+    assert (row["value"], row["measured"]) == (3, batch_size) and row["reason"].startswith("given by the preset; tiles")
 
 
 def test_kinds_are_drawn_by_the_root_of_their_images():

@@ -9,7 +9,7 @@ from ..base.files import UserError, write_csv
 from ..base.paths import Output, check_paths
 from ..base.text import printable, printable_lines
 from ..settings.command_options import CommandSetting
-from ..settings.parameters import AUTO, GeneratedImages, Parameters, TileSetting
+from ..settings.parameters import AUTO, GeneratedImages, Parameters, TileSetting, TrainingSetting
 from ..settings.schema import add_option
 from .console import print_table
 from .options import add_command
@@ -128,15 +128,16 @@ def check(arguments) -> None:
 
 
 def _print_measured(folder: Path, rows: list[dict], channels: list[int]) -> None:
-    """What a preset takes from these images where it leaves settings of tiles open, and why."""
+    """What a preset takes from these images where it leaves settings open, and why."""
     from ..data.cues import measure_pairs
     from ..data.images import find_pairs
-    from ..tiles.choices import choose
+    from ..tiles.choices import batch_choice, choose
 
     learnt = {row["stem"] for row in rows if row["split"] in (None, "train")}
     cues, _ = measure_pairs(pair for pair in find_pairs(folder, channels) if pair.stem in learnt)
-    _, chosen = choose(TileSetting(tile_size=0, reduction=0, contrast=AUTO), cues.values())
-    print("measured for presets that leave these settings of tiles open:")
+    measured, chosen = choose(TileSetting(tile_size=0, reduction=0, contrast=AUTO), cues.values())
+    chosen.append(batch_choice(TrainingSetting(batch_size=0), measured.tile_size))
+    print("measured for presets that leave these settings open:")
     for row in chosen:
         print(f"  {row['setting']} {str(row['value']).lower()}: {row['reason']}")
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..data.cues import Cues
-from ..settings.parameters import AUTO, LARGEST_MEASURED_TILE, TileSetting
+from ..settings.parameters import AUTO, LARGEST_MEASURED_TILE, TileSetting, TrainingSetting
 
 LARGE_OBJECT = 128
 """Pixels. Objects that wide, or twice, or four times as wide, are seen at a half, a quarter or an eighth of the size:
@@ -65,6 +65,14 @@ def choose(setting: TileSetting, cues: Collection[Cues]) -> tuple[TileSetting, l
     if "tile_size" in changes and not setting.stride:
         changes["stride"] = tile_size // 2
     return replace(setting, **changes), rows
+
+
+def batch_choice(setting: TrainingSetting, tile_size: int) -> dict:
+    """The size of a batch of tiles of a side, pixels, as a row like those of `choose`."""
+    measured = replace(setting, batch_size=0).for_tiles(tile_size).batch_size
+    given = "given by the preset; " if setting.batch_size else ""
+    reason = f"{given}tiles are {tile_size} px wide; a batch holds about half a million pixels"
+    return {"setting": "batch_size", "value": setting.batch_size or measured, "measured": measured, "reason": reason}
 
 
 def _reduction(diameter: float | None) -> int:

@@ -33,6 +33,7 @@ from ..models.reduced import reduced_model
 from ..prediction.inference import predict_reduced, predict_tiled
 from ..settings.parameters import TrainingSetting
 from ..tiles.augmentation import Augmentation
+from ..tiles.choices import batch_choice
 from ..tiles.tiling import MANIFEST, normalization_of_tiles, read_manifest, reduction_of_tiles
 from . import devices
 from .batches import TrainingBatches, ValidationBatches, read_training_tiles, read_validation_tiles, target_of
@@ -377,6 +378,9 @@ def train(
     normalization = normalization_of_tiles(manifest)
     interface = interface_of(tiles)
     target = target_of(interface.classes)
+    if not setting.batch_size:
+        chosen = batch_choice(setting, training_tiles.images.shape[1])
+        print("batch_size {value}: {reason}".format(**chosen), flush=True)
     setting = setting.for_tiles(training_tiles.images.shape[1])
     settings = {**model_settings, "seed": seed}
     task = Task(
