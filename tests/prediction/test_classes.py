@@ -9,6 +9,7 @@ import tifffile
 from tests.commands.test_main import exit_code
 from tests.prediction.test_channels import SMALL
 from tiledseg_utils.base.files import UserError, read_csv
+from tiledseg_utils.course.baselines import go_on_learning, reduced_tiles
 from tiledseg_utils.data.classes import Classes
 from tiledseg_utils.data.images import class_numbers_of, find_pairs, mask_of, split_pairs
 from tiledseg_utils.data.pictures import write_image
@@ -268,3 +269,14 @@ def test_a_package_of_the_zoo_names_the_classes(tmp_path):
     described = describe(network(), "a network", "me", "MIT", dict.fromkeys(MEMBERS, b""))
     (output,) = described["outputs"]
     assert output["axes"][-1]["channel_names"] == list(CLASSES.names) and "bright" in output["description"]
+
+
+def test_rivals_in_a_run_with_classes_learn_its_foreground(folder, run):
+    train_pairs = split_pairs(find_pairs(folder), folder, seed=1)["train"]
+    tiles = reduced_tiles(train_pairs, 64, run)
+    assert read_training_tiles(tiles).masks.dtype == bool
+    student = load_model(run / "model.keras")
+    setting = TrainingSetting(epochs=1, steps_per_epoch=2, batch_size=2, learning_rate=0.001)
+    before = predict_whole(student, image_of(64, 64))
+    taught = go_on_learning(student, tiles, setting, {}, seed=1)
+    assert taught.output_shape[-1] == 1 and np.abs(predict_whole(taught, image_of(64, 64)) - before).max() > 0

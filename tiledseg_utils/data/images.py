@@ -287,7 +287,7 @@ def _check(folder: Path, channels: tuple[int, ...]) -> tuple[list[dict], list[st
         splits = given_split(folder, images.keys()) if images else {}
     with _collecting(problems):
         classes = read_classes(folder)
-    if problems and (folder / CLASSES).exists() and classes is None:
+    if classes is None and (folder / CLASSES).exists():
         masks = {}  # What they hold cannot be told.
     pictures: dict[str, list[str]] = {}  # by the hash of their pixels, the stems of images
     shown: dict[str, set[int]] = {}  # the numbers of classes in each mask
