@@ -41,7 +41,14 @@ def image_input(patch_size: int = 1, color_space: str = "rgb", gamma: float = 1.
 
 
 def probability_model(
-    name: str, inputs, x, key: tuple, interface: Interface, patch_size: int = 1, kernel: int = 1, prior: float = PRIOR
+    name: str,
+    inputs,
+    x,
+    key: tuple,
+    interface: Interface = USUAL,
+    patch_size: int = 1,
+    kernel: int = 1,
+    prior: float = PRIOR,
 ):
     """Close a model with a convolution to the probabilities of each pixel, unfolding the blocks of `patch_size`."""
     maps, blocks = interface.maps, patch_size**2
