@@ -131,7 +131,7 @@ def test_every_loss_is_least_where_the_classes_are_right(name):
 
 def test_reduced_masks_of_classes_are_what_most_pixels_are():
     numbers = np.array([[1, 1, 2, 2], [1, 0, 2, 0]], np.uint8).repeat(2, 0)
-    assert shrink(numbers, 2).tolist() == [[1, 2], [0, 0]] or shrink(numbers, 2).tolist() == [[1, 2], [1, 2]]
+    assert shrink(numbers, 2).tolist() == [[1, 2], [0, 0]]  # Of two that are as frequent, the first.
     reduced = reduce_image(np.array([[3, 3, 3, 0]] * 4, np.uint8), 2)
     assert reduced.dtype == np.uint8 and set(np.unique(reduced)) <= {0, 3}
 

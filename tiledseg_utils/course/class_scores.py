@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ..data.classes import Classes
 from ..data.images import Pair, read_pair
-from ..scoring.classes import class_counts, class_rows, confusion, find_classes
+from ..scoring.classes import class_counts, confusion, find_classes
 from ..scoring.statistics import paired_difference
 from .plots import class_overlay
 
@@ -71,11 +71,6 @@ def shown(rows: Sequence[Mapping]) -> list[dict]:
         line |= {"pooled Dice": row["pooled_dice"], "95 % interval": interval, "IoU": row["pooled_iou"]}
         table.append(line | {"precision": row["precision"], "recall": row["recall"]})
     return [{name: "" if value is None else value for name, value in line.items()} for line in table]
-
-
-def lowest(matrices: Matrices, names: Sequence[str], seed: int) -> Mapping:
-    """The row of `class_rows` of the class, but the background, with the lowest pooled Dice."""
-    return min(class_rows(matrices, names, seed)[:-1], key=lambda row: row["pooled_dice"])
 
 
 def class_pictures(pair: Pair, numbers: np.ndarray, window: tuple[slice, slice]) -> dict[str, np.ndarray]:

@@ -97,15 +97,6 @@ def class_rows(matrices: Mapping[str, np.ndarray], names: Sequence[str], seed: i
     return rows
 
 
-def mean_dice(matrices: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The mean Dice of the classes but the background of each image, by stem; classes that are nowhere do not count."""
-    found = {}
-    for stem, matrix in matrices.items():
-        twice, both = _dice_sums(matrix[None])[0, 1:].T
-        found[stem] = float(_ratio(twice[both > 0], both[both > 0]).mean()) if both.any() else 1.0
-    return found
-
-
 def _dice_sums(stack: np.ndarray) -> np.ndarray:
     """Numerator and denominator of Dice for each image and class, (images, classes, 2), from (images, C, C)."""
     twice = 2 * np.diagonal(stack, axis1=1, axis2=2)
