@@ -15,7 +15,7 @@ from tests.browser.lab import check_lab
 from tests.browser.pages import check_folders, check_viewer
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SHOWN = 40  # problems
+SHOWN = 40  # problems of each kind of page
 KEPT = ("request.json", "metrics.json", "results")
 
 
@@ -49,6 +49,12 @@ def make_pages(python: str, run: Path, folder: Path) -> list[Path]:
     return [run / "report", folder / "comparison", folder / "book"]
 
 
+def _told(problems: list[str]) -> list[str]:
+    """The same problems, printed at once: they are not lost if a later page ends the command."""
+    print(*problems[:SHOWN], sep="\n", end="\n" if problems else "", flush=True)
+    return problems
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m tests.browser", description=__doc__)
     parser.add_argument("--run", type=Path, help="folder of a finished run")
@@ -69,19 +75,18 @@ def main(arguments: list[str] | None = None) -> int:
         browser = playwright.chromium.launch(executable_path=chromium, args=options)
         for each in folders:
             found, counts = check_folders(browser, [each])
-            problems += found
+            problems += _told(found)
             print(f"{each.name}: " + ", ".join(f"{count} {name}" for name, count in counts.items()), flush=True)
             if (viewer := each / "viewer.html").exists():
                 found, tried = check_viewer(browser, viewer)
-                problems += found
+                problems += _told(found)
                 print(f"viewer: {tried - len(found)} of {tried} steps with the keyboard", flush=True)
         if not given.without_lab and not given.pages:
             (folder / "lab").mkdir()
             found, counts = check_lab(browser, python, folder / "lab")
-            problems += found
+            problems += _told(found)
             print(f"JupyterLab: {counts['cells']} cells of notebook 01 in {counts['seconds']} s", flush=True)
         browser.close()
-    print(*problems[:SHOWN], sep="\n")
     print(f"{len(problems)} problems" if problems else "nothing is wrong")
     return bool(problems)
 

@@ -15,6 +15,7 @@ NOTEBOOK = "01_data_and_tiling"
 TOKEN = "looking"
 LONGEST = 1800  # seconds; two minutes are usual
 MANY, FEW = r"{\"train\": 36, \"valid\": 4, \"test\": 10}", r"{\"train\": 4, \"valid\": 1, \"test\": 2}"  # In JSON.
+DIALOG = ".jp-Dialog"
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 STATE = f"""() => {{
   const panel = document.querySelector("{PANEL}");
@@ -82,6 +83,7 @@ def check_lab(browser, python: str, root: Path) -> tuple[list[str], dict]:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         said = []
         page.on("pageerror", lambda error: said.append(f"JupyterLab: its script failed: {error}"))
+        page.add_locator_handler(page.locator(DIALOG), _answer)
         page.goto(f"{address}/lab/tree/runs/lab/notebooks/{NOTEBOOK}.ipynb?token={TOKEN}", timeout=120_000)
         page.wait_for_selector(f"{PANEL} .jp-InputArea-prompt", timeout=120_000)
         page.wait_for_function(f"() => ({STATE})().kernel === 'idle'", timeout=120_000)
@@ -92,16 +94,23 @@ def check_lab(browser, python: str, root: Path) -> tuple[list[str], dict]:
     return said + wrong_cells(cells), {"cells": len(cells), "seconds": round(time.monotonic() - start)}
 
 
+def _answer(dialog) -> None:
+    """Close a dialog that lies over the page: on a busy machine, JupyterLab asks which kernel a notebook wants."""
+    print("JupyterLab asked:", " ".join(dialog.first.inner_text().split())[:200], flush=True)
+    dialog.locator("button.jp-mod-accept").first.click()
+
+
 def _run_all(page) -> None:
     """Choose Run All Cells, until the first of them runs: a page that is still being built loses a click."""
     from playwright.sync_api import TimeoutError as Timeout
 
-    for _ in range(5):
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name=re.compile("^Run All Cells")).first.click()
+    for _ in range(10):
         with contextlib.suppress(Timeout):
+            page.get_by_role("menuitem", name="Run", exact=True).click(timeout=20_000)
+            page.get_by_role("menuitem", name=re.compile("^Run All Cells")).first.click(timeout=20_000)
             page.wait_for_function(f"() => ({STATE})().started", timeout=20_000)
             return
+        page.keyboard.press("Escape")  # A menu that was left open.
 
 
 def _wait_for_last_cell(page, path: Path) -> list[dict]:

@@ -11,6 +11,7 @@ LOOK = Path(__file__).with_name("look.js").read_text(encoding="utf-8")
 LOOKS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
 HEIGHTS = {1280: 900, 390: 844}  # pixels
 PATIENCE = 60_000  # milliseconds
+SETTLING = 1_000  # milliseconds
 
 
 class Listener:
@@ -75,6 +76,9 @@ def _check_page(page, path: Path, counts: Counter) -> tuple[list[str], list[dict
         # Colours that fade into others would be measured on their way.
         page.add_style_tag(content="*, ::before, ::after { transition: none !important; animation: none !important; }")
         look = page.evaluate(LOOK)
+        if look["overflow"] > 0:  # The page's own script may still be fitting it to the new width.
+            page.wait_for_timeout(SETTLING)
+            look = page.evaluate(LOOK)
         looks.append(look)
         where = f"{width} px, {scheme}"
         wrong = list(checks.wrong_width(look["overflow"], look["widest"]))

@@ -56,7 +56,7 @@ def class_counts(matrix: np.ndarray) -> list[Counts]:
 
 
 def class_rows(matrices: Mapping[str, np.ndarray], names: Sequence[str], seed: int = 0) -> list[dict]:
-    """Scores of each class over some images, the background last but for a row "mean" of all others.
+    """Scores of each class over some images, the background last.
 
     The pooled scores come from the pixels of all images together, with a 95 % interval from 9,999 resamplings of the
     images (Efron 1979). The mean is over the images that show the class or are predicted to; None if none does.
