@@ -160,7 +160,7 @@ def test_cluster_benchmark(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(cluster, "MODEL", ("unet", {"base_filters": 1, "levels": 2}))
     monkeypatch.setattr(cluster.cluster, "connect", lambda address: contextlib.nullcontext(None))
     monkeypatch.setattr(cluster, "memory_of", lambda client: 400)
-    seconds = iter([9, 9, 8.0, 5.0, 8.0, 4.0, 8.0, 4.5])  # warm-up, then one and two workers in turns
+    seconds = iter([9, 8.0, 9, 5.0, 9, 8.0, 9, 4.0, 9, 8.0, 9, 4.5])  # One and two workers in turns, each warmed up.
     own = cluster.timed
     monkeypatch.setattr(cluster, "timed", lambda *rest: own(*rest) and next(seconds))
     out = tmp_path / "out.json"

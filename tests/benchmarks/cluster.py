@@ -1,10 +1,10 @@
 """How much faster several workers are than one: `python -m tests.benchmarks cluster`. Each has one thread.
 
-Clusters run side by side and predict in turns, so that other work on the machine meets both. Each worker has a
-processor of its own. With `--heights`, it measures instead whether memory grows with the image.
+Clusters predict in turns, so that other work on the machine meets both, and each ends before the next begins, since
+waiting costs a cluster some of a processor. Each worker has a processor of its own. With `--heights`, it measures
+instead whether memory grows with the image.
 """
 
-import contextlib
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -68,20 +68,19 @@ def memory_benchmark(heights: Sequence[int], columns: int, workers: int, out: Pa
 
 def benchmark(size: int, workers: int, rounds: int, out: Path) -> None:
     """Predict one image with one worker and with several, in turns; print and write the efficiency."""
-    with temporary_folder(5 * size**2 / 2**20 + 100) as folder, contextlib.ExitStack() as stack:
-        image, model = folder / "image.tif", build_model(*MODEL)
+    seconds, mib, hashes = {1: [], workers: []}, {}, set()
+    with temporary_folder(5 * size**2 / 2**20 + 100) as folder:
+        image, small, mask, model = folder / "image.tif", folder / "small.tif", folder / "mask.tif", build_model(*MODEL)
         write_texture(image, size, size)
-        clients = {count: stack.enter_context(cluster.connect(f"local:{count}")) for count in (1, workers)}
-        outs = {count: folder / f"{count}.tif" for count in clients}
-        seconds = {count: [] for count in clients}
-        for count, client in clients.items():
-            timed(model, image, outs[count], client)  # compiles
-        for _ in range(rounds):
-            for count, client in clients.items():
-                seconds[count].append(timed(model, image, outs[count], client))
-        medians = {count: statistics.median(values) for count, values in seconds.items()}
-        result = {"megapixels": size**2 / 1e6, "seconds": seconds, "mib": {n: memory_of(c) for n, c in clients.items()}}
-        result["same_bytes"] = len({hash_file(path) for path in outs.values()}) == 1
+        write_texture(small, 4 * TILE_SIZE, TILE_SIZE)  # Tiles for all workers, of the same size as those of the image.
+        for count in [1, workers] * rounds:
+            with cluster.connect(f"local:{count}") as client:
+                timed(model, small, mask, client)  # Compiles.
+                seconds[count].append(timed(model, image, mask, client))
+                mib[count] = memory_of(client)
+            hashes.add(hash_file(mask))
+    medians = {count: statistics.median(values) for count, values in seconds.items()}
+    result = {"megapixels": size**2 / 1e6, "seconds": seconds, "mib": mib, "same_bytes": len(hashes) == 1}
     result["efficiency"] = medians[1] / (workers * medians[workers])
     print_table([table_row(count, value, result) for count, value in medians.items()])
     print(f"efficiency of {workers} workers: {result['efficiency']:.3f}; same bytes: {result['same_bytes']}")

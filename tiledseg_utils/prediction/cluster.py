@@ -37,7 +37,7 @@ from .tiled import normalized, predict_maps
 WAITING = 2  # tasks for each thread of the workers: one that runs, and one that waits
 PATIENCE = 10  # seconds in which a scheduler must answer
 BATCHES = 4  # of tiles in a task, at least, unless there are too few for all workers
-TASKS = 4  # for each worker, at least, so that none waits long for the last
+SHARES = 2  # for each worker, at least, into which what is left to do is divided
 INSTALL = "Install them: pip install 'tiledseg[cluster]'"
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -159,6 +159,9 @@ def maps_from(
 ) -> Iterator[np.ndarray | None]:
     """As `tiled.predict_maps` from a row of tiles on, computed by the workers of a cluster; here if that is None.
 
+    Workers send only the pixels of a map that count; the others hold anything. What is yielded is valid until the next
+    map is asked for: its memory is used again.
+
     Raises:
         UserError: the image is not in a file; a worker has another version of this package or another file under the
             image's path; or one died several times with the same rows.
@@ -187,24 +190,34 @@ def maps_from(
     parts = _divide(tiles, len(plan.columns.origins), setting.batch_size, workers)
     submit = functools.partial(cluster.submit, predict_tiles, job, weights, pure=False)
     waiting = deque(submit(part) for part in itertools.islice(parts, WAITING * workers))
+    whole = None
     while waiting:
         part, maps = _result(waiting.popleft())
         waiting += [submit(part) for part in itertools.islice(parts, 1)]
         for index, used in zip(part, maps, strict=True):
-            yield None if used is None else _with_halo(used, plan, index)
+            if used is None:
+                yield None
+                continue
+            if whole is None:
+                whole = np.zeros((plan.rows.tile, plan.columns.tile, *used.shape[2:]), used.dtype)
+            whole[_used(plan, index)] = used
+            yield whole
 
 
 def _divide(tiles: range, across: int, batch_size: int, workers: int) -> Iterator[range]:
     """Tiles for one task after the other: whole batches, so that each is predicted as in a single process.
 
-    A task has about a row of tiles, since rows of the image are read as a whole, and several batches; but fewer where
-    there are too few for all workers.
+    A task has about a row of tiles, since rows of the image are read as a whole, and several batches. Towards the end,
+    tasks become smaller, so that no worker waits long for the last (Polychronopoulos & Kuck 1987, "Guided
+    self-scheduling", IEEE Transactions on Computers C-36).
     """
     wanted = -(-max(across, BATCHES * batch_size) // batch_size)
-    most = len(tiles) // (TASKS * workers * batch_size)
-    size = batch_size * max(1, min(wanted, most))
-    for start in range(tiles.start, tiles.stop, size):
-        yield range(start, min(start + size, tiles.stop))
+    start = tiles.start
+    while start < tiles.stop:
+        share = (tiles.stop - start) // (SHARES * workers * batch_size)
+        stop = min(start + batch_size * max(1, min(wanted, share)), tiles.stop)
+        yield range(start, stop)
+        start = stop
 
 
 def _result(future) -> tuple[range, list[np.ndarray | None]]:
@@ -239,13 +252,6 @@ def _used(plan: Plan, index: int) -> tuple[slice, slice]:
     return plan.rows.used(row), plan.columns.used(column)
 
 
-def _with_halo(used: np.ndarray, plan: Plan, index: int) -> np.ndarray:
-    """The map of a tile of which only the pixels that count were sent; the others are zero."""
-    whole = np.zeros((plan.rows.tile, plan.columns.tile, *used.shape[2:]), used.dtype)
-    whole[_used(plan, index)] = used
-    return whole
-
-
 def predict_tiles(job: Job, weights: bytes, tiles: range) -> tuple[range, list[np.ndarray | None]]:
     """The maps of some tiles, without the pixels that do not count; what a worker does."""
     if job.version != VERSION:
@@ -270,13 +276,19 @@ def _predict_tiles(job: Job, weights: bytes, tiles: range) -> list[np.ndarray | 
         ]
 
 
-@functools.lru_cache(1)
+_LOADED: dict[str, keras.Model] = {}
+"""The model of the last task by its fingerprint: compiling it takes longer than many tasks."""
+
+
 def _loaded(name: str, weights: bytes) -> keras.Model:
-    """A model, kept from task to task: compiling it takes longer than many tasks."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.keras")
-        path.write_bytes(weights)
-        return load_model(path, (1, *INSTANCE_CHANNELS), classes=True)
+    """The model of a fingerprint; its file has other bytes each time that it is written."""
+    if name not in _LOADED:
+        _LOADED.clear()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.keras")
+            path.write_bytes(weights)
+            _LOADED[name] = load_model(path, (1, *INSTANCE_CHANNELS), classes=True)
+    return _LOADED[name]
 
 
 @functools.lru_cache(1)

@@ -194,10 +194,12 @@ def stitch_rows(
         for j, column in enumerate(plan.columns.origins):
             probability, columns = next(maps), plan.columns.used(j)
             if probability is not None:
-                weights = np.outer(plan.rows.weights[i, rows], plan.columns.weights[j, columns])
-                weights = weights.reshape(weights.shape + (1,) * len(extra))
                 place = np.s_[start + rows.start : start + rows.stop, column + columns.start : column + columns.stop]
-                total[place] += weights * probability[rows, columns]
+                used = probability[rows, columns]
+                weights = plan.rows.weights[i, rows], plan.columns.weights[j, columns]
+                if any((each != 1).any() for each in weights):
+                    used = used * np.outer(*weights).reshape(used.shape[:2] + (1,) * len(extra))
+                total[place] += used
         last = i + 1 == len(plan.rows.origins)
         bottom = shape[0] if last else min(plan.rows.origins[i + 1] + plan.rows.used(i + 1).start, shape[0])
         if bottom > top:
