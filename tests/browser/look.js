@@ -37,8 +37,10 @@
   }
   const root = document.documentElement;
   const overflow = Math.max(root.scrollWidth, document.body.scrollWidth) - root.clientWidth;
+  const scrolls = (element) => getComputedStyle(element).overflowX !== "visible";
+  const within = (element) => element !== document.body && (scrolls(element) || within(element.parentElement));
   const widest = overflow <= 0 ? "" : [...document.body.querySelectorAll("*")]
-    .filter((each) => each.getBoundingClientRect().right > root.clientWidth + 1).slice(0, 1)
+    .filter((each) => each.getBoundingClientRect().right > root.clientWidth + 1 && !within(each.parentElement)).slice(0, 1)
     .map((each) => `${each.tagName.toLowerCase()}.${each.className}`).join("");
   const canvas = root.ownerDocument.defaultView.getComputedStyle(root).backgroundColor;
   return { anchors: anchors.filter(Boolean), links, images, figures, headings, texts: [...texts.values()], overflow, widest, canvas };
