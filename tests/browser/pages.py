@@ -111,6 +111,9 @@ def check_viewer(browser, path: Path) -> tuple[list[str], int]:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     listener = Listener(page)
     page.goto(path.as_uri(), timeout=PATIENCE)
+    if page.evaluate("() => typeof view") != "object":
+        page.close()
+        return [f"{path.name}: its script did not run"], 1
     for _ in range(20):
         if page.evaluate("() => document.activeElement.id") == "picture":
             break
