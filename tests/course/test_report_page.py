@@ -12,9 +12,10 @@ import pytest
 from tiledseg_utils.base.files import read_csv, read_json, write_csv, write_json
 from tiledseg_utils.base.paths import PACKAGE, check_replaceable
 from tiledseg_utils.course import plots, viewer
-from tiledseg_utils.course.report_page import write_page
+from tiledseg_utils.course.report_page import scores_by_part, write_page
 from tiledseg_utils.data import images, provenance
 from tiledseg_utils.models import build_model
+from tiledseg_utils.scoring.classes import class_rows
 from tiledseg_utils.settings.parameters import TileSetting
 from tiledseg_utils.settings.presets import read_preset
 from tiledseg_utils.tiles import tiling
@@ -217,3 +218,15 @@ def test_text_has_contrast_in_light_dark_and_print():
 
 def test_the_script_of_the_viewer_is_short():
     assert len((PACKAGE / "course" / "pages" / "viewer.js").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_scores_by_kind_and_by_class_have_tables():
+    one = {"kind": "grey", "images": 1, "mean": 0.7, "ci95": [None, None], "pooled": 0.7}
+    one |= {"lowest": 0.7, "lowest_image": "b"}
+    two = one | {"kind": "dark", "images": 2, "ci95": [0.6, 0.8], "lowest": 0.6, "lowest_image": "a"}
+    rows = class_rows({"a": np.array([[5, 1, 0], [0, 4, 0], [0, 1, 3]])}, ("background", "red cell", "nucleus"))
+    by_kind, by_class = scores_by_part({"kinds": [two, one], "classes": rows})
+    assert by_kind.rows[0] == ["dark", "2", "0.700", "0.600 to 0.800", "0.700", "0.600", "a"]
+    assert by_kind.rows[1][3] == ""  # A single image has no interval.
+    assert [row[0] for row in by_class.rows] == ["red cell", "nucleus", "background"]
+    assert not list(scores_by_part({"kinds": [one]})) and not list(scores_by_part({}))

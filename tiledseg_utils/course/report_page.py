@@ -16,7 +16,7 @@ import yaml
 from ..base.files import atomic_path, read_json, write_csv, write_json
 from ..base.paths import NOTEBOOK_FOLDER
 from ..settings.presets import NOT_IN_PRESETS
-from . import links
+from . import class_scores, links
 from .machine import git_commit
 from .notebook_pages import write_notebook_pages
 from .page_tables import Link, PageTable, page_table, render
@@ -64,8 +64,7 @@ def write_page(run: Path, metrics: Mapping, parameters: Mapping, executed: Mappi
         lead=figures.get(lead_picture(figures)),
         viewer=write_viewer(run, folder, parameters.get("prediction", {})),
         cards=_cards(metrics),
-        ways=_ways(metrics),
-        scores=_scores(metrics),
+        scores=[_ways(metrics), *scores_by_part(metrics), _scores(metrics)],
         tables=list(_more_tables(run)),
         notebooks=_notebooks(executed),
         groups=_groups(figures, pages),
@@ -146,6 +145,26 @@ def _way(row: Mapping) -> dict:
         "megapixels per second": f"{row['megapixels_per_second']:.2f}",
         "steps learnt": str(row["steps"]),
     }
+
+
+def scores_by_part(metrics: Mapping) -> Iterator[PageTable]:
+    """Scores of tiled prediction by kind of image, if there are several, and by class, if there are any."""
+    kinds = [
+        {
+            "kind": row["kind"],
+            "test images": str(row["images"]),
+            "mean Dice": f"{row['mean']:.3f}",
+            "95 % interval": " to ".join(f"{end:.3f}" for end in row["ci95"] if end is not None),
+            "pooled Dice": f"{row['pooled']:.3f}",
+            "lowest Dice": f"{row['lowest']:.3f}",
+            "of": row["lowest_image"],
+        }
+        for row in metrics.get("kinds", ())
+    ]
+    if len(kinds) > 1:
+        yield page_table("Tiled prediction, by kind of image (notebook 4)", kinds)
+    if "classes" in metrics:
+        yield page_table("Tiled prediction, by class (notebook 4)", class_scores.shown(metrics["classes"]))
 
 
 def _scores(metrics: Mapping) -> PageTable:

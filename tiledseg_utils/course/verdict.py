@@ -62,7 +62,8 @@ def verdict(metrics: Mapping) -> str:
         parts.append(versus(whole["difference"], "the whole image in one piece"))
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])}, and {parts[-1]}"
     of = "1 test image" if images == 1 else f"{images} test images"
-    sentence = f"Tiled prediction scores {metrics['tiled']['dice']['mean']:.3f} mean Dice on {of}: {listed}."
+    what = "mean Dice of all classes together" if metrics.get("classes") else "mean Dice"
+    sentence = f"Tiled prediction scores {metrics['tiled']['dice']['mean']:.3f} {what} on {of}: {listed}."
     return " ".join([sentence, *warnings(metrics)])
 
 
