@@ -42,6 +42,12 @@ def test_a_single_image_without_rivals():
     )
 
 
+def test_with_classes_the_dice_is_that_of_all_together():
+    of_classes = {"classes": [{"class": "nucleus", "pooled_dice": 0.9, "images": 1}]}
+    sentence = verdict(metrics_of((0.4, None, None), images=1) | of_classes)
+    assert sentence.startswith("Tiled prediction scores 0.958 mean Dice of all classes together on 1 test image: 0.400")
+
+
 @pytest.mark.parametrize(
     ("mean", "ci95", "words"),
     [

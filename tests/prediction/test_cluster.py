@@ -117,7 +117,8 @@ def test_tasks_are_whole_batches_and_enough_for_all_workers(count, across, batch
     parts = list(clusters._divide(range(count), across, batch, workers))
     assert [tile for part in parts for tile in part] == list(range(count))
     assert all(len(part) % batch == 0 for part in parts[:-1])
-    assert len(parts) >= min(workers * clusters.SHARES, -(-count // batch))
+    assert len(parts) >= min(4 * workers, -(-count // batch))
+    assert max(map(len, parts[-workers:])) <= batch  # So that all workers end together.
     assert max(map(len, parts)) <= max(across, clusters.BATCHES * batch) + batch
 
 
