@@ -111,6 +111,7 @@ def _run_all(page) -> None:
             page.wait_for_function(f"() => ({STATE})().started", timeout=20_000)
             return
         page.keyboard.press("Escape")  # A menu that was left open.
+    raise RuntimeError("JupyterLab ran no cell, though Run All Cells was chosen ten times")
 
 
 def _wait_for_last_cell(page, path: Path) -> list[dict]:
