@@ -109,13 +109,13 @@ class Exports:
         Args:
             path: one of `images`.
             picture: the image itself, a path or an `ImagePart`, for its overlay and the place of its pixels.
-            labels: (H, W) int32, if they are in memory; else their file is read by rows.
+            labels: of `label_rows`, if they are open already; else their file is read by rows.
         """
         files = {kind: out for kind, out in self.files[path].items() if kind != "nuclei"}
         self._done.append(path)
         if not files:
             return
-        from ..data.label_rows import LabelArray, LabelRows
+        from ..data.label_rows import LabelRows
         from ..scoring.nucleus_tables import check_absent, join_nuclei
 
         table = self.files[path]["nuclei"]
@@ -125,7 +125,7 @@ class Exports:
                 if find_finished(out, identity) is not None:
                     continue
                 check_absent(out, identity)
-            source = LabelRows(self.labels[path]) if labels is None else contextlib.nullcontext(LabelArray(labels))
+            source = LabelRows(self.labels[path]) if labels is None else contextlib.nullcontext(labels)
             with source as rows, atomic_path(out) as temporary:
                 _write_kind(kind, temporary, picture, rows, join_nuclei([table]).drop(columns="file"))
                 note_finished(out, temporary, identity)
@@ -175,7 +175,7 @@ def _scale_of(picture) -> tuple[float, float]:
 
 
 def _write_kind(kind: str, out: Path, picture, labels, table) -> None:
-    """Write one of the files of `ENDINGS` from the labels (a `LabelRows`) and the table of an image."""
+    """Write one of the files of `ENDINGS` from the labels (of `label_rows`) and the table of an image."""
     from ..scoring.exports.outlines import cut_out
 
     if kind == "geojson":

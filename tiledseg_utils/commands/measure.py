@@ -1,5 +1,6 @@
 """The command `measure`: from label images of any program to a table of nuclei, and files for other programs."""
 
+import contextlib
 from pathlib import Path
 
 from ..base.files import UserError, hash_file
@@ -30,7 +31,6 @@ def add(commands) -> None:
 def measure(arguments) -> None:
     """Measure label images one by one; what this command finished before is left as it is."""
     from ..data.pictures import ImagePart
-    from ..scoring import measure as measuring
     from ..scoring.nucleus_tables import check_absent, write_nuclei
 
     if not arguments.table:
@@ -45,16 +45,16 @@ def measure(arguments) -> None:
 
     def work(path: Path) -> dict:
         picture = _picture_of(path, pictures, arguments.pictures)
-        labels = _read_labels(path, arguments.components)
         about = exports.about(path, [ImagePart(path, pixel_size=arguments.pixel_size), *filter(None, [picture])])
         identity = {"labels": hash_file(path), "picture": hash_file(picture) if picture else None}
         identity |= {"pixel_size": about["pixel_size"], "components": arguments.components}
-        if arguments.overwrite or find_finished(about["table"], identity) is None:
-            if not arguments.overwrite:
-                check_absent(about["table"], identity)
-            table = measuring.measure(labels, _pixels_of(picture, path, labels.shape), pixel_size=about["pixel_size"])
-            write_nuclei(about["table"], table, path.name, identity, {"nuclei": len(table)})
-        exports.write(path, picture, labels)
+        with _open_labels(path, arguments.components) as labels:
+            if arguments.overwrite or find_finished(about["table"], identity) is None:
+                if not arguments.overwrite:
+                    check_absent(about["table"], identity)
+                table = _measure_rows(path, labels, picture, about["pixel_size"])
+                write_nuclei(about["table"], table, path.name, identity, {"nuclei": len(table)})
+            exports.write(path, picture, labels)
         return {"labels": path.name, "nuclei": find_finished(about["table"], identity)["nuclei"]}
 
     exports.run(work)
@@ -88,35 +88,38 @@ def _picture_of(path: Path, pictures: dict[str, Path], folder: Path | None) -> P
     return found
 
 
-def _pixels_of(picture: Path | None, path: Path, shape: tuple[int, int]):
-    """An image in the numbers of its file, (H, W, 1 or 3), if there is one.
-
-    Raises:
-        UserError: it cannot be read, or has another size than its labels.
-    """
-    from ..data.streaming import open_source
-
-    if picture is None:
-        return None
-    with open_source(picture) as source:
-        if source.shape != shape:
-            own, other = (f"{height} x {width}" for height, width in (shape, source.shape))
-            problem = f"is {own} pixels (rows x columns), but its image {picture} is {other}"
-            raise UserError(path, problem, "Give labels at the size of their image, never resized")
-        return source.read_stored(0, shape[0])
-
-
-def _read_labels(path: Path, components: bool):
-    """Labels, (H, W) int32.
+def _open_labels(path: Path, components: bool):
+    """Labels to be read by rows, (H, W) int32.
 
     Raises:
         UserError: the file cannot be read, or is a mask and `components` is not wanted.
     """
-    from ..data.masks import read_either, to_labels
+    from ..data.label_rows import open_labels
 
-    stored = read_either(path)
-    labels = to_labels(stored)
-    if stored.dtype == bool and labels.max(initial=0) > 1 and not components:
-        problem = f"is a mask: its {labels.max()} pieces have the same value"
+    labels = open_labels(path)
+    if labels.is_mask and labels.count > 1 and not components:
+        problem = f"is a mask: its {labels.count} pieces have the same value"
         raise UserError(path, problem, "Number the nuclei, or count pieces that do not touch with --components")
     return labels
+
+
+def _measure_rows(path: Path, labels, picture: Path | None, pixel_size: float | None):
+    """The table of the nuclei of labels, measured by rows in their image if there is one.
+
+    Raises:
+        UserError: the image cannot be read, or has another size than its labels.
+    """
+    from ..data.streaming import open_source
+    from ..scoring.measure import CHUNK, Measurement
+
+    measurement, (height, width) = Measurement(labels.shape, str(path)), labels.shape
+    step = max(1, CHUNK // width)
+    with contextlib.nullcontext() if picture is None else open_source(picture) as source:
+        if source is not None and source.shape != labels.shape:
+            other = f"{source.shape[0]} x {source.shape[1]}"
+            problem = f"is {height} x {width} pixels (rows x columns), but its image {picture} is {other}"
+            raise UserError(path, problem, "Give labels at the size of their image, never resized")
+        for start in range(0, height, step):
+            stop = min(start + step, height)
+            measurement.add(labels.read(start, stop), source and source.read_stored(start, stop))
+    return measurement.table(pixel_size)

@@ -145,8 +145,7 @@ def to_mask(path: Path, stored: Stored) -> tuple[np.ndarray, list[str]]:
         mask = np.full(pixels.shape, high > 0)
         notes.append("mask is all foreground" if high > 0 else "mask is all zero")
     elif low > 0:
-        remedy = "Save background as 0, objects as 255 or numbered from 1"
-        raise UserError(path, f"has no background, since no pixel is 0 (values from {low} to {high})", remedy)
+        raise has_no_background(path, low, high)
     elif ((pixels == 0) | (pixels == high)).all():
         mask = pixels == high
     else:
@@ -154,6 +153,12 @@ def to_mask(path: Path, stored: Stored) -> tuple[np.ndarray, list[str]]:
         notes += more
     _check_transparency(path, stored, mask)
     return mask, notes
+
+
+def has_no_background(path: Path, low: int, high: int) -> UserError:
+    """The error for values from `low` to `high` without a 0."""
+    remedy = "Save background as 0, objects as 255 or numbered from 1"
+    return UserError(path, f"has no background, since no pixel is 0 (values from {low} to {high})", remedy)
 
 
 def _grey_or_numbers(path: Path, stored: Stored) -> np.ndarray:
@@ -212,18 +217,28 @@ def _to_instances(path: Path, pixels: np.ndarray) -> tuple[np.ndarray, list[str]
     pieces = Pieces.of(pixels)
     count, total = len(pieces.ids), len(pieces.values) - 1
     split = np.count_nonzero(np.unique(pieces.values[1:], return_counts=True)[1] > 1)
-    is_scattered = split > max(1, SPLIT_LIMIT * count) or total - count > max(2, SPLIT_LIMIT * count)
+    is_scattered = are_scattered(split, total, count)
     _check_void(path, pieces)
     if (is_scattered and pieces.is_thin[1:].mean() > 0.5) or _has_soft_edges(pieces) or _has_traces(pieces):
         problem = "has shades between background and foreground, as compression, blur and interpolation leave them"
         threshold = f"Threshold it at {pieces.ids[-1] // 2} and save 0 and 255, or save instance labels"
         raise UserError(path, problem, f"{threshold}; never smooth masks, and resize them to the nearest pixel")
     if is_scattered or pieces.share(pieces.is_buried) > BURIED_LIMIT:
-        problem = f"looks like classes, not instances: its {count} values lie in {total} pieces or within rims"
-        own = "give each object a number of its own (in 16 bits if there are more than 255)"
-        raise UserError(path, problem, f"Save 0 and 255, 255 for what counts as foreground, or {own}")
+        raise looks_like_classes(path, total, count)
     notes = ["instance labels"] + ([f"{split} in several pieces, each counted"] if split else [])
-    return _number_pieces(pieces) if split else pixels.astype(np.int32), notes
+    return number_pieces(pieces.values, pieces.areas)[pieces.numbers] if split else pixels.astype(np.int32), notes
+
+
+def are_scattered(split: int, total: int, count: int) -> bool:
+    """Whether `count` values, `split` of them in several pieces, `total` pieces in all, are no objects."""
+    return split > max(1, SPLIT_LIMIT * count) or total - count > max(2, SPLIT_LIMIT * count)
+
+
+def looks_like_classes(path: Path, total: int, count: int) -> UserError:
+    """The error for `count` values in `total` pieces that are no objects."""
+    problem = f"looks like classes, not instances: its {count} values lie in {total} pieces or within rims"
+    own = "give each object a number of its own (in 16 bits if there are more than 255)"
+    return UserError(path, problem, f"Save 0 and 255, 255 for what counts as foreground, or {own}")
 
 
 def _has_soft_edges(pieces: Pieces) -> bool:
@@ -266,13 +281,17 @@ def _check_void(path: Path, pieces: Pieces) -> None:
         raise UserError(path, problem, "Save each such pixel as part of an object or as background (0)")
 
 
-def _number_pieces(pieces: Pieces) -> np.ndarray:
-    """Labels, `(H, W)` int32: the largest piece of each value keeps it, the others get the lowest unused numbers."""
-    order = np.lexsort((-pieces.areas[1:], pieces.values[1:])) + 1
-    others = order[1:][pieces.values[order[1:]] == pieces.values[order[:-1]]]
-    numbers = pieces.values.astype(np.int32)
-    numbers[others] = np.setdiff1d(np.arange(1, len(numbers)), pieces.ids)[: len(others)]
-    return numbers[pieces.numbers]
+def number_pieces(values: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """The label of each piece, (N + 1,) int32: the largest of each value keeps it, others get the lowest free numbers.
+
+    Args:
+        values, areas: (N + 1,) of the pieces, pixels; the first entry is the background.
+    """
+    order = np.lexsort((-areas[1:], values[1:])) + 1
+    others = order[1:][values[order[1:]] == values[order[:-1]]]
+    numbers = values.astype(np.int32)
+    numbers[others] = np.setdiff1d(np.arange(1, len(numbers)), values[1:])[: len(others)]
+    return numbers
 
 
 def to_labels(mask: np.ndarray) -> np.ndarray:

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ..base.files import UserError
+from ..data.runs import connect_runs, find_runs
 from .convex_areas import convex_areas
 
 CHUNK = 2**22  # pixels that `measure` takes at a time
@@ -74,7 +73,7 @@ class Measurement:
         if not labels.size:
             return
         labels = labels.astype(np.int32, copy=False)
-        row, start, stop, label, is_nucleus, firsts = _find_runs(labels)
+        row, start, stop, label, is_nucleus, firsts = find_runs(labels)
         row += self._row
         places = self._places(label)
         self._add_shape(places, row, start, stop)
@@ -175,7 +174,7 @@ class Measurement:
         """Refuse a single label that lies in several pieces (8 neighbours): runs that do not hang together."""
         order = np.lexsort((start, row))
         row, start, stop = row[order], start[order], stop[order]
-        pieces = _count_pieces(row, start, stop)
+        pieces = connect_runs(row, start, stop, np.zeros(len(row))).max(initial=-1) + 1
         if pieces > 1:
             problem = f"have one value in {pieces} pieces, as a mask has, and not a number for each nucleus"
             raise UserError(self.name, problem, NUMBER_THEM)
@@ -264,20 +263,6 @@ def _check_labels(labels: np.ndarray, name: str) -> None:
         raise UserError(name, f"hold numbers from {labels.min()} to {labels.max()}", remedy)
 
 
-def _find_runs(labels: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Stretches of one label within a row: row, start, stop, label of those that are no background, (R,) int64 each.
-
-    Also, for all stretches, whether they are no background, and the flat index of their first pixel.
-    """
-    changes = np.ones(labels.shape, bool)
-    changes[:, 1:] = labels[:, 1:] != labels[:, :-1]
-    firsts = np.flatnonzero(changes)
-    label, lengths = labels.ravel()[firsts].astype(np.int64), np.diff(firsts, append=labels.size)
-    is_nucleus = label > 0
-    row, start = np.divmod(firsts[is_nucleus], labels.shape[1])
-    return row, start, start + lengths[is_nucleus], label[is_nucleus], is_nucleus, firsts
-
-
 def _sum_of_squares(stop: np.ndarray) -> np.ndarray:
     """0² + 1² + ... + (stop - 1)², also for negative numbers, so that differences of it are sums over a range."""
     return (stop - 1) * stop * (2 * stop - 1) // 6
@@ -290,19 +275,6 @@ def _border(rows: np.ndarray) -> np.ndarray:
     differs |= (inner != rows[1:-1, :-2]) | (inner != rows[1:-1, 2:])
     is_border[1:-1, 1:-1] = differs & (inner > 0)
     return is_border
-
-
-def _count_pieces(row: np.ndarray, start: np.ndarray, stop: np.ndarray) -> int:
-    """Connected pieces (8 neighbours) of runs that are sorted by row and column."""
-    key = row.astype(np.int64) << 32
-    # Runs of the row below that overlap or touch at a corner.
-    low = np.searchsorted(key + stop, key + (1 << 32) + start, side="left")
-    high = np.searchsorted(key + start, key + (1 << 32) + stop, side="right")
-    number = np.maximum(high - low, 0)
-    above = np.repeat(np.arange(len(row)), number)
-    below = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number) + np.repeat(low, number)
-    graph = coo_array((np.ones(len(above), bool), (above, below)), shape=(len(row), len(row)))
-    return connected_components(graph, directed=False)[0]
 
 
 def _channels(image: np.ndarray | None, probability: np.ndarray | None) -> list[tuple[str, np.ndarray]]:
