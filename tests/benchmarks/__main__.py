@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(function=memory)
 
     command = commands.add_parser("cluster", help="several workers beside one", **defaults)
-    command.add_argument("--size", type=number(512), default=6144, help="side of the image, pixels")
+    command.add_argument("--size", type=number(512), default=12288, help="side of the image, pixels")
     command.add_argument("--workers", type=number(2), default=2, help="to compare with one")
     command.add_argument("--heights", type=number(512), nargs="+", help="measure memory for these heights instead")
     command.add_argument("--rounds", type=number(1), default=3, help="how often each is timed")
