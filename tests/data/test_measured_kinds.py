@@ -1,5 +1,6 @@
 """Images are sorted into kinds by what they look like, and not into more kinds than there are."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -37,9 +38,34 @@ def test_cues_of_an_image_are_what_was_drawn():
     found = measure_cues(image, labels)
     assert found.chroma == pytest.approx(80 / 255) and found.colour and found.side == 80 and found.objects == 3
     assert found.brightness == pytest.approx(147 / 255)  # 0.299 R + 0.587 G + 0.114 B
-    assert found.diameter == pytest.approx(2 * np.sqrt(400 / np.pi))  # two thirds of the foreground are in that object
+    assert found.diameter == pytest.approx(20, abs=0.2)  # two thirds of the foreground are in that object
     grey = measure_cues(np.full((40, 40, 3), 10, np.uint8), np.zeros((40, 40), np.int32))
     assert not grey.colour and grey.levels == 0 and grey.objects == 0 and grey.diameter is None
+
+
+def width_of(labels):
+    return measure_cues(np.zeros((*labels.shape, 3), np.uint8), labels).diameter
+
+
+@pytest.mark.parametrize("diameter", [8, 15, 40, 150])
+def test_the_width_of_a_disc_is_its_diameter(diameter):
+    rows, columns = np.mgrid[-100:101, -100:101]
+    disc = (np.hypot(rows, columns) <= diameter / 2).astype(np.int32)
+    assert width_of(disc) == pytest.approx(diameter, rel=0.03)
+
+
+def test_neither_a_net_nor_nuclei_that_touch_are_one_wide_object():
+    net = np.zeros((400, 400), np.int32)
+    for line in range(6):
+        net[line::40] = net[:, line::40] = 1
+    assert 6 < width_of(net) < 12
+    touching = np.zeros((60, 300), np.int32)
+    for column in range(30, 300, 40):
+        cv2.circle(touching, (column, 30), 20, 1, -1)  # 41 px wide: they share a column of pixels.
+    assert width_of(touching) == pytest.approx(41, rel=0.05)
+    apart = touching * (1 + (np.arange(300) - 10) // 40)
+    assert width_of(apart) == pytest.approx(41, rel=0.1)
+    assert width_of(np.ones((40, 40), np.int32)) == pytest.approx(40, rel=0.02)  # The edge of the image is one.
 
 
 def test_kinds_are_found_with_their_names_and_the_most_frequent_first():
@@ -109,7 +135,7 @@ def folder(tmp_path):
 def test_the_command_writes_a_table_that_is_read_as_kinds(folder, capsys):
     assert exit_code("data", "kinds", folder, "--out", folder / "kinds.csv") == 0
     printed = capsys.readouterr().out
-    assert "dark grey" in printed and "10 images by kind in" in printed and "20.1" in printed  # 2 sqrt(316 / pi)
+    assert "dark grey" in printed and "10 images by kind in" in printed and "19.5" in printed
     assert read_kinds(folder / "kinds.csv") == {str(n): "dark grey" if n < 6 else "bright grey" for n in range(10)}
     assert exit_code("data", "kinds", folder, "--out", folder / "kinds.csv") == 1
     assert "kinds.csv: exists already" in capsys.readouterr().err
