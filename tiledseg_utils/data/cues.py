@@ -75,7 +75,8 @@ def _widths(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     membrane, and nuclei that touch in a mask are about as wide as one of them, where the disc of their area is not.
     """
     labels = np.pad(labels, 1)
-    is_inner = labels > 0
+    is_object = labels > 0
+    is_inner = is_object.copy()
     for axis in (0, 1):
         first, second = (np.moveaxis(each, axis, 0) for each in (labels, is_inner))
         differs = first[1:] != first[:-1]
@@ -83,10 +84,10 @@ def _widths(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         second[:-1][differs] = False
     # Pixels at an edge, also at that of the image, are half a pixel from it.
     distance = cv2.distanceTransform(is_inner.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) + 0.5
-    areas, sums = np.bincount(labels.ravel()), np.bincount(labels.ravel(), distance.ravel())
-    is_object = areas[1:] > 0
-    areas = areas[1:][is_object]
-    return areas, 6 * sums[1:][is_object] / areas
+    label = labels[is_object]
+    areas, sums = np.bincount(label), np.bincount(label, distance[is_object])
+    there = areas > 0
+    return areas[there], 6 * sums[there] / areas[there]
 
 
 def measure_pairs(pairs: Iterable[Pair]) -> tuple[dict[str, Cues], dict[str, np.ndarray]]:
