@@ -114,12 +114,18 @@ def test_a_damaged_tile_is_told_by_its_name(network, image, tmp_path, client):
     ("count", "across", "batch", "workers"), [(169, 13, 8, 2), (16, 4, 8, 2), (5000, 80, 8, 4), (3, 3, 1, 64)]
 )
 def test_tasks_are_whole_batches_and_enough_for_all_workers(count, across, batch, workers):
-    parts = list(clusters._divide(range(count), across, batch, workers))
+    parts = list(clusters._divide(range(count), across, batch, workers, map_size=768**2 // 4))
     assert [tile for part in parts for tile in part] == list(range(count))
     assert all(len(part) % batch == 0 for part in parts[:-1])
     assert len(parts) >= min(4 * workers, -(-count // batch))
     assert max(map(len, parts[-workers:])) <= batch  # So that all workers end together.
     assert max(map(len, parts)) <= max(across, clusters.BATCHES * batch) + batch
+
+
+@pytest.mark.parametrize(("side", "largest"), [(1024, 16), (2048, 4), (8192, 1)])
+def test_tasks_of_large_tiles_have_few_of_them(side, largest):
+    parts = list(clusters._divide(range(500), 20, 1, 2, side**2))
+    assert max(map(len, parts)) == largest and sum(map(len, parts)) == 500
 
 
 def test_errors_travel_between_processes():

@@ -37,6 +37,7 @@ from .tiled import normalized, predict_maps
 WAITING = 2  # tasks for each thread of the workers: one that runs, and one that waits
 PATIENCE = 10  # seconds in which a scheduler must answer
 BATCHES = 4  # of tiles in a task, at least, unless there are too few for all workers
+LARGEST = 2**24  # numbers in the maps of a task, unless a single batch has more: they wait in memory, several at a time
 SHARES = 2  # for each worker, at least, into which what is left to do is divided
 INSTALL = "Install them: pip install 'tiledseg[cluster]'"
 
@@ -187,7 +188,8 @@ def maps_from(
     )
     weights = cluster.scatter(_file_of(model), broadcast=True, hash=True)
     workers = max(1, sum(cluster.nthreads().values()))
-    parts = _divide(tiles, len(plan.columns.origins), setting.batch_size, workers)
+    map_size = plan.rows.tile * plan.columns.tile * model.output_shape[-1]
+    parts = _divide(tiles, len(plan.columns.origins), setting.batch_size, workers, map_size)
     submit = functools.partial(cluster.submit, predict_tiles, job, weights, pure=False)
     waiting = deque(submit(part) for part in itertools.islice(parts, WAITING * workers))
     whole = None
@@ -204,14 +206,15 @@ def maps_from(
             yield whole
 
 
-def _divide(tiles: range, across: int, batch_size: int, workers: int) -> Iterator[range]:
+def _divide(tiles: range, across: int, batch_size: int, workers: int, map_size: int) -> Iterator[range]:
     """Tiles for one task after the other: whole batches, so that each is predicted as in a single process.
 
-    A task has about a row of tiles, since rows of the image are read as a whole, and several batches. Towards the end,
-    tasks become smaller, so that no worker waits long for the last (Polychronopoulos & Kuck 1987, "Guided
-    self-scheduling", IEEE Transactions on Computers C-36).
+    A task has about a row of tiles, since rows of the image are read as a whole, and several batches; fewer, where the
+    map of a tile has many numbers (`map_size`). Towards the end, tasks become smaller, so that no worker waits long for
+    the last (Polychronopoulos & Kuck 1987, "Guided self-scheduling", IEEE Transactions on Computers C-36).
     """
-    wanted = -(-max(across, BATCHES * batch_size) // batch_size)
+    most = min(max(across, BATCHES * batch_size), LARGEST // map_size)
+    wanted = max(1, -(-most // batch_size))
     start = tiles.start
     while start < tiles.stop:
         share = (tiles.stop - start) // (SHARES * workers * batch_size)
