@@ -1,7 +1,6 @@
 """What `instances` and `measure` write beside labels: tables of nuclei, and files for other programs."""
 
 import argparse
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -125,7 +124,7 @@ class Exports:
                 if find_finished(out, identity) is not None:
                     continue
                 check_absent(out, identity)
-            source = LabelRows(self.labels[path]) if labels is None else contextlib.nullcontext(labels)
+            source = LabelRows(self.labels[path]) if labels is None else labels
             with source as rows, atomic_path(out) as temporary:
                 _write_kind(kind, temporary, picture, rows, join_nuclei([table]).drop(columns="file"))
                 note_finished(out, temporary, identity)

@@ -109,17 +109,15 @@ def _measure_rows(path: Path, labels, picture: Path | None, pixel_size: float | 
     Raises:
         UserError: the image cannot be read, or has another size than its labels.
     """
-    from ..data.streaming import open_source
+    from ..data.streaming import open_source, row_ranges
     from ..scoring.measure import CHUNK, Measurement
 
-    measurement, (height, width) = Measurement(labels.shape, str(path)), labels.shape
-    step = max(1, CHUNK // width)
+    measurement = Measurement(labels.shape, str(path))
     with contextlib.nullcontext() if picture is None else open_source(picture) as source:
         if source is not None and source.shape != labels.shape:
-            other = f"{source.shape[0]} x {source.shape[1]}"
-            problem = f"is {height} x {width} pixels (rows x columns), but its image {picture} is {other}"
+            own, other = (f"{height} x {width}" for height, width in (labels.shape, source.shape))
+            problem = f"is {own} pixels (rows x columns), but its image {picture} is {other}"
             raise UserError(path, problem, "Give labels at the size of their image, never resized")
-        for start in range(0, height, step):
-            stop = min(start + step, height)
+        for start, stop in row_ranges(labels.shape, CHUNK):
             measurement.add(labels.read(start, stop), source and source.read_stored(start, stop))
     return measurement.table(pixel_size)

@@ -64,7 +64,7 @@ def measure_cues(image: np.ndarray, labels: np.ndarray) -> Cues:
     if areas.size:
         order = np.argsort(widths, kind="stable")
         usual = order[np.searchsorted(np.cumsum(areas[order]), areas.sum() / 2)]
-        diameter = round(float(widths[usual]), 1)
+        diameter = round(float(widths[usual]), 1)  # The last digits of OpenCV's distances differ from run to run.
     return Cues(float(chroma), float(brightness), float(levels), min(labels.shape), int(areas.size), diameter)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from .pictures.stored import Stored, tell_notes
 from .pictures.tiff_rows import COPY_AGAIN, TiffRows
 from .pictures.zarr_rows import ZarrRows, is_zarr
 from .runs import connect_runs, draw_runs, find_runs
+from .streaming import row_ranges
 
 LARGE = 2**25
 """Pixels. Labels of larger files are kept as runs, and not as pixels."""
@@ -103,7 +103,8 @@ class LabelRuns(contextlib.AbstractContextManager):
     def __init__(self, path: Path):
         with LabelRows(path) as rows:
             self.shape = rows.shape
-            runs = [_checked_runs(path, rows.read(start, stop), start) for start, stop in self._bands()]
+            bands = row_ranges(self.shape, BAND)
+            runs = [_checked_runs(path, rows.read(start, stop), start) for start, stop in bands]
         self._row, self._start, self._stop, self._label = np.concatenate(runs, axis=1)
         ids = np.unique(self._label)
         self.is_mask = len(ids) <= 1
@@ -130,17 +131,13 @@ class LabelRuns(contextlib.AbstractContextManager):
         begin = (self._row[own].astype(np.int64) - start) * width
         return draw_runs(begin + self._start[own], begin + self._stop[own], self._label[own], (stop - start, width))
 
-    def _bands(self) -> Iterator[tuple[int, int]]:
-        step = max(1, BAND // self.shape[1])
-        return ((start, min(start + step, self.shape[0])) for start in range(0, self.shape[0], step))
-
     def _check_whole(self, path: Path, ids: np.ndarray) -> None:
         """What bands do not tell: whether there is a background, and whether few values are objects."""
         if (self._stop - self._start).sum(dtype=np.int64) == math.prod(self.shape):
             raise has_no_background(path, int(ids[0]), int(ids[-1]))
         if len(ids) > FEW:
             return
-        for start, stop in self._bands():
+        for start, stop in row_ranges(self.shape, BAND):
             band = self.read(start, stop)
             if not band.all():
                 _check(path, band)

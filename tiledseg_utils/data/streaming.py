@@ -26,9 +26,9 @@ from .pixel_size import GIVE_IT, read_pixel_size
 from .resampling import resample_reader
 
 
-def _chunks(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Divide the rows of an image into ranges of about a million pixels."""
-    step = max(1, 2**20 // shape[1])
+def row_ranges(shape: tuple[int, int], pixels: int = 2**20) -> Iterator[tuple[int, int]]:
+    """Divide the rows of an image of `shape` (H, W) into ranges (start, stop) of about so many pixels."""
+    step = max(1, pixels // shape[1])
     for start in range(0, shape[0], step):
         yield start, min(start + step, shape[0])
 
@@ -135,7 +135,7 @@ class Source(contextlib.AbstractContextManager):
 
     def chunks(self) -> Iterator[tuple[int, int]]:
         """Ranges of rows, (start, stop), with which a pass over the image needs little memory."""
-        return _chunks(self.shape)
+        return row_ranges(self.shape)
 
     def _find_limits(self) -> tuple[float, float]:
         """Return the values that become 0 and 255 by the rules of `pictures.read_image`."""
@@ -256,7 +256,7 @@ def _map(path: Path) -> np.ndarray:
 
 def _describe_array(array: np.ndarray) -> dict:
     digest = hashlib.sha256()
-    for start, stop in _chunks(array.shape[:2]):
+    for start, stop in row_ranges(array.shape[:2]):
         digest.update(np.ascontiguousarray(array[start:stop]))
     return {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": digest.hexdigest()}
 
