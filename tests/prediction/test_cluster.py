@@ -1,6 +1,5 @@
 """Workers of a cluster predict what a single process does, also if one of them dies."""
 
-import contextlib
 import os
 import pickle
 import signal
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tifffile
-from distributed import Client, LocalCluster
+from distributed import Client, Future, LocalCluster
 
 from tiledseg_utils import models
 from tiledseg_utils.base.files import UserError
@@ -83,6 +82,20 @@ def test_what_is_measured_of_the_whole_image_goes_to_the_workers(network, rng, t
     np.testing.assert_array_equal(np.load(tmp_path / "alone.npy"), np.load(tmp_path / "together.npy"))
 
 
+def test_tasks_do_not_carry_the_plan(network, image, tmp_path, client, monkeypatch):
+    """The scheduler keeps what comes with a task, often in the process that asks: it would grow with the image."""
+    sizes, submit = [], client.submit
+
+    def recorded(function, *arguments, **options):
+        if function is clusters.predict_tiles:
+            sizes.append(len(pickle.dumps([each.key if isinstance(each, Future) else each for each in arguments])))
+        return submit(function, *arguments, **options)
+
+    monkeypatch.setattr(client, "submit", recorded)
+    inference.predict_file(network, image, tmp_path / "out.npy", **HOW, cluster=client)
+    assert len(sizes) > 5 and max(sizes) < 500
+
+
 def test_an_image_in_memory_is_refused(network, rng, tmp_path, client):
     pixels = rng.integers(0, 256, (80, 80, 3), np.uint8)
     with pytest.raises(UserError, match="is in memory, and workers read images from files"):
@@ -147,25 +160,23 @@ def test_a_wrong_number_of_workers_is_told(address):
         pass
 
 
-def test_a_worker_that_is_killed_is_replaced(network, image, tmp_path):
-    """Its rows go to another, and the file is the same."""
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_workers_that_are_killed_are_replaced(network, image, tmp_path, deaths):
+    """Their rows go to others, and the file is the same, also where no worker is left that the model was sent to."""
     inference.predict_file(network, image, tmp_path / "alone.tif", **HOW)
     with clusters.connect("local:2") as client:
-        killed = []
+        assert len(client.nthreads()) == 2 and set(client.nthreads().values()) == {1}
+        pids, killed = client.run(os.getpid).values(), []
 
         def kill():
-            while not killed:
-                for pid in client.run(os.getpid).values():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-                    break
-                time.sleep(0.1)
+            for pid in list(pids)[:deaths]:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                time.sleep(1)
 
-        assert len(client.nthreads()) == 2 and set(client.nthreads().values()) == {1}
         thread = threading.Timer(0.3, kill)
         thread.start()
         inference.predict_file(network, image, tmp_path / "together.tif", **HOW, cluster=client)
         thread.join()
-    assert killed
+    assert len(killed) == deaths
     assert (tmp_path / "alone.tif").read_bytes() == (tmp_path / "together.tif").read_bytes()

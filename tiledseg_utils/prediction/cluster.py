@@ -186,7 +186,7 @@ def maps_from(
         empty=empty,
         version=VERSION,
     )
-    weights = cluster.scatter(_file_of(model), broadcast=True, hash=True)
+    job, weights = (_shared(cluster, each) for each in (job, _file_of(model)))
     workers = max(1, sum(cluster.nthreads().values()))
     map_size = plan.rows.tile * plan.columns.tile * model.output_shape[-1]
     parts = _divide(tiles, len(plan.columns.origins), setting.batch_size, workers, map_size)
@@ -204,6 +204,22 @@ def maps_from(
                 whole = np.zeros((plan.rows.tile, plan.columns.tile, *used.shape[2:]), used.dtype)
             whole[_used(plan, index)] = used
             yield whole
+
+
+def _shared(cluster, value):
+    """A future of what all tasks need: with each of them, the scheduler would keep another copy.
+
+    It is the result of a task, since Dask does a task again where the workers that hold its result have died. Scattered
+    data would be lost, and all would wait for it.
+    """
+    import dask
+
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):  # It is sent only once.
+        return cluster.submit(_itself, value, pure=False)
+
+
+def _itself(value):
+    return value
 
 
 def _divide(tiles: range, across: int, batch_size: int, workers: int, map_size: int) -> Iterator[range]:
