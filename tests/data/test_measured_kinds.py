@@ -12,8 +12,8 @@ from tiledseg_utils.data.measured_kinds import find_kinds, known_kinds, silhouet
 from tiledseg_utils.data.pictures import write_image
 
 
-def cues(brightness, chroma=0.0, diameter=20.0):
-    return Cues(chroma, brightness, 200.0, 256, 0 if diameter is None else 9, diameter)
+def cues(brightness, chroma=0.0, diameter=20.0, extent=None):
+    return Cues(chroma, brightness, 200.0, 256, 0 if diameter is None else 9, diameter, extent or diameter)
 
 
 def series(name, count, brightness, chroma=0.0, diameter=20.0, seed=0):
@@ -33,14 +33,23 @@ BRIGHT = series("bright", 2, 0.9)
 def test_cues_of_an_image_are_what_was_drawn():
     labels = np.zeros((100, 80), np.int32)
     labels[10:30, 10:30], labels[50:60, 10:20] = 1, 2
-    labels[70:80, 40:50] = 7
+    labels[70:80, 40:50] = 7  # Numbers may have gaps.
     image = np.full((100, 80, 3), (200, 120, 149), np.uint8)
     found = measure_cues(image, labels)
     assert found.chroma == pytest.approx(80 / 255) and found.colour and found.side == 80 and found.objects == 3
     assert found.brightness == pytest.approx(147 / 255)  # 0.299 R + 0.587 G + 0.114 B
-    assert found.diameter == pytest.approx(20, abs=0.2)  # two thirds of the foreground are in that object
+    # Two thirds of the foreground are in the first object.
+    assert found.diameter == pytest.approx(20, abs=0.2) and found.extent == 20
     grey = measure_cues(np.full((40, 40, 3), 10, np.uint8), np.zeros((40, 40), np.int32))
-    assert not grey.colour and grey.levels == 0 and grey.objects == 0 and grey.diameter is None
+    assert not grey.colour and grey.levels == 0 and grey.objects == 0 and grey.diameter is grey.extent is None
+
+
+def test_the_extent_of_an_object_is_the_longer_side_of_its_box():
+    labels = np.zeros((100, 80), np.int32)
+    labels[10:13, 5:65] = 1
+    labels[30:60, 20:23] = 1  # A second piece of it.
+    labels[70:80, 40:50] = 2
+    assert measure_cues(np.zeros((100, 80, 3), np.uint8), labels).extent == 60
 
 
 def width_of(labels):

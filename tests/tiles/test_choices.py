@@ -23,19 +23,23 @@ def chosen(images, setting=OPEN):
 
 
 @pytest.mark.parametrize(
-    ("diameter", "side", "reduction", "tile_size"),
+    ("diameter", "extent", "side", "reduction", "tile_size"),
     [
-        (15, 256, 1, 256),
-        (127, 360, 1, 384),
-        (128, 1024, 2, 384),
-        (255, 512, 2, 256),
-        (350, 1920, 4, 384),
-        (600, 520, 8, 128),
-        (None, 100, 1, 128),
+        (15, 15, 256, 1, 128),
+        (15, 32, 256, 1, 128),
+        (15, 33, 256, 1, 256),
+        (9, 512, 512, 1, 384),  # A net of membranes: each is narrow, and reaches over the image.
+        (127, 127, 360, 1, 384),
+        (128, 128, 1024, 2, 256),
+        (255, 300, 512, 2, 256),
+        (350, 400, 1920, 4, 384),
+        (600, 600, 520, 8, 128),
+        (None, None, 100, 1, 128),
+        (None, None, 1000, 1, 384),
     ],
 )
-def test_large_objects_are_reduced_and_tiles_hold_small_images(diameter, side, reduction, tile_size):
-    setting, rows = chosen([cues(0.5, diameter=diameter)._replace(side=side)])
+def test_large_objects_are_reduced_and_tiles_hold_small_images(diameter, extent, side, reduction, tile_size):
+    setting, rows = chosen([cues(0.5, diameter=diameter, extent=extent)._replace(side=side)])
     assert (setting.reduction, setting.tile_size, setting.stride) == (reduction, tile_size, tile_size // 2)
     assert rows["reduction"]["value"] == rows["reduction"]["measured"] == reduction
     assert ("no mask shows an object" if diameter is None else f"{diameter} px wide") in rows["reduction"]["reason"]

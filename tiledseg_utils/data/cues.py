@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 from .composites import visible
 from .images import Pair, read_pair
@@ -33,6 +34,8 @@ class Cues(NamedTuple):
         objects: how many the mask shows.
         diameter: of the usual object, pixels: half of the foreground is in objects as wide or narrower, so that specks
             do not count for much. None where there is no object. See `_widths`.
+        extent: the longer side of the box around an object, pixels, of the usual one in the same sense; or None. Of a
+            net, it is that of the whole net.
     """
 
     chroma: float
@@ -41,6 +44,7 @@ class Cues(NamedTuple):
     side: int
     objects: int
     diameter: float | None
+    extent: int | None
 
     @property
     def colour(self) -> bool:
@@ -60,12 +64,20 @@ def measure_cues(image: np.ndarray, labels: np.ndarray) -> Cues:
     contrast = measure_contrast([image])
     levels = contrast.high - contrast.low if contrast else 0.0
     areas, widths = _widths(labels)
-    diameter = None
+    diameter = extent = None
     if areas.size:
-        order = np.argsort(widths, kind="stable")
-        usual = order[np.searchsorted(np.cumsum(areas[order]), areas.sum() / 2)]
-        diameter = round(float(widths[usual]), 1)  # The last digits of OpenCV's distances differ from run to run.
-    return Cues(float(chroma), float(brightness), float(levels), min(labels.shape), int(areas.size), diameter)
+        # The last digits of OpenCV's distances differ from run to run.
+        diameter = round(float(_usual(widths, areas)), 1)
+        boxes = [box for box in ndimage.find_objects(labels) if box]
+        extents = np.array([max(side.stop - side.start for side in box) for box in boxes])
+        extent = int(_usual(extents, areas))
+    return Cues(float(chroma), float(brightness), float(levels), min(labels.shape), int(areas.size), diameter, extent)
+
+
+def _usual(values: np.ndarray, areas: np.ndarray) -> np.number:
+    """The median of a value of objects, (N,), in which each counts by its area."""
+    order = np.argsort(values, kind="stable")
+    return values[order[np.searchsorted(np.cumsum(areas[order]), areas.sum() / 2)]]
 
 
 def _widths(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

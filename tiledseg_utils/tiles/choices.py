@@ -17,6 +17,11 @@ LARGE_OBJECT = 128
 """Pixels. Objects that wide, or twice, or four times as wide, are seen at a half, a quarter or an eighth of the size:
 a network that works at full size sees a part of such an object at a time, and its outline needs no more pixels."""
 
+TILE_OBJECTS = 4
+"""Tiles are at least as wide as that many objects. Wider ones leave room for fewer places in a batch of as many pixels.
+Validation images of dsb2018, whose nuclei reach over 27 px, had a mean Dice higher by 0.006 (0.001 to 0.012; 30 images)
+with tiles of 128 px than with 256 px, and those of drawn cells of 15 px one of 0.963 instead of 0.941 (4 images)."""
+
 TILE_STEP = 128
 """Pixels. Measured tiles are multiples of it, which suits the poolings of all networks of the course."""
 
@@ -42,15 +47,22 @@ def choose(setting: TileSetting, cues: Collection[Cues]) -> tuple[TileSetting, l
     reduction = _reduction(diameter)
     used = setting.reduction or reduction
     side = float(np.median([own.side for own in cues])) / used
-    tile_size = min(LARGEST_MEASURED_TILE, TILE_STEP * max(1, int(np.ceil(side / TILE_STEP))))
+    extents = [own.extent for own in cues if own.extent is not None]
+    extent = float(np.median(extents)) / used if extents else None
+    wanted = side if extent is None else min(side, TILE_OBJECTS * extent)
+    tile_size = min(LARGEST_MEASURED_TILE, TILE_STEP * max(1, int(np.ceil(wanted / TILE_STEP))))
     levels = float(np.percentile([own.levels for own in cues], DECISIVE_PERCENTILE))
     contrast = levels < NARROW and not setting.white_balance
     size = "no mask shows an object" if diameter is None else f"objects are {diameter:.0f} px wide (median of images)"
     across = f"the shorter side of images is {side:.0f} px (median, reduced)"
+    held = "a tile holds it"
+    if extent is not None:
+        across += f", and objects reach over {extent:.0f} px"
+        held = f"a tile holds {TILE_OBJECTS} objects in a row, or an image that is smaller"
     dark = f"one image in ten spans {levels:.0f} grey levels or fewer"
     found = {
         "reduction": (reduction, f"{size}; from {LARGE_OBJECT} px on, images are reduced"),
-        "tile_size": (tile_size, f"{across}; a tile holds it, up to {LARGEST_MEASURED_TILE} px"),
+        "tile_size": (tile_size, f"{across}; {held}, up to {LARGEST_MEASURED_TILE} px"),
         "contrast": (contrast, f"{dark}; below {NARROW}, the contrast of all is stretched"),
     }
     open_values = {"reduction": 0, "tile_size": 0, "contrast": AUTO}
