@@ -236,7 +236,7 @@ SMALL = {"tiles": {"tile_size": 64}, "model": "unet", "model_settings": {"unet":
             "model_settings.swin_unet: tiles must be multiples of 12 pixels, and notebook 6 lays",
         ),
         (
-            {"counting_size": 300, "counting_model": {"levels": 10, "base_filters": 1}},
+            {"counting_tile_size": 256, "counting_model": {"levels": 10, "base_filters": 1}},
             "counting_model.levels: tiles must be multiples of 512",
         ),
         (
@@ -252,7 +252,7 @@ SMALL = {"tiles": {"tile_size": 64}, "model": "unet", "model_settings": {"unet":
             "comparison.batch_size: 256 tiles of 512 x 512",
         ),
         (
-            {"counting": {"batch_size": 256, "validation_steps": 1000}, "counting_size": 300},
+            {"counting": {"batch_size": 256, "validation_steps": 1000}, "counting_tile_size": 256},
             "counting.validation_steps: 1000",
         ),
     ],
@@ -602,4 +602,4 @@ def test_own_architectures_are_checked_by_their_names():
 
 
 def test_the_tiles_of_notebook_7_are_those_that_are_checked():
-    assert parameters.counting_tile_size(768) == 256 and TileSetting().tile_size == 512
+    assert parameters.Parameters().counting_tile_size == 256 and TileSetting().tile_size == 512

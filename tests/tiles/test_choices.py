@@ -10,7 +10,7 @@ from tiledseg_utils.base.files import UserError
 from tiledseg_utils.data.images import Pair
 from tiledseg_utils.data.pictures import write_image
 from tiledseg_utils.settings.parameters import TileSetting, TrainingSetting
-from tiledseg_utils.tiles.choices import batch_choice, choose
+from tiledseg_utils.tiles.choices import batch_choice, choose, counting_tiles
 from tiledseg_utils.tiles.sampling import share_by_kind
 from tiledseg_utils.tiles.tiling import read_manifest, reduction_of_tiles, write_tile_set
 
@@ -92,6 +92,18 @@ def test_a_batch_of_open_size_has_half_a_million_pixels(tile_size, batch_size):
     assert row["value"] == row["measured"] == batch_size and row["reason"].startswith(f"tiles are {tile_size} px wide;")
     row = batch_choice(TrainingSetting(batch_size=3), tile_size)
     assert (row["value"], row["measured"]) == (3, batch_size) and row["reason"].startswith("given by the preset; tiles")
+
+
+@pytest.mark.parametrize(("width", "side", "batch_size"), [(20, 128, 16), (32, 128, 16), (40, 256, 4), (90, 256, 4)])
+def test_counting_learns_small_nuclei_from_small_tiles_in_batches_of_as_many_pixels(tmp_path, width, side, batch_size):
+    mask = np.zeros((300, 400), bool)
+    mask[100 : 100 + width, 100 : 100 + width] = True
+    write_image(tmp_path / "a.png", np.full((300, 400, 3), 90, np.uint8))
+    write_image(tmp_path / "a_mask.png", mask)
+    pairs = [Pair("a", tmp_path / "a.png", tmp_path / "a_mask.png")]
+    training = TrainingSetting(batch_size=4)
+    assert counting_tiles(pairs, 0, training) == (side, replace(training, batch_size=batch_size))
+    assert counting_tiles(pairs, 192, training) == (192, training)
 
 
 def test_kinds_are_drawn_by_the_root_of_their_images():

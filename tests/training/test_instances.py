@@ -307,6 +307,9 @@ def test_tiles_lie_flush_with_the_borders(tmp_path):
     assert stems == ["a"] * 6  # rows from 0 and 8, columns from 0, 21 and 43
     np.testing.assert_array_equal(tiles[4], image[8:40, 21:53])
     np.testing.assert_array_equal(parts[2], labels[:32, 43:75])
+    denser, *_ = label_tiles(find_pairs(tmp_path), 32, overlap=True)
+    assert len(denser) == 3 * 5  # one between any two
+    np.testing.assert_array_equal(denser[::2].reshape(8, -1)[[0, 1, 2, 5, 6, 7]], tiles.reshape(6, -1))
     larger, parts, _ = label_tiles(find_pairs(tmp_path), 64)  # An image that is smaller than a tile is reflected.
     assert larger.shape == (2, 64, 64, 3)
     np.testing.assert_array_equal(parts[0, 40:], labels[39:15:-1, :64])

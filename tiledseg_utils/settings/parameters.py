@@ -38,6 +38,7 @@ SMALLEST_IMAGE = 256  # pixels; less cannot hold one white cell in its surroundi
 LESSON_SIDE = 512  # pixels; notebook 6 looks at squares of that side where a preset names no tiles for prediction
 AUTO = "auto"  # measured on the training images
 LARGEST_MEASURED_TILE = 384  # pixels; as large as two cores train within an hour
+TILE_STEP = 128  # pixels; measured tiles are multiples of it, which suits the poolings of all networks of the course
 BATCH_PIXELS = 2**19  # in a batch of measured size, about: 8 tiles of 256 x 256
 
 
@@ -254,6 +255,11 @@ class Parameters:
     comparison: TrainingSetting = field(TrainingSetting, "how each of these is trained")
     counting_images: CountingImages = field(_usual_counting_images, "generated images to count nuclei in")
     counting_size: whole(SMALLEST_IMAGE, 8192) = field(768, "side of the images to count in", "pixels")
+    counting_tile_size: zero_or(16, SMALLEST_IMAGE) = field(
+        SMALLEST_IMAGE,
+        "side of the tiles that counting is learnt from; 0 measures it, and batches keep their pixels",
+        "pixels",
+    )
     counting_model: Unet = field(Unet, "settings of the network that counts")
     counting_contrast: Truth = field(False, "whether the contrast of its images is stretched, as by contrast of tiles")
     counting_rays: Truth = field(False, "whether that network also learns rays, for the method rays")
@@ -328,15 +334,10 @@ def _model_fits_lessons(parameters: Parameters) -> None:
 
 
 def _counting_model_fits_tiles(parameters: Parameters) -> None:
-    side = counting_tile_size(parameters.counting_size)
+    side = parameters.counting_tile_size or TILE_STEP
     if side % parameters.counting_model.alignment:
         problem = f"tiles must be multiples of {parameters.counting_model.alignment} pixels, and notebook 8 cuts {side}"
         raise UserError("counting_model.levels", problem, "Use fewer levels, or a smaller patch_size")
-
-
-def counting_tile_size(counting_size: int) -> int:
-    """The side of the tiles that notebook 8 learns from, pixels."""
-    return min(SMALLEST_IMAGE, counting_size)
 
 
 def _training_fits_memory(parameters: Parameters) -> None:
@@ -348,7 +349,7 @@ def _comparison_fits_memory(parameters: Parameters) -> None:
 
 
 def _counting_fits_memory(parameters: Parameters) -> None:
-    _check_batches("counting", parameters.counting, counting_tile_size(parameters.counting_size))
+    _check_batches("counting", parameters.counting, parameters.counting_tile_size or SMALLEST_IMAGE)
 
 
 def _check_batches(name: str, training: TrainingSetting, tile_size: int) -> None:
@@ -371,10 +372,10 @@ RULES = (
     ({"tiles", "model", "model_settings"}, _model_fits_tiles),
     ({"tiles", "models", "model_settings"}, _models_fit_tiles),
     ({"model", "model_settings", "prediction"}, _model_fits_lessons),
-    ({"counting_size", "counting_model"}, _counting_model_fits_tiles),
+    ({"counting_tile_size", "counting_model"}, _counting_model_fits_tiles),
     *CHANNEL_RULES,
     ({"tiles", "training"}, _training_fits_memory),
     ({"tiles", "comparison"}, _comparison_fits_memory),
-    ({"counting_size", "counting"}, _counting_fits_memory),
+    ({"counting_tile_size", "counting"}, _counting_fits_memory),
 )
 """Which parameters must suit each other: their names, and what refuses them if they do not."""

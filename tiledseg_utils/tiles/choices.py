@@ -5,13 +5,14 @@ data. So does this module, with few rules that are told along with what they cho
 each of them.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from ..data.cues import Cues
-from ..settings.parameters import AUTO, LARGEST_MEASURED_TILE, TileSetting, TrainingSetting
+from ..data.cues import Cues, measure_pairs
+from ..data.images import Pair
+from ..settings.parameters import AUTO, LARGEST_MEASURED_TILE, SMALLEST_IMAGE, TILE_STEP, TileSetting, TrainingSetting
 
 LARGE_OBJECT = 128
 """Pixels. Objects that wide, or twice, or four times as wide, are seen at a half, a quarter or an eighth of the size:
@@ -21,9 +22,6 @@ TILE_OBJECTS = 4
 """Tiles are at least as wide as that many objects. Wider ones leave room for fewer places in a batch of as many pixels.
 Validation images of dsb2018, whose nuclei reach over 27 px, had a mean Dice higher by 0.006 (0.001 to 0.012; 30 images)
 with tiles of 128 px than with 256 px, and those of drawn cells of 15 px one of 0.963 instead of 0.941 (4 images)."""
-
-TILE_STEP = 128
-"""Pixels. Measured tiles are multiples of it, which suits the poolings of all networks of the course."""
 
 NARROW = 64
 """Grey levels, a quarter of all. Where one image in ten spans fewer, the contrast of all is stretched."""
@@ -85,6 +83,21 @@ def batch_choice(setting: TrainingSetting, tile_size: int) -> dict:
     given = "given by the preset; " if setting.batch_size else ""
     reason = f"{given}tiles are {tile_size} px wide; a batch holds about half a million pixels"
     return {"setting": "batch_size", "value": setting.batch_size or measured, "measured": measured, "reason": reason}
+
+
+def counting_tiles(pairs: Sequence[Pair], tile_size: int, training: TrainingSetting) -> tuple[int, TrainingSetting]:
+    """The side of the tiles that counting is learnt from, pixels, and the training with batches of these.
+
+    Args:
+        pairs: the images to learn from, with instance labels.
+        tile_size: 0 measures it, as `choose` does for images that are not reduced, up to 256 px.
+        training: where tiles are measured, its batch is counted in tiles of 256 px; smaller ones are as many more.
+    """
+    if tile_size:
+        return tile_size, training
+    setting, _ = choose(TileSetting(tile_size=0, reduction=1), measure_pairs(pairs)[0].values())
+    measured = min(setting.tile_size, SMALLEST_IMAGE)
+    return measured, replace(training, batch_size=training.batch_size * (SMALLEST_IMAGE // measured) ** 2)
 
 
 def _reduction(diameter: float | None) -> int:

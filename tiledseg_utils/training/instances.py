@@ -18,6 +18,7 @@ from ..models.instance_targets import instance_targets
 from ..models.instance_unet import CHANNELS, FLOW
 from ..models.losses import bce_dice_loss
 from ..models.model_files import load_checkpoint
+from ..settings.parameters import TILE_STEP
 from ..tiles.augmentation import Augmentation
 from ..tiles.sampling import share_by_kind
 from ..tiles.tiling import pad_to
@@ -29,6 +30,9 @@ CONTACT_WEIGHT = 8.0
 
 EMPTY = 0.15
 """How often a tile without a nucleus is drawn beside one with some."""
+
+OVERLAPPING_PIXELS = 2**26
+"""Of images whose small tiles may overlap in training: they take 28 bytes for each in memory, instead of 7."""
 
 NO_NUCLEUS = "Give images with instance labels in labels/"
 
@@ -58,7 +62,7 @@ def instance_loss(y_true, y_pred):
 
 
 def label_tiles(
-    pairs: Sequence[Pair], size: int, normalization: str | None = None
+    pairs: Sequence[Pair], size: int, normalization: str | None = None, overlap: bool = False
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Cut images and their instance labels into tiles.
 
@@ -69,6 +73,7 @@ def label_tiles(
         pairs: images with labels.
         size: side of a tile, pixels.
         normalization: what is done to each image first, see `normalization.METHODS`.
+        overlap: let neighbours share at least half of their pixels.
 
     Returns:
         images (N, size, size, 3) uint8 RGB, labels (N, size, size) int32, and the stem of each tile's image.
@@ -81,7 +86,7 @@ def label_tiles(
         image, instances = read_pair(pair, labels=True)
         height, width = (max(length, size) for length in instances.shape)
         image, instances = (pad_to(array, height, width) for array in (normalize(image, normalization), instances))
-        for row, column in itertools.product(_flush_origins(height, size), _flush_origins(width, size)):
+        for row, column in itertools.product(*(_flush_origins(length, size, overlap) for length in (height, width))):
             tile = np.s_[row : row + size, column : column + size]
             images.append(image[tile])
             labels.append(instances[tile])
@@ -92,9 +97,11 @@ def label_tiles(
     return np.stack(images), labels, stems
 
 
-def _flush_origins(length: int, tile: int) -> list[int]:
-    """Where as few tiles as cover an axis begin, evenly spread, the last one flush with its end."""
-    return np.linspace(0, length - tile, -(-length // tile)).astype(int).tolist()
+def _flush_origins(length: int, tile: int, overlap: bool = False) -> list[int]:
+    """Where as few tiles as cover an axis begin, evenly spread, the last one flush with its end; with one between any
+    two of them if they overlap."""
+    count = -(-length // tile)
+    return np.linspace(0, length - tile, 2 * count - 1 if overlap else count).astype(int).tolist()
 
 
 def tile_weights(labels: np.ndarray, stems: Sequence[str], groups: Mapping[str, str] | None = None) -> np.ndarray:
@@ -186,6 +193,9 @@ def train_instances(
     rays, setting = model_settings.get("rays", False), setting.for_tiles(tile_size)
     targets = functools.partial(instance_targets, flow=flow, rays=rays, contact_weight=CONTACT_WEIGHT)
     images, labels, stems = label_tiles(splits["train"], tile_size, normalization)
+    if tile_size <= TILE_STEP and labels.size <= OVERLAPPING_PIXELS:
+        # A small tile shows few nuclei whole, so each should also lie in the middle of another one.
+        images, labels, stems = label_tiles(splits["train"], tile_size, normalization, overlap=True)
     weights = np.ones(len(images)) if groups is None else tile_weights(labels, stems, groups)
     request = {"model": "instance_unet", "model_settings": model_settings, "augmentation": augmentation, "seed": seed}
     request |= {"tiles": [provenance.hash_array(images), provenance.hash_array(labels)]}
