@@ -240,6 +240,10 @@ SMALL = {"tiles": {"tile_size": 64}, "model": "unet", "model_settings": {"unet":
             "counting_model.levels: tiles must be multiples of 512",
         ),
         (
+            {"counting_tile_size": 0, "counting_model": {"levels": 10, "base_filters": 1}},
+            "pixels, and notebook 8 cuts 128",
+        ),
+        (
             {"training": {"batch_size": 256, "validation_steps": 1}, "tiles": {"tile_size": 512}},
             "training.batch_size: 256",
         ),

@@ -194,7 +194,7 @@ def train_instances(
     targets = functools.partial(instance_targets, flow=flow, rays=rays, contact_weight=CONTACT_WEIGHT)
     images, labels, stems = label_tiles(splits["train"], tile_size, normalization)
     if tile_size <= TILE_STEP and labels.size <= OVERLAPPING_PIXELS:
-        # A small tile shows few nuclei whole, so each should also lie in the middle of another one.
+        # A small tile cuts many of its nuclei, which then lie whole in the one between.
         images, labels, stems = label_tiles(splits["train"], tile_size, normalization, overlap=True)
     weights = np.ones(len(images)) if groups is None else tile_weights(labels, stems, groups)
     request = {"model": "instance_unet", "model_settings": model_settings, "augmentation": augmentation, "seed": seed}
