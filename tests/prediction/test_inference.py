@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import threading
+import tracemalloc
 from functools import partial
 from typing import ClassVar
 
@@ -23,7 +24,7 @@ from tiledseg_utils.models.model_files import fingerprint
 from tiledseg_utils.models.receptive_field import required_halo
 from tiledseg_utils.prediction import dividing, files, forward, inference, instances, tiled
 from tiledseg_utils.settings.parameters import PredictionSetting
-from tiledseg_utils.tiles.planning import Plan, make_axis
+from tiledseg_utils.tiles.planning import Plan, make_axis, make_plan
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -400,6 +401,19 @@ def test_what_was_opened_is_closed_in_any_case(network, rng, tmp_path, monkeypat
             stack.enter_context(pytest.raises(UserError, match="watched: is gone"))
         WAYS[way](network, noise(rng, 150, 130), tmp_path / "out.npy")
     assert [source.closed for source in Watched.opened] == [1]
+
+
+@pytest.mark.parametrize("height", [2 * 1000, 1010], ids=["side by side", "the last over the one before"])
+def test_rows_are_put_together_in_the_memory_of_one_row_of_tiles(height):
+    plan = make_plan((height, 1000), tile=1000, overlap=0, dropped=0)
+    row_bytes, maps = 1000 * 1000 * 4, np.ones((1000, 1000), np.float32)
+    tracemalloc.start()
+    try:
+        for _ in tiled.stitch_rows([maps] * plan.count, plan, (height, 1000)):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * row_bytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_source_of_the_caller_stays_open(network, rng):

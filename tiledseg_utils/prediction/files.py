@@ -140,18 +140,18 @@ def _stream(model, source, plan, setting, writer, decide, skip_contrast, empty, 
             skipped += probability is None
             yield probability
 
-    started, row_mpx = time.perf_counter(), source.shape[1] / 1e6
+    started, (height, width) = time.perf_counter(), source.shape
     with (
         contextlib.closing(maps_from(cluster, model, source, plan, setting, first_row, skip_contrast, empty)) as maps,
-        progress(total=source.shape[0] * row_mpx, initial=done * row_mpx, unit="Mpx") as bar,
+        progress(total=height * width, initial=done * width, unit="Mpx", unit_scale=1e-6) as bar,
     ):
         channels = model.output_shape[-1]
         bands = stitch_rows(counted(maps), plan, source.shape, first_row, channels) if first_row < len(ends) else ()
         for start, band in bands:
             band = band[max(0, done - start) :]
             writer.write(band if decide is None else decide(band))
-            bar.update(len(band) * row_mpx)
-    seconds, megapixels = time.perf_counter() - started, (source.shape[0] - done) * row_mpx
+            bar.update(len(band) * width)
+    seconds, megapixels = time.perf_counter() - started, (height - done) * width / 1e6
     report = {
         "tiles": plan.count,
         "skipped": skipped,

@@ -204,7 +204,8 @@ def stitch_rows(
         bottom = shape[0] if last else min(plan.rows.origins[i + 1] + plan.rows.used(i + 1).start, shape[0])
         if bottom > top:
             yield top, total[: bottom - top, :width]
-            rest = height - (bottom - top)
-            total[:rest] = total[bottom - top :]
-            total[rest:] = 0
+            shift = bottom - top
+            for row in range(height - shift):  # One by one: NumPy copies a part that overlaps its new place.
+                total[row] = total[row + shift]
+            total[height - shift :] = 0
             top = bottom
