@@ -201,6 +201,7 @@ def test_a_file_that_remembers_nonsense_is_told_and_a_preset_helps(folder, tmp_p
         ({"method": ["flow"]}, r"remembers a method that is not known \(\['flow'\]\)"),
         ({"min_area": 0}, "remembers a min_area that cannot be: 0 is out of range"),
         ({"threshold": -1}, "remembers a threshold that cannot be: -1 is out of range"),
+        ({"test_time_augmentation": 1}, "remembers a test_time_augmentation that cannot be: 1 is"),
         ({"overwrite": True}, r"remembers an option that is not known \('overwrite'\)"),
         (3, "remembers no options of instances but 3"),
     ],
@@ -229,6 +230,19 @@ def test_instances_are_counted_as_the_run_did(folder, image, found, tmp_path, ca
     for name, least in (("as run", 40), ("but", 1)):
         expected = label_image(maps, "components", threshold, least)
         np.testing.assert_array_equal(tifffile.imread(tmp_path / name / "a.tif"), expected)
+
+
+def test_instances_are_counted_in_the_views_of_the_run(folder, image, found, tmp_path, capsys):
+    path, threshold = tmp_path / "instances.keras", found[1]["threshold"]
+    shutil.copy(folder / "before.keras", path)
+    remember_counting(path, "components", threshold, 1, test_time_augmentation=True)
+    call = ("instances", folder / "a.png", "--model", path, "--out")
+    for option, views in (((), 8), (("--no-test-time-augmentation",), 1), (("--test-time-augmentation",), 8)):
+        assert exit_code(*call, tmp_path / "labels", *option, "--overwrite") == 0
+        assert f", {views} view" in capsys.readouterr().out
+        maps = predict_tiled(load_model(path), image, mode="auto", test_time_augmentation=views == 8)
+        expected = label_image(maps, "components", threshold, 1)
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / "labels" / "a.tif"), expected)
 
 
 def test_a_training_writes_it_into_the_final_model_alone(tile_set, tmp_path):

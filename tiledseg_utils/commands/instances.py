@@ -13,6 +13,7 @@ from .options import add_cluster_option, add_command, add_part_options, part_of_
 from .remembered import but_for, remembered_counting
 
 FORMATS = ("tif", "ome.tif", "ome.zarr")
+VIEWS = "test_time_augmentation"
 
 
 def add(commands) -> None:
@@ -31,6 +32,7 @@ def add(commands) -> None:
         (Parameters, "threshold", "--threshold"),
         (CommandSetting, "nucleus_area", "--min-area"),
         (CommandSetting, "flow_threshold", "--flow-threshold"),
+        (PredictionSetting, VIEWS, "--test-time-augmentation"),
     )
     for cls, name, flag in options:
         field = fields_of(cls)[name]
@@ -43,7 +45,6 @@ def add(commands) -> None:
         help="of the labels: TIFF with ImageJ's description, OME-TIFF, or OME-Zarr",
     )
     add_option(command, CommandSetting, "ome_zarr")
-    add_option(command, PredictionSetting, "test_time_augmentation")
     add_part_options(command)
     add_cluster_option(command)
     add_export_options(command)
@@ -75,9 +76,7 @@ def instances(arguments) -> None:
     def work(path: Path, cluster) -> dict:
         part = part_of_file(path, arguments)
         about = {**rule, **exports.about(path, [part]), "overwrite": arguments.overwrite, "cluster": cluster}
-        how = {"mode": "auto", "test_time_augmentation": arguments.test_time_augmentation}
-        how |= {"ome_zarr": arguments.ome_zarr}
-        nuclei = label_file(part, labels[path], model, **about, **how)
+        nuclei = label_file(part, labels[path], model, mode="auto", ome_zarr=arguments.ome_zarr, **about)
         exports.write(path, part)
         return {"image": path.name, "nuclei": nuclei, "labels": labels[path]}
 
@@ -86,7 +85,7 @@ def instances(arguments) -> None:
 
 
 def _rule(model, arguments) -> dict:
-    """The method, threshold, min_area and flow_threshold: as given, else as a model remembers, else as usual.
+    """How nuclei are told apart, and in how many views maps are predicted: as given, as a model remembers, or as usual.
 
     Raises:
         UserError: what the model remembers is not what these options take.
@@ -98,6 +97,7 @@ def _rule(model, arguments) -> dict:
         "threshold": fields_of(Parameters)["threshold"].default,
         "min_area": fields_of(CommandSetting)["nucleus_area"].default,
         "flow_threshold": fields_of(CommandSetting)["flow_threshold"].default,
+        VIEWS: fields_of(PredictionSetting)[VIEWS].default,
     }
     given = {name: getattr(arguments, name) for name in usual if getattr(arguments, name) is not None}
     if model is None or given.keys() == usual.keys():
@@ -105,7 +105,8 @@ def _rule(model, arguments) -> dict:
     known = remembered_counting(model, arguments.model, METHODS)
     rule = usual | known | given
     if known:
-        words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in rule.items())
+        words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in rule.items() if name != VIEWS)
+        words += ", 8 views" if rule[VIEWS] else ", 1 view"
         changed = [name for name in given if rule[name] != known.get(name)]
         print(f"counted as its run did{but_for(changed, 'as given')}: {words}; options change that")
     return rule

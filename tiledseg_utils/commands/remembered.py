@@ -9,7 +9,7 @@ from pathlib import Path
 from ..base.files import UserError
 from ..base.text import printable
 from ..settings.command_options import CommandSetting
-from ..settings.parameters import Parameters
+from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.remembered import PREDICTION
 from ..settings.schema import check_value, fields_of, shown
 
@@ -91,6 +91,7 @@ def remembered_counting(model, path: Path, methods) -> dict:
         "threshold": (Parameters, "threshold"),
         "min_area": (CommandSetting, "nucleus_area"),
         "flow_threshold": (CommandSetting, "flow_threshold"),
+        "test_time_augmentation": (PredictionSetting, "test_time_augmentation"),
     }
     remedy = "Give --method, --threshold, --min-area and --flow-threshold, and the model is not asked"
     known = _remembered(model, path, "instances", fields, remedy) or {}

@@ -3,7 +3,7 @@
 import colorsys
 import functools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,7 +11,6 @@ from skimage.segmentation import find_boundaries
 
 from ..data.images import Pair, read_pair
 from ..prediction.dividing import BOUNDARY, FLOW, INTERIOR, methods_for
-from ..prediction.inference import predict_tiled
 from ..prediction.instances import label_image
 from ..scoring.matching import (
     THRESHOLDS,
@@ -76,13 +75,15 @@ CHOICES = {"threshold": (0.5, 0.4, 0.3), "flow_threshold": (0.0, 0.4, 0.8)}
 """What `choose_rule` tries, the usual values first: these stay unless another is better."""
 
 
-def choose_rule(model, pairs: Sequence[Pair], min_area: int) -> tuple[dict, list[dict]]:
+def choose_rule(
+    predict: Callable[[np.ndarray], np.ndarray], pairs: Sequence[Pair], min_area: int
+) -> tuple[dict, list[dict]]:
     """The method, its threshold and its flow threshold with the highest mean F1 on some images with labels.
 
     They are tried one after the other, and then the methods once more.
 
     Args:
-        model: an `instance_unet`.
+        predict: gives the maps of an `instance_unet` for an image, (H, W, C).
         pairs: images to choose by, which must not be test images.
         min_area: see `instances.label_rows`.
 
@@ -93,9 +94,9 @@ def choose_rule(model, pairs: Sequence[Pair], min_area: int) -> tuple[dict, list
     maps, references, tried = {}, {}, []
     for pair in pairs:
         image, references[pair.stem] = read_pair(pair, labels=True)
-        maps[pair.stem] = predict_tiled(model, image)
+        maps[pair.stem] = predict(image)
     rule = {"method": "watershed", "threshold": 0.5, "flow_threshold": 0.0}
-    choices = {"method": methods_for(model.output_shape[-1]), **CHOICES}
+    choices = {"method": methods_for(maps[pairs[0].stem].shape[-1]), **CHOICES}
     for name in (*choices, "method"):
         for value in choices[name]:
             candidate = {**rule, name: value}

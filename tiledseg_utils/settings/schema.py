@@ -346,7 +346,9 @@ def add_option(command: argparse.ArgumentParser, cls, name: str, flag: str = "",
     schema = _adapter(info.rebuild_annotation()).json_schema()
     text = more.pop("help", info.description).replace("%", "%%")
     if schema.get("type") == "boolean":
-        command.add_argument(flag, action=argparse.BooleanOptionalAction, default=info.default, help=text)
+        command.add_argument(
+            flag, action=argparse.BooleanOptionalAction, help=text, **{"default": info.default, **more}
+        )
         return
     default = {} if info.is_required() else {"default": info.get_default(call_default_factory=True)}
     if "enum" in schema:

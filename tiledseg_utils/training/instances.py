@@ -227,18 +227,26 @@ def _build(settings: Mapping, normalization: str | None, precision: str) -> kera
     return model
 
 
-def remember_counting(path: Path, method: str, threshold: float, min_area: int, flow_threshold: float = 0.0) -> None:
+def remember_counting(
+    path: Path,
+    method: str,
+    threshold: float,
+    min_area: int,
+    flow_threshold: float = 0.0,
+    test_time_augmentation: bool = False,
+) -> None:
     """Have a model file remember how its run tells nuclei apart. The command `instances` then does the same.
 
     Args:
         path: of `instances.keras`, which is written again; its weights stay as they are.
         method, threshold, min_area, flow_threshold: see `prediction.instances.label_rows`.
+        test_time_augmentation: see `prediction.inference.predict_tiled`.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     model = load_checkpoint(path, with_optimizer=False)
     rule = {"method": method, "threshold": threshold, "min_area": min_area, "flow_threshold": flow_threshold}
-    remember_options(model, {"instances": rule})
+    remember_options(model, {"instances": rule | {"test_time_augmentation": test_time_augmentation}})
     with atomic_path(path) as temporary:
         model.save(temporary)
