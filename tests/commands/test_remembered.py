@@ -211,7 +211,7 @@ def test_a_rule_for_counting_that_cannot_be_is_refused(folder, options, message)
     remember_options(model, {"instances": options})
     with pytest.raises(UserError, match=message) as error:
         remembered_counting(model, folder / "model.keras", METHODS)
-    assert "Give --method, --threshold, --min-area and --flow-threshold" in error.value.remedy
+    assert "--flow-threshold and --[no-]test-time-augmentation, and the model is not asked" in error.value.remedy
 
 
 def test_instances_are_counted_as_the_run_did(folder, image, found, tmp_path, capsys):

@@ -32,12 +32,13 @@ def add(commands) -> None:
         (Parameters, "threshold", "--threshold"),
         (CommandSetting, "nucleus_area", "--min-area"),
         (CommandSetting, "flow_threshold", "--flow-threshold"),
-        (PredictionSetting, VIEWS, "--test-time-augmentation"),
     )
     for cls, name, flag in options:
         field = fields_of(cls)[name]
         about = f"{field.description}; by default as the run of instances.keras did, else {field.default}"
         add_option(command, cls, name, flag, dest=flag[2:].replace("-", "_"), default=None, help=about)
+    about = f"{fields_of(PredictionSetting)[VIEWS].description}; by default as the run of instances.keras did"
+    add_option(command, PredictionSetting, VIEWS, default=None, help=about)
     command.add_argument(
         "--format",
         choices=FORMATS,

@@ -93,7 +93,8 @@ def remembered_counting(model, path: Path, methods) -> dict:
         "flow_threshold": (CommandSetting, "flow_threshold"),
         "test_time_augmentation": (PredictionSetting, "test_time_augmentation"),
     }
-    remedy = "Give --method, --threshold, --min-area and --flow-threshold, and the model is not asked"
+    options = "--method, --threshold, --min-area, --flow-threshold and --[no-]test-time-augmentation"
+    remedy = f"Give {options}, and the model is not asked"
     known = _remembered(model, path, "instances", fields, remedy) or {}
     if "method" in known and known["method"] not in list(methods):
         raise UserError(path, f"remembers a method that is not known ({shown(known['method'])})", remedy)
