@@ -140,18 +140,18 @@ def _stream(model, source, plan, setting, writer, decide, skip_contrast, empty, 
             skipped += probability is None
             yield probability
 
-    started, (height, width) = time.perf_counter(), source.shape
+    started, row_mpx = time.perf_counter(), source.shape[1] / 1e6
     with (
         contextlib.closing(maps_from(cluster, model, source, plan, setting, first_row, skip_contrast, empty)) as maps,
-        progress(total=height * width, initial=done * width, unit="Mpx", unit_scale=1e-6) as bar,
+        progress(total=source.shape[0] * row_mpx, initial=done * row_mpx, unit="Mpx") as bar,
     ):
         channels = model.output_shape[-1]
         bands = stitch_rows(counted(maps), plan, source.shape, first_row, channels) if first_row < len(ends) else ()
         for start, band in bands:
             band = band[max(0, done - start) :]
             writer.write(band if decide is None else decide(band))
-            bar.update(len(band) * width)
-    seconds, megapixels = time.perf_counter() - started, (height - done) * width / 1e6
+            bar.update(min(len(band) * row_mpx, bar.total - bar.n))  # A sum of rounded numbers may exceed the total.
+    seconds, megapixels = time.perf_counter() - started, (source.shape[0] - done) * row_mpx
     report = {
         "tiles": plan.count,
         "skipped": skipped,
