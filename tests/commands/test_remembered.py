@@ -18,6 +18,7 @@ from tiledseg_utils.commands.remembered import how, remembered_counting, remembe
 from tiledseg_utils.data.masks import read_mask
 from tiledseg_utils.data.pictures import write_image
 from tiledseg_utils.models.inputs import remember_normalization, remember_options, remembered_options
+from tiledseg_utils.models.two_scales import two_scale_model
 from tiledseg_utils.prediction.dividing import METHODS
 from tiledseg_utils.prediction.inference import load_model, multi_scale, predict_tiled
 from tiledseg_utils.prediction.instances import label_image
@@ -243,6 +244,14 @@ def test_instances_are_counted_in_the_views_of_the_run(folder, image, found, tmp
         maps = predict_tiled(load_model(path), image, mode="auto", test_time_augmentation=views == 8)
         expected = label_image(maps, "components", threshold, 1)
         np.testing.assert_array_equal(tifffile.imread(tmp_path / "labels" / "a.tif"), expected)
+
+
+def test_instances_says_that_a_model_sees_two_scales(folder, tmp_path, capsys):
+    path = tmp_path / "instances.keras"
+    two_scale_model(load_model(folder / "before.keras")).save(path)
+    remember_counting(path, "components", 0.5, 1)
+    assert exit_code("instances", folder / "a.png", "--model", path, "--out", tmp_path / "labels") == 0
+    assert ", 1 view, each at two scales; options change that" in capsys.readouterr().out
 
 
 def test_a_training_writes_it_into_the_final_model_alone(tile_set, tmp_path):

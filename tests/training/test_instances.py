@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tiledseg_utils.data.images import find_pairs, split_pairs
 from tiledseg_utils.data.masks import read_labels
 from tiledseg_utils.data.pictures import write_image
 from tiledseg_utils.models import instance_targets as targets
-from tiledseg_utils.models.inputs import images_learnt_from
+from tiledseg_utils.models.inputs import images_learnt_from, normalization_of
 from tiledseg_utils.models.instance_targets import (
     boundary_targets,
     flow_targets,
@@ -28,6 +29,7 @@ from tiledseg_utils.models.instance_targets import (
 from tiledseg_utils.models.instance_unet import CHANNELS, RAYS
 from tiledseg_utils.models.model_files import load_checkpoint, load_model
 from tiledseg_utils.models.receptive_field import required_halo
+from tiledseg_utils.models.two_scales import sees_two_scales
 from tiledseg_utils.prediction.dividing import follow_flow
 from tiledseg_utils.prediction.inference import predict_tiled, predict_whole
 from tiledseg_utils.training.fit import TrainingSetting
@@ -273,6 +275,18 @@ def test_validation_images_judge_the_epochs_and_change_nothing_else(uninterrupte
     )
     model = load_model(tmp_path / "instances.keras", channels=(6,))
     assert "valid" in provenance.seen_by(images_learnt_from(model), find_pairs(drawn)).values()
+
+
+def test_a_finished_training_gives_the_model_of_two_scales_and_that_of_one(drawn, tmp_path):
+    splits = split_pairs(find_pairs(drawn), drawn, 0) | {"valid": []}
+    setting = replace(COUNTING, epochs=1, steps_per_epoch=1)
+    for two_scales in (True, False):
+        how = {"normalization": "contrast", "two_scales": two_scales}
+        train_instances(tmp_path, splits, 128, SETTINGS, {}, setting, seed=4, **how)
+        model = load_model(tmp_path / "instances.keras", channels=(6,))
+        assert sees_two_scales(model) == two_scales and normalization_of(model) == "contrast"
+        trained = load_checkpoint(tmp_path / "counting" / "epoch_001.keras").get_weights()
+        assert all(np.array_equal(*pair) for pair in zip(model.get_weights(), trained, strict=True))
 
 
 def test_other_labels_in_the_same_run_are_refused(uninterrupted, drawn, tmp_path):

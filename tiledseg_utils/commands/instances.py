@@ -91,6 +91,7 @@ def _rule(model, arguments) -> dict:
     Raises:
         UserError: what the model remembers is not what these options take.
     """
+    from ..models.two_scales import sees_two_scales
     from ..prediction.dividing import METHODS
 
     usual = {
@@ -108,6 +109,7 @@ def _rule(model, arguments) -> dict:
     if known:
         words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in rule.items() if name != VIEWS)
         words += ", 8 views" if rule[VIEWS] else ", 1 view"
+        words += ", each at two scales" if sees_two_scales(model) else ""
         changed = [name for name in given if rule[name] != known.get(name)]
         print(f"counted as its run did{but_for(changed, 'as given')}: {words}; options change that")
     return rule

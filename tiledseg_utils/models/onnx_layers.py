@@ -18,6 +18,7 @@ from .backend import keras, layers
 from .inputs import ColorInput, ImageNetInput
 from .instance_unet import CHANNELS, FLOW, PRIOR_LOGIT, USUAL_RAY, Heads
 from .layers import DepthToSpace, ImageMean, SpaceToDepth
+from .two_scales import EnlargedImage, ReducedMaps, WeightedMean
 from .windows import WindowAttention
 
 HERE_ONLY = "Predict with this package, or build the network of other layers"
@@ -335,3 +336,24 @@ def _(layer, graph, x):
     seen = graph.op("Slice", seen, whole(before, before), reached, whole(2, 3))
     kernel = _values(layer.kernel_out).T[:, :, None, None]
     return graph.op("Conv", seen, graph.constant(kernel), graph.constant(_values(layer.bias_out)))
+
+
+@emit.register(EnlargedImage)
+def _(layer, graph, image):
+    scales = graph.constant(np.array([1, 1, 2, 2], np.float32))
+    how = {"mode": "cubic", "cubic_coeff_a": -0.5, "coordinate_transformation_mode": "half_pixel"}
+    enlarged = graph.op("Resize", image, "", scales, **how)
+    limits = (graph.constant(np.float32(value)) for value in (0, 255))
+    return graph.op("Clip", graph.op("Round", enlarged), *limits)
+
+
+@emit.register(ReducedMaps)
+def _(layer, graph, maps):
+    pooled = graph.op("AveragePool", maps, kernel_shape=[*layer.pool_size], strides=[*layer.strides])
+    return graph.op("Mul", pooled, graph.constant(_per_channel(layer.scale(layer.input.shape[-1]))))
+
+
+@emit.register(WeightedMean)
+def _(layer, graph, first, second):
+    shares = (graph.constant(np.float32(share)) for share in (1 - layer.share, layer.share))
+    return graph.op("Add", *(graph.op("Mul", *each) for each in zip((first, second), shares, strict=True)))

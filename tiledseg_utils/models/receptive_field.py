@@ -25,6 +25,7 @@ from .inputs import ChannelInput, ColorInput, ImageNetInput
 from .instance_unet import Heads
 from .layers import DepthToSpace, ImageMean, SpaceToDepth
 from .reduced import BlockMean
+from .two_scales import EnlargedImage, WeightedMean
 from .windows import WindowAttention
 
 
@@ -108,7 +109,7 @@ for _class in (
     *(layers.Dropout, layers.SpatialDropout2D, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise),
     *(layers.BatchNormalization, layers.LayerNormalization, layers.RMSNormalization, layers.UnitNormalization),
     *(layers.Normalization, layers.Rescaling, layers.Identity, layers.Dense, layers.ActivityRegularization),
-    *(ColorInput, ImageNetInput, ChannelInput, Heads, Foreground),
+    *(ColorInput, ImageNetInput, ChannelInput, Heads, Foreground, WeightedMean),
     *(layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum, layers.Concatenate),
 ):
     reach.register(_class, _along_channels)
@@ -192,6 +193,8 @@ def _(layer):
 
 for _class in (SpaceToDepth, BlockMean):
     reach.register(_class, lambda layer: (Window(layer.size, down=layer.size),) * 2)
+# An output pixel lies between the second and the third of four pixels.
+reach.register(EnlargedImage, lambda layer: (Window(8, up=2, padding=(4, 4)),) * 2)
 reach.register(layers.ZeroPadding2D, lambda layer: tuple(Window(padding=pads) for pads in layer.padding))
 reach.register(layers.Cropping2D, lambda layer: tuple(Window(padding=(-low, -high)) for low, high in layer.cropping))
 

@@ -264,6 +264,7 @@ class Parameters:
     counting_contrast: Truth = field(False, "whether the contrast of its images is stretched, as by contrast of tiles")
     counting_rays: Truth = field(False, "whether that network also learns rays, for the method rays")
     counting_flow: Literal["centre", "heat"] = field("centre", "its flows lead straight, or as heat spreads (Cellpose)")
+    counting_two_scales: Truth = field(False, "whether it also sees each image twice as large, for small nuclei")
     counting_test_time_augmentation: Truth = field(False, "whether it predicts in eight views, turned and mirrored")
     counting: TrainingSetting = field(TrainingSetting, "how that network is trained; notebook 8 runs if it is given")
     part_side: whole(64, 16_384) = field(

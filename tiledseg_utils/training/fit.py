@@ -5,6 +5,7 @@ the last epochs and of the best, `epoch_*.keras` (weights, optimiser), and `stat
 written last. `train` is the task of the course: a mask from an image.
 """
 
+import functools
 import json
 import math
 import time
@@ -54,7 +55,7 @@ class Task:
         request: everything that decides about the result, as JSON takes it. A training goes on only if it is the same.
         learnt_from: the images, which the model will remember; see `provenance.learnt_from`.
         options: how the run uses the final model, which remembers that, too; see `inputs.remember_options`.
-        reduction: by how much the images are reduced that the network learns from. The final model does so itself.
+        finish: makes the final model of the trained network, for instance `reduced_model`; None leaves it as it is.
     """
 
     build: Callable[[str], keras.Model]
@@ -65,7 +66,7 @@ class Task:
     request: Mapping
     learnt_from: Mapping | None
     options: Mapping | None = None
-    reduction: int = 1
+    finish: Callable[[keras.Model], keras.Model] | None = None
 
 
 class RunState(keras.callbacks.Callback):
@@ -323,7 +324,7 @@ def _finish(task: Task, setting: TrainingSetting, run_state: RunState, network: 
     if setting.precision != "float32":  # bfloat16 is slow on CPUs, and too coarse for tiles to agree.
         weights, model = model.get_weights(), task.build("float32")
         model.set_weights(weights)
-    model = reduced_model(model, task.reduction)
+    model = task.finish(model) if task.finish else model
     remember_images(model, task.learnt_from)
     remember_options(model, task.options)
     with atomic_path(path) as temporary:
@@ -392,6 +393,6 @@ def train(
         request=request,
         learnt_from=learnt_from,
         options=options,
-        reduction=reduction_of_tiles(manifest),
+        finish=functools.partial(reduced_model, reduction=reduction_of_tiles(manifest)),
     )
     return fit(task, setting, run / "training", run / "model.keras", preview)

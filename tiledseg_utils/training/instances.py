@@ -18,6 +18,7 @@ from ..models.instance_targets import instance_targets
 from ..models.instance_unet import CHANNELS, FLOW
 from ..models.losses import bce_dice_loss
 from ..models.model_files import load_checkpoint
+from ..models.two_scales import two_scale_model
 from ..settings.parameters import TILE_STEP
 from ..tiles.augmentation import Augmentation
 from ..tiles.sampling import share_by_kind
@@ -168,6 +169,7 @@ def train_instances(
     flow: str = "centre",
     groups: Mapping[str, str] | None = None,
     normalization: str | None = None,
+    two_scales: bool = False,
 ) -> dict:
     """Train `models.instance_unet`, or go on where a killed run stopped; write `<run>/instances.keras`.
 
@@ -183,6 +185,8 @@ def train_instances(
         groups: the kind of each stem, if there are several; tiles are then drawn as `tile_weights` says. Without, all
             are drawn equally often.
         normalization: of the images, see `normalization.METHODS`; the model remembers it.
+        two_scales: whether the model that is written sees each image twice, see `two_scales.two_scale_model`. It
+            does not change the training: another choice makes the other model from the same state.
 
     Returns:
         see `fit`.
@@ -215,6 +219,7 @@ def train_instances(
         metrics=None,
         request=request,
         learnt_from=learnt_from(splits),
+        finish=two_scale_model if two_scales else None,
     )
     return fit(task, setting, Path(run) / "counting", Path(run) / "instances.keras")
 
