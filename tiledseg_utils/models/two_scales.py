@@ -14,7 +14,7 @@ ENLARGED_SHARE = 1 / 3
 """What the enlarged image counts in the mean: it tells nuclei apart, but its outlines are less exact."""
 
 KERNEL = (-3 / 128, 29 / 128, 111 / 128, -9 / 128)
-"""Of cubic convolution: what the pixels around count a quarter of a pixel before the middle of the third."""
+"""Weights of four pixels in a row for a place a quarter of a pixel before the middle of the third."""
 
 
 @keras.saving.register_keras_serializable("tiledseg")
@@ -22,7 +22,7 @@ class EnlargedImage(layers.Layer):
     """(N, H, W, C) uint8 to (N, 2H, 2W, C) uint8, by cubic convolution, which keeps edges sharp.
 
     The kernel is that of Keys (IEEE TASSP 1981, doi 10.1109/TASSP.1981.1163711); at the border, the last pixel is
-    repeated. All sums are exact in float32, so that a tile is rounded as the whole image is.
+    repeated. All sums are exact in float32, so that the pixels of a tile are rounded as those of the whole image are.
     """
 
     def call(self, inputs):
