@@ -1,6 +1,7 @@
 """What several test files share: a tiny data folder and a tiny tile set."""
 
 import os
+import tempfile
 
 import hypothesis
 import numpy as np
@@ -12,6 +13,17 @@ from tiledseg_utils.tiles import tiling
 # Tests say what is right, not how fast it is: a machine with other work would fail them.
 hypothesis.settings.register_profile("no clock", deadline=None)
 hypothesis.settings.load_profile("no clock")
+
+
+def pytest_configure(config):
+    """Let JAX keep what it compiles until the session ends: many tests train one small network in several processes."""
+    config.compiled = tempfile.TemporaryDirectory(prefix="tiledseg-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = config.compiled.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+
+def pytest_unconfigure(config):
+    config.compiled.cleanup()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import functools
 import html
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -111,10 +112,15 @@ def with_navigation(page: str, name: str, names: Sequence[str]) -> str:
     )
 
 
+@functools.lru_cache(maxsize=32)  # A page takes seconds, and the report is written more than once.
+def _exported(notebook: str, title: str) -> str:
+    return export(nbformat.reads(notebook, as_version=4), title)
+
+
 def write_notebook_pages(folder: Path, notebooks: Mapping[str, nbformat.NotebookNode]) -> None:
     """Write `<name>.html` for each notebook, in the order in which readers are led through them."""
     names = list(notebooks)
     for name, notebook in notebooks.items():
-        page = links.within_report(export(notebook, name), notebooks)
+        page = links.within_report(_exported(nbformat.writes(notebook), name), notebooks)
         with atomic_path(folder / f"{name}.html") as temporary:
             temporary.write_text(with_navigation(page, name, names), encoding="utf-8")
