@@ -7,6 +7,7 @@ import hypothesis
 import numpy as np
 import pytest
 
+from tiledseg_utils.base.environment import ONEDNN_FLAG, fast_flags
 from tiledseg_utils.data import images, synthetic
 from tiledseg_utils.tiles import tiling
 
@@ -18,6 +19,8 @@ hypothesis.settings.load_profile("no clock")
 def pytest_configure(config):
     """Let JAX keep what it compiles until the session ends: many tests train one small network in several processes."""
     config.compiled = tempfile.TemporaryDirectory(prefix="tiledseg-compiled-")
+    if ONEDNN_FLAG in fast_flags():
+        return  # JAX cannot write convolutions of oneDNN.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = config.compiled.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 

@@ -22,8 +22,9 @@ def planned(folder: Path, scripts: dict[str, str], *arguments: str) -> subproces
         (folder / name).write_text(f"#!/bin/sh\n{scripts.get(name, SHIM)}\n")
         (folder / name).chmod(0o755)
     place = folder / "environment"
-    environment = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
-    environment.pop("PYTHON", None)
+    # `make test PYTHON=...` hands its choice down by these.
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "MAKEFLAGS")}
+    environment["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
     command = ["make", "--dry-run", f"VENV={place}", *arguments, f"{place}/installed"]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 

@@ -66,7 +66,8 @@ def test_rows_count_and_gains_have_the_sign_of_the_difference():
 def test_a_perfect_network_is_as_good_as_its_method():
     found, sweeps = instance_plots.compare_methods({"a": instance_targets(REFERENCE)}, {"a": REFERENCE}, 16)
     assert {method: labels["a"].max() for method, labels in found.items()} == {
-        "components": 2, "watershed": 2, "boundary": 3, "flow": 3  # of two squares side by side, the shape has no waist
+        "components": 2, "watershed": 2,  # of two squares side by side, the shape has no waist
+        "boundary": 3, "flow": 3, "combined": 3
     }  # fmt: skip
     assert sweeps["flow"]["a"][0].f1 == 1 > sweeps["components"]["a"][0].f1
     rules = {row["rule"]: row["mean_f1"] for row in instance_plots.rule_rows(found["flow"], {"a": REFERENCE})}
@@ -86,8 +87,9 @@ def test_the_rule_is_chosen_by_method_threshold_and_flow(tmp_path):
     assert chosen(maps)[0] == {"method": "boundary", "threshold": 0.5, "flow_threshold": 0.0}
     faint = maps * np.float32([0.45, 1, 1, 1, 1, 1])
     rule, tried = chosen(faint)
-    assert rule == {"method": "boundary", "threshold": 0.4, "flow_threshold": 0.0}
-    assert [row["f1"] for row in tried[:4]] == [0] * 4 and tried[4]["f1"] > 0  # At 0.5, no method finds anything.
+    assert [row["f1"] for row in tried[:5]] == [0] * 5 and tried[5]["f1"] > 0  # At 0.5, no method finds anything.
+    # So flows are checked before the method is known: two squares taken for one do not pass.
+    assert rule == {"method": "boundary", "threshold": 0.4, "flow_threshold": 0.4}
     maps[-10:-2, 2:10, 0] = 1  # without flows
     rule, tried = chosen(maps)
     assert rule == {"method": "boundary", "threshold": 0.5, "flow_threshold": 0.4}

@@ -44,7 +44,9 @@ def crowd():
 TOUCHING = discs((32, 30, 16), (32, 60, 15))
 
 
-@pytest.mark.parametrize(("method", "count"), [("components", 1), ("watershed", 2), ("boundary", 2), ("flow", 2)])
+@pytest.mark.parametrize(
+    ("method", "count"), [("components", 1), ("watershed", 2), ("boundary", 2), ("flow", 2), ("combined", 2)]
+)
 def test_touching_nuclei_are_divided_where_their_border_is(method, count):
     labels = instances.label_image(targets.instance_targets(TOUCHING, rays=True), method)
     assert labels.max() == count and labels.dtype == np.int32
@@ -154,7 +156,7 @@ def test_labels_are_the_same_in_every_process(crowd, tmp_path):
     assert all(process.returncode == 0 for process in running)
 
 
-@pytest.mark.parametrize("method", ["watershed", "boundary", "flow"])
+@pytest.mark.parametrize("method", ["watershed", "boundary", "flow", "combined"])
 def test_perfect_maps_of_a_crowded_smear_give_its_cells(method, crowd):
     reference, maps = crowd
     components = instances.label_image(maps, "components").max()
@@ -218,6 +220,20 @@ def test_a_boundary_divides_nuclei_without_a_waist():
     maps = targets.instance_targets(block)
     assert instances.label_image(maps, "watershed").max() == 1
     assert match_instances(instances.label_image(maps, "boundary"), block, 0.9).tp == 2
+
+
+def test_each_component_is_divided_by_the_method_that_suits_its_flow():
+    """Two pairs without a waist: one whose border the classes do not show, and one with a second centre in its flow."""
+    pairs = np.zeros((90, 60), np.int32)
+    for number, top in ((1, 10), (3, 50)):
+        pairs[top : top + 30, 10:30], pairs[top : top + 30, 30:50] = number, number + 1
+    maps = targets.instance_targets(pairs, flow="heat")
+    maps[:45, :, dividing.INTERIOR], maps[:45, :, dividing.BOUNDARY] = pairs[:45] > 0, 0
+    maps[52:62, 12:22, dividing.FLOW] = targets.heat_flow_targets(np.ones((10, 10), np.int32))
+    boundary, flow, combined = (instances.label_image(maps, name) for name in ("boundary", "flow", "combined"))
+    assert boundary[:45].max() == 1 and match_instances(boundary[45:], pairs[45:], 0.9).tp == 2
+    assert match_instances(flow[:45], pairs[:45], 0.9).tp == 2 and len(np.unique(flow[45:])) > 3
+    assert match_instances(combined, pairs, 0.9).tp == combined.max() == 4
 
 
 def test_two_nuclei_taken_for_one_are_told_by_their_flow():

@@ -24,7 +24,7 @@ def add(commands) -> None:
     command.add_argument("--out", type=Path, required=True, help="folder for <stem>.tif, labels from 1")
     command.add_argument(
         "--method",
-        choices=["components", "watershed", "boundary", "flow", "rays"],
+        choices=["components", "watershed", "boundary", "flow", "combined", "rays"],
         help="how nuclei that touch are told apart; by default as the run of instances.keras did, or flow if "
         "its file does not say; else watershed",
     )

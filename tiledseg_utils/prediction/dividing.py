@@ -178,16 +178,26 @@ def star_polygons(maps: np.ndarray, mask: np.ndarray, shared: float = 0.5) -> np
     return mask.astype(np.int32) if count <= 1 else _flood(np.zeros(mask.shape), labels, mask)
 
 
+def boundary_or_flow(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Divide as `boundary_classes` and as `flow_sinks`, and keep that whose own flow is nearer to the predicted one.
+
+    Either fails in components where the other does not. A nucleus' own flow is as in `drop_wrong_flow`.
+    """
+    divisions = [in_one_piece(method(maps, mask), mask) for method in (boundary_classes, flow_sinks)]
+    return min(divisions, key=lambda labels: _flow_distance(maps, labels)[mask].mean())
+
+
 METHODS: dict[str, Method] = {
     "components": connected_component,
     "watershed": watershed,
     "boundary": boundary_classes,
     "flow": flow_sinks,
+    "combined": boundary_or_flow,
     "rays": star_polygons,
 }
 """By name; the first two need only the foreground."""
 
-NEEDED = {"boundary": CHANNELS, "flow": CHANNELS, "rays": CHANNELS + RAYS}
+NEEDED = {"boundary": CHANNELS, "flow": CHANNELS, "combined": CHANNELS, "rays": CHANNELS + RAYS}
 """How many maps a method needs at least, if more than the foreground."""
 
 
@@ -196,13 +206,12 @@ def methods_for(channels: int) -> list[str]:
     return [method for method in METHODS if NEEDED.get(method, 1) <= channels]
 
 
-def divide(maps: np.ndarray, mask: np.ndarray, method: Method, min_area: int) -> np.ndarray:
-    """Labels 1, 2, ... of one component, each of them one connected piece.
+def in_one_piece(labels: np.ndarray, mask: np.ndarray, min_area: int = 1) -> np.ndarray:
+    """Labels of one component, again 1, 2, ..., each of them one connected piece.
 
-    Of a label in several pieces, the largest counts. The others, and pieces below `min_area`, are flooded by their
-    neighbours.
+    Of a label in several pieces, the largest counts. The others, and pieces below `min_area` pixels, are flooded by
+    their neighbours.
     """
-    labels = method(maps, mask)
     pieces = label_pieces(labels, connectivity=2)
     areas, owners = np.bincount(pieces.ravel()), np.zeros(pieces.max() + 1, np.int32)
     owners[pieces] = labels
@@ -227,14 +236,18 @@ def drop_wrong_flow(maps: np.ndarray, labels: np.ndarray, flow_threshold: float)
 
     Args:
         maps: (h, w, C) float32 around one component, with flows.
-        labels: (h, w) int32, 1, 2, ..., as `divide` returns them.
+        labels: (h, w) int32, 1, 2, ..., as `in_one_piece` returns them.
         flow_threshold: the largest mean squared distance of predicted and own vectors that is accepted; 2 is that of
             random directions.
 
     Returns:
         (h, w) int32: the others, again 1, 2, ... in their order.
     """
-    distance = ((maps[..., FLOW] - heat_flow_targets(labels)) ** 2).sum(axis=-1)
-    errors = mean(distance, labels, np.arange(1, labels.max() + 1))
+    errors = mean(_flow_distance(maps, labels), labels, np.arange(1, labels.max() + 1))
     kept = np.concatenate([[False], errors <= flow_threshold])
     return np.where(kept, np.cumsum(kept), 0)[labels].astype(np.int32)
+
+
+def _flow_distance(maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The squared distance of the predicted flow of each pixel and that of its label's shape, (h, w) float32."""
+    return ((maps[..., FLOW] - heat_flow_targets(labels)) ** 2).sum(axis=-1)

@@ -30,7 +30,7 @@ from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import check_value
 from .band_writer import BandWriter
 from .cluster import maps_from
-from .dividing import FOREGROUND, METHODS, NEEDED, divide, drop_wrong_flow
+from .dividing import FOREGROUND, METHODS, NEEDED, drop_wrong_flow, in_one_piece
 from .measuring import NucleusMeter
 from .tiled import open_image, plan_prediction, stitch_rows, with_changes
 
@@ -55,7 +55,7 @@ def label_rows(
 
     Args:
         bands: (first row, maps (n, W) or (n, W, C) float32), in order, as `inference.stitch_rows` yields them.
-        method: a name in `METHODS`; "boundary" and "flow" need all six channels.
+        method: a name in `METHODS`; all but "components" and "watershed" need all six channels.
         threshold: of the foreground probability, the first channel.
         min_area: pixels; smaller components are dropped, smaller parts of a component join their neighbour.
         name: of the file with the maps, for errors.
@@ -88,7 +88,7 @@ def label_rows(
             box = np.s_[above : above + height, left : left + width]
             mask = components[box] == number
             # Nothing to divide; this saves time where there are 100,000 nuclei.
-            parts = mask if method == "components" else divide(maps[box], mask, METHODS[method], min_area)
+            parts = mask if method == "components" else in_one_piece(METHODS[method](maps[box], mask), mask, min_area)
             if flow_threshold:
                 parts = drop_wrong_flow(maps[box], parts.astype(np.int32), flow_threshold)
             labels[box][mask] = np.where(parts[mask] > 0, parts[mask] + count, DROPPED)
