@@ -192,7 +192,7 @@ def test_architectures_are_compared_on_the_page(run):
 
 def test_nuclei_are_counted_on_the_page(run):
     result = read_json(run / "results" / "08_counting.json")
-    assert [row["method"] for row in result["scores"]] == ["components", "watershed", "boundary", "flow"]
+    assert [row["method"] for row in result["scores"]] == ["components", "watershed", "boundary", "flow", "combined"]
     assert len(set(result["counts"].values())) == 1 < len(result["counts"])  # whatever the tiles
     assert all(row["f1"] > 0.95 for row in result["perfect maps"][2:])
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
