@@ -79,6 +79,15 @@ def test_the_centre_of_a_crescent_lies_in_it():
     assert len(centre) == 1 and crescent[tuple(centre[0])]
 
 
+@pytest.mark.parametrize("flow", ["centre", "heat"])
+def test_several_images_at_once_are_as_each_alone(flow, rng):
+    """Also where a nucleus at the lower border of one has the number of one at the upper border of the next."""
+    images = np.kron(rng.integers(0, 4, (3, 5, 6)), np.ones((1, 9, 7))).astype(np.int32)
+    together = instance_targets(images, flow=flow, rays=True, contact_weight=8)
+    for image, found in zip(images, together, strict=True):
+        np.testing.assert_array_equal(found, instance_targets(image, flow=flow, rays=True, contact_weight=8))
+
+
 def test_heat_leads_around_the_dent_of_a_crescent_where_straight_vectors_leave_it():
     crescent = np.zeros((41, 41), np.int32)
     crescent[4:37, 4:37] = 1

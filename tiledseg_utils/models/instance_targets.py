@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from scipy.ndimage import center_of_mass, find_objects
+from scipy.ndimage import find_objects
 from skimage.measure import label
 
 from .instance_unet import RAYS
@@ -42,32 +42,32 @@ def contacts(labels: np.ndarray) -> np.ndarray:
 
 
 def flow_targets(labels: np.ndarray) -> np.ndarray:
-    """Unit vectors (rows, columns) to each nucleus' centre, (H, W, 2) float32; 0 in the background and at the centre.
+    """Unit vectors (rows, columns) to each nucleus' centre, (..., 2) float32; 0 in the background and at the centre.
 
     The centre is the nucleus' pixel nearest to its centre of mass. In a nucleus with a dent, a straight way to it may
     lead through background or a neighbour; `heat_flow_targets` lead around.
 
     Args:
-        labels: (H, W) int32, 0 = background.
+        labels: (H, W) or (N, H, W) int32, 0 = background.
     """
-    flow = np.zeros((*labels.shape, 2), np.float32)
+    flow = np.zeros((labels.size // labels.shape[-1], labels.shape[-1], 2), np.float32)
     for _, places, centre in _nuclei(labels):
         away = (centre - places).astype(np.float32)
         flow[tuple(places.T)] = away / np.maximum(np.hypot(*away.T), 1)[:, None]
-    return flow
+    return flow.reshape(*labels.shape, 2)
 
 
 def heat_flow_targets(labels: np.ndarray) -> np.ndarray:
-    """Unit vectors (rows, columns) towards each nucleus' source of heat, (H, W, 2) float32; 0 in the background.
+    """Unit vectors (rows, columns) towards each nucleus' source of heat, (..., 2) float32; 0 in the background.
 
     Heat enters at the centre of `flow_targets` and spreads inside the nucleus alone, one pixel in each step. Its
     gradient leads to the centre without leaving the nucleus, whatever its shape: the flows of Cellpose (Stringer et
     al., Nature Methods 2021, doi 10.1038/s41592-020-01018-x).
 
     Args:
-        labels: (H, W) int32, 0 = background.
+        labels: (H, W) or (N, H, W) int32, 0 = background. All images at once take half the time of one by one.
     """
-    flow = np.zeros((*labels.shape, 2), np.float32)
+    flow = np.zeros((labels.size // labels.shape[-1], labels.shape[-1], 2), np.float32)
     by_steps: dict[int, list] = {}
     for nucleus in _nuclei(labels):
         height, width = (side.stop - side.start + 2 for side in nucleus[0])
@@ -76,7 +76,7 @@ def heat_flow_targets(labels: np.ndarray) -> np.ndarray:
     for steps, nuclei in by_steps.items():
         places, directions = _heat_directions(nuclei, steps)
         flow[tuple(places.T)] = directions
-    return flow
+    return flow.reshape(*labels.shape, 2)
 
 
 def _heat_directions(nuclei: list[tuple], steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -108,13 +108,20 @@ def _heat_directions(nuclei: list[tuple], steps: int) -> tuple[np.ndarray, np.nd
 
 
 def _nuclei(labels: np.ndarray):
-    """Of each nucleus the box, its pixels (n, 2), and of these the one nearest to their centre of mass."""
-    numbers = np.unique(labels[labels > 0])
-    boxes = find_objects(labels)
-    for number, mass in zip(numbers, center_of_mass(labels > 0, labels, numbers), strict=True):
-        box = boxes[number - 1]
-        places = np.argwhere(labels[box] == number) + [side.start for side in box]
-        yield box, places, places[np.argmin(((places - mass) ** 2).sum(axis=1))]
+    """Of each nucleus the box, its pixels (n, 2), and of these the one nearest to their centre of mass.
+
+    Several images lie one below the other; their nuclei are found in each by itself.
+    """
+    height, width = labels.shape[-2:]
+    for index, image in enumerate(labels.reshape(-1, height, width)):
+        top = np.array([index * height, 0])
+        for number, box in enumerate(find_objects(image), start=1):
+            if box is None:
+                continue
+            rows, columns = box
+            places = np.argwhere(image[box] == number) + np.array([rows.start, columns.start])
+            centre = places[np.argmin(((places - places.mean(axis=0)) ** 2).sum(axis=1))]
+            yield (slice(rows.start + top[0], rows.stop + top[0]), columns), places + top, centre + top
 
 
 def ray_targets(labels: np.ndarray) -> np.ndarray:
@@ -166,23 +173,25 @@ def _runs_of_rows(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def instance_targets(
     labels: np.ndarray, flow: str = "centre", rays: bool = False, contact_weight: float = 1.0
 ) -> np.ndarray:
-    """All that `models.instance_unet` should predict, (H, W, 6) or (H, W, 6 + RAYS) float32 in its order of channels.
+    """All that `models.instance_unet` should predict, (..., 6) or (..., 6 + RAYS) float32 in its order of channels.
 
     Parts of a label that do not touch count as separate nuclei: a border may have cut and mirrored one.
 
     Args:
-        labels: (H, W) int32, 0 = background.
+        labels: (H, W) or (N, H, W) int32, 0 = background.
         flow: "centre" for `flow_targets`, "heat" for `heat_flow_targets`.
         rays: whether `ray_targets` follow.
         contact_weight: the value of the boundary where two nuclei touch (`contacts`), instead of 1. In the loss it is
             the weight of these few pixels, as U-Net's authors weigh the gaps between touching cells (Ronneberger et
             al., MICCAI 2015, arXiv:1505.04597).
     """
-    labels = label(labels, connectivity=2).astype(np.int32)
+    if labels.ndim == 2:
+        return instance_targets(labels[None], flow, rays, contact_weight)[0]
+    labels = np.stack([label(image, connectivity=2) for image in labels]).astype(np.int32)
     foreground = (labels > 0)[..., None].astype(np.float32)
     vectors = {"centre": flow_targets, "heat": heat_flow_targets}[flow](labels)
-    classes = boundary_targets(labels)
+    classes = np.stack([boundary_targets(image) for image in labels])
     if contact_weight != 1:
-        classes[contacts(labels), 2] = contact_weight
+        classes[np.stack([contacts(image) for image in labels]), 2] = contact_weight
     maps = [foreground, classes, vectors]
-    return np.concatenate([*maps, ray_targets(labels)] if rays else maps, -1)
+    return np.concatenate([*maps, np.stack([ray_targets(image) for image in labels])] if rays else maps, -1)

@@ -84,16 +84,16 @@ def _require_all(classes: Classes, masks: np.ndarray) -> None:
 
 
 Target = Callable[[np.ndarray], np.ndarray]
-"""From a mask (H, W) to what a network should predict of its image, (H, W, C) float32."""
+"""From masks (N, H, W) to what a network should predict of their images, (N, H, W, C) float32."""
 
 
 def foreground_target(mask: np.ndarray) -> np.ndarray:
-    """What a network with one probability should predict: (H, W) bool or classes to (H, W, 1) float32."""
+    """What a network with one probability should predict: (..., H, W) bool or classes to (..., 1) float32."""
     return (mask != 0)[..., None].astype(np.float32)
 
 
 def class_target(mask: np.ndarray, count: int) -> np.ndarray:
-    """What a network with `count` classes should predict: (H, W) uint8 numbers to (H, W, count) float32, one-hot."""
+    """What a network with `count` classes should predict: numbers (..., H, W) uint8 to one-hot (..., count) float32."""
     return (mask[..., None] == np.arange(count)).astype(np.float32)
 
 
@@ -112,7 +112,7 @@ class TrainingBatches(keras.utils.PyDataset):
         setting: of it, the size and number of batches, and how added tiles are drawn.
         seed: of the draws.
         augmentation: applied to every sample.
-        target: what the network should predict, from a mask that was augmented.
+        target: what the network should predict, from masks that were augmented.
 
     `epoch` is set by the training loop before each epoch; it is not counted here, so that a resumed run continues
     with the very samples an uninterrupted one would have seen.
@@ -155,7 +155,7 @@ class TrainingBatches(keras.utils.PyDataset):
         size = self.setting.batch_size
         own = range(step * size, (step + 1) * size)[own_share(size)]
         images, masks = zip(*(self.sample(epoch, i) for i in own), strict=True)
-        return np.stack(images), np.stack([self.target(mask) for mask in masks])
+        return np.stack(images), self.target(np.stack(masks))
 
     def __getitem__(self, step: int):
         wanted = [(self.epoch, later) for later in range(step, min(step + 1 + self.THREADS, self.num_batches))]
@@ -196,7 +196,7 @@ class ValidationBatches(keras.utils.PyDataset):
         self, images: np.ndarray, masks: np.ndarray, setting: TrainingSetting, target: Target = foreground_target
     ):
         super().__init__()
-        self.images, self.targets, self.setting = images, np.stack([target(mask) for mask in masks]), setting
+        self.images, self.targets, self.setting = images, target(masks), setting
 
     @property
     def num_batches(self) -> int:
