@@ -246,12 +246,27 @@ def test_instances_are_counted_in_the_views_of_the_run(folder, image, found, tmp
         np.testing.assert_array_equal(tifffile.imread(tmp_path / "labels" / "a.tif"), expected)
 
 
-def test_instances_says_that_a_model_sees_two_scales(folder, tmp_path, capsys):
-    path = tmp_path / "instances.keras"
+def test_instances_sees_both_scales_of_a_model_or_only_one(folder, image, found, tmp_path, capsys):
+    path, threshold = tmp_path / "instances.keras", found[1]["threshold"]
     two_scale_model(load_model(folder / "before.keras")).save(path)
-    remember_counting(path, "components", 0.5, 1)
-    assert exit_code("instances", folder / "a.png", "--model", path, "--out", tmp_path / "labels") == 0
-    assert ", 1 view, each at two scales; options change that" in capsys.readouterr().out
+    remember_counting(path, "components", threshold, 1)
+    call = ("instances", folder / "a.png", "--model", path, "--out", tmp_path / "labels", "--overwrite")
+    networks = {"both": load_model(path), "one": load_model(folder / "before.keras")}
+    for name, option, words in (
+        ("both", (), "counted as its run did: method components"),
+        ("one", ("--one-scale",), "counted as its run did, but for --one-scale, as given: method components"),
+    ):
+        assert exit_code(*call, *option) == 0
+        said = capsys.readouterr().out
+        assert words in said and (", 1 view, each at two scales;" in said) == (name == "both")
+        expected = label_image(predict_tiled(networks[name], image, mode="auto"), "components", threshold, 1)
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / "labels" / "a.tif"), expected)
+
+
+def test_one_scale_without_a_model_is_refused(folder, tmp_path, capsys):
+    np.save(tmp_path / "map.npy", np.zeros((8, 8), np.float32))
+    assert exit_code("instances", tmp_path / "map.npy", "--one-scale", "--out", tmp_path / "labels") == 1
+    assert "--one-scale: says how a model sees images, and --model is not given" in capsys.readouterr().err
 
 
 def test_a_training_writes_it_into_the_final_model_alone(tile_set, tmp_path):

@@ -11,7 +11,7 @@ from tiledseg_utils.models.instance_unet import CHANNELS, INSTANCE_CHANNELS
 from tiledseg_utils.models.model_files import load_model
 from tiledseg_utils.models.onnx_file import TOLERANCE, save_onnx
 from tiledseg_utils.models.receptive_field import receptive_field
-from tiledseg_utils.models.two_scales import EnlargedImage, sees_two_scales, two_scale_model
+from tiledseg_utils.models.two_scales import EnlargedImage, one_scale_model, sees_two_scales, two_scale_model
 from tiledseg_utils.prediction.inference import predict_tiled, predict_whole
 
 
@@ -76,6 +76,17 @@ def test_the_file_has_both_scales_and_remembers_what_the_network_knows(network, 
     assert normalization_of(loaded) == "contrast" and remembered_options(loaded) == {"instances": {"threshold": 0.4}}
     assert loaded.count_params() == network.count_params()
     assert np.array_equal(predict_whole(loaded, image), predict_whole(model, image))
+
+
+def test_the_network_within_has_one_scale_and_remembers_the_same(network, image, tmp_path):
+    remember_normalization(network, "contrast")
+    model = two_scale_model(network)
+    remember_options(model, {"instances": {"threshold": 0.4}})
+    model.save(tmp_path / "instances.keras")
+    once = one_scale_model(load_model(tmp_path / "instances.keras", INSTANCE_CHANNELS))
+    assert normalization_of(once) == "contrast" and remembered_options(once) == {"instances": {"threshold": 0.4}}
+    assert np.array_equal(predict_whole(once, image), predict_whole(network, image))
+    assert one_scale_model(network) is network
 
 
 def test_it_is_exported_with_both_scales(tmp_path):

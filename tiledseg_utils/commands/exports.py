@@ -19,7 +19,7 @@ ENDINGS = {
 """Of the files beside the labels of an image: what follows its stem, and what they are."""
 
 CALL = ("model", "out", "format", "method", "threshold", "min_area", "flow_threshold")
-CALL += ("test_time_augmentation", "table", "groups", "pictures", "components", *PART)
+CALL += ("test_time_augmentation", "one_scale", "table", "groups", "pictures", "components", *PART)
 """The options by which one call is told from another that would write other tables."""
 
 

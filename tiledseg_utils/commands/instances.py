@@ -39,6 +39,8 @@ def add(commands) -> None:
         add_option(command, cls, name, flag, dest=flag[2:].replace("-", "_"), default=None, help=about)
     about = f"{fields_of(PredictionSetting)[VIEWS].description}; by default as the run of instances.keras did"
     add_option(command, PredictionSetting, VIEWS, default=None, help=about)
+    about = "leave out the image twice as large where the model sees two scales: a fifth of the time, but more small "
+    command.add_argument("--one-scale", action="store_true", help=f"{about}nuclei are missed or merged")
     command.add_argument(
         "--format",
         choices=FORMATS,
@@ -64,15 +66,19 @@ def instances(arguments) -> None:
     if arguments.overlay and not arguments.model:
         problem = "shows nuclei in their image, and without --model a map of probabilities is given"
         raise UserError("--overlay", problem, "Give the images and --model, or leave it out")
+    if arguments.one_scale and not arguments.model:
+        raise UserError("--one-scale", "says how a model sees images, and --model is not given", "Leave it out")
     exports.check()
 
     from ..models.instance_unet import INSTANCE_CHANNELS
+    from ..models.two_scales import one_scale_model
     from ..prediction.cluster import connect
     from ..prediction.inference import load_model
     from ..prediction.instances import label_file
 
     model = load_model(arguments.model, (1, *INSTANCE_CHANNELS)) if arguments.model else None
     rule = _rule(model, arguments)
+    model = one_scale_model(model) if arguments.one_scale else model
 
     def work(path: Path, cluster) -> dict:
         part = part_of_file(path, arguments)
@@ -109,7 +115,9 @@ def _rule(model, arguments) -> dict:
     if known:
         words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in rule.items() if name != VIEWS)
         words += ", 8 views" if rule[VIEWS] else ", 1 view"
-        words += ", each at two scales" if sees_two_scales(model) else ""
+        two_scales = sees_two_scales(model)
+        words += ", each at two scales" if two_scales and not arguments.one_scale else ""
         changed = [name for name in given if rule[name] != known.get(name)]
+        changed += ["one_scale"] if two_scales and arguments.one_scale else []
         print(f"counted as its run did{but_for(changed, 'as given')}: {words}; options change that")
     return rule

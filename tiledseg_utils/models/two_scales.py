@@ -90,6 +90,11 @@ def two_scale_model(network: keras.Model) -> keras.Model:
     return keras.Model(image, mean, name=f"{network.name}_two_scales")
 
 
+def one_scale_model(model: keras.Model) -> keras.Model:
+    """The network within a `two_scale_model`, which takes a fifth of the time; any other model as it is."""
+    return next(layer for layer in model.layers if isinstance(layer, keras.Model)) if sees_two_scales(model) else model
+
+
 def sees_two_scales(model: keras.Model) -> bool:
     """Whether a model is a `two_scale_model`."""
     return any(isinstance(layer, EnlargedImage) for layer in model.layers)
