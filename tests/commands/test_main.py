@@ -131,6 +131,12 @@ def test_generate_then_check(tmp_path, capsys):
     assert "  tile_size 256: the shorter side of images is 256 px" in output and "  contrast false: " in output
 
 
+def test_check_refuses_too_many_channels_once(data_folder, capsys):
+    assert exit_code("data", "check", data_folder, "--channels", *range(9)) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("has 9 entries") == 1
+
+
 def test_check_reports_every_problem_and_fails(data_folder, tmp_path, capsys):
     for kind in ("images", "masks"):
         (tmp_path / kind).mkdir()

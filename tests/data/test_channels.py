@@ -185,9 +185,13 @@ def test_a_grey_level_is_a_255th_of_the_range_of_a_channel():
 
 def test_settings_that_need_colours_are_refused_by_name():
     refused = {
-        "augmentation.stain": {"augmentation": {"stain": 0.5}},
-        "augmentation.color": {"augmentation": {"color": 0.1}},
+        "blue for color 0.1, but": {"augmentation": {"color": 0.1}},
+        r"blue for stain 0.5, color 0.1, but channels are given\. Give stain: 0, color: 0": {
+            "augmentation": {"stain": 0.5, "color": 0.1}
+        },
+        "tiles.white_balance": {"tiles": {"channels": [0], "white_balance": True}},
         "tiles.contrast": {"tiles": {"channels": [0], "contrast": True}},
+        "tiles.reduction: is 2": {"tiles": {"channels": [0], "reduction": 2}},
         "added_images": {"added_images": 3},
         "color_space": {"model": "unet", "model_settings": {"unet": {"color_space": "hsv"}}},
         "weights": {"model": "efficient_unet", "model_settings": {"efficient_unet": {"weights": "imagenet"}}},

@@ -131,5 +131,5 @@ def test_a_run_learns_from_one_of_two_channels(tmp_path):
     found = predict_tiled(model, pairs[2].image) >= 0.5
     mask = read_mask(pairs[2].mask)
     assert 2 * (found & mask).sum() / (found.sum() + mask.sum()) > 0.8
-    with pytest.raises(UserError, match=r"augmentation.stain: is 0.5"):
+    with pytest.raises(UserError, match=r"augmentation: .* for stain 0.5, but channels are given\. Give stain: 0"):
         train(tmp_path / "other", "unet", settings, {"stain": 0.5}, setting, 1, tiles=tmp_path / "tiles")

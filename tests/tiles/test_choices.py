@@ -52,6 +52,14 @@ def test_contrast_is_stretched_if_one_image_in_ten_is_dim():
     assert chosen([dim], replace(OPEN, white_balance=True))[0].contrast is False
 
 
+def test_channels_are_neither_reduced_nor_stretched_and_tiles_fit_them():
+    dim = cues(0.5, diameter=300, extent=300)._replace(levels=30.0, side=2000)
+    setting, rows = chosen([dim], replace(OPEN, channels=[0, 3]))
+    assert (setting.reduction, setting.tile_size, setting.contrast) == (1, 384, False)
+    assert rows["reduction"]["reason"] == "networks that reduce their images take RGB, and channels are given"
+    assert rows["contrast"]["reason"] == "channels are given, each of which is scaled by its own percentiles"
+
+
 def test_given_values_win_and_the_measured_ones_are_told():
     given = TileSetting(tile_size=64, reduction=1, contrast=False)
     setting, rows = chosen([cues(0.5, diameter=300)._replace(levels=30.0)], given)

@@ -10,7 +10,7 @@ from ..base.paths import Output, check_paths
 from ..base.text import printable, printable_lines
 from ..settings.command_options import CommandSetting
 from ..settings.parameters import AUTO, GeneratedImages, Parameters, TileSetting, TrainingSetting
-from ..settings.schema import add_option
+from ..settings.schema import add_option, check_value
 from .console import print_table
 from .options import add_command
 
@@ -115,6 +115,8 @@ def bbbc038(arguments) -> None:
 def check(arguments) -> None:
     from ..data.images import check_folder
 
+    if arguments.channels:
+        check_value(TileSetting, "channels", arguments.channels)
     rows, problems = check_folder(arguments.folder, arguments.channels)
     print_table(rows)
     for problem in problems:
@@ -135,7 +137,8 @@ def _print_measured(folder: Path, rows: list[dict], channels: list[int]) -> None
 
     learnt = {row["stem"] for row in rows if row["split"] in (None, "train")}
     cues, _ = measure_pairs(pair for pair in find_pairs(folder, channels) if pair.stem in learnt)
-    measured, chosen = choose(TileSetting(tile_size=0, reduction=0, contrast=AUTO), cues.values())
+    setting = TileSetting(tile_size=0, reduction=0, contrast=AUTO, channels=channels or [])
+    measured, chosen = choose(setting, cues.values())
     chosen.append(batch_choice(TrainingSetting(batch_size=0), measured.tile_size))
     print("measured for presets that leave these settings open:")
     for row in chosen:

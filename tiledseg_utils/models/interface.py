@@ -36,7 +36,7 @@ class Interface:
     def require_colours(self, setting: str, remedy: str) -> None:
         """Raise a UserError if a `setting` needs red, green and blue, and there are other channels."""
         if self.channels is not None:
-            raise UserError(setting, "is for red, green and blue, where channels are given", remedy)
+            raise UserError(setting, "is for red, green and blue, but channels are given", remedy)
 
 
 USUAL = Interface()

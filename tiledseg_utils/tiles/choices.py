@@ -33,7 +33,8 @@ def choose(setting: TileSetting, cues: Collection[Cues]) -> tuple[TileSetting, l
     """Fill in what a setting leaves open, and tell why.
 
     Args:
-        setting: its `tile_size` and `reduction` may be 0, its `contrast` "auto".
+        setting: its `tile_size` and `reduction` may be 0, its `contrast` "auto". Where it names channels, images are
+            neither reduced nor stretched.
         cues: of the training images, in their own size; at least one.
 
     Returns:
@@ -42,7 +43,7 @@ def choose(setting: TileSetting, cues: Collection[Cues]) -> tuple[TileSetting, l
     """
     diameters = [own.diameter for own in cues if own.diameter is not None]
     diameter = float(np.median(diameters)) if diameters else None
-    reduction = _reduction(diameter)
+    reduction = 1 if setting.channels else _reduction(diameter)
     used = setting.reduction or reduction
     side = float(np.median([own.side for own in cues])) / used
     extents = [own.extent for own in cues if own.extent is not None]
@@ -50,7 +51,7 @@ def choose(setting: TileSetting, cues: Collection[Cues]) -> tuple[TileSetting, l
     wanted = side if extent is None else min(side, TILE_OBJECTS * extent)
     tile_size = min(LARGEST_MEASURED_TILE, TILE_STEP * max(1, int(np.ceil(wanted / TILE_STEP))))
     levels = float(np.percentile([own.levels for own in cues], DECISIVE_PERCENTILE))
-    contrast = levels < NARROW and not setting.white_balance
+    contrast = levels < NARROW and not setting.white_balance and not setting.channels
     size = "no mask shows an object" if diameter is None else f"objects are {diameter:.0f} px wide (median of images)"
     across = f"the shorter side of images is {side:.0f} px (median, reduced)"
     held = "a tile holds it"
@@ -63,6 +64,9 @@ def choose(setting: TileSetting, cues: Collection[Cues]) -> tuple[TileSetting, l
         "tile_size": (tile_size, f"{across}; {held}, up to {LARGEST_MEASURED_TILE} px"),
         "contrast": (contrast, f"{dark}; below {NARROW}, the contrast of all is stretched"),
     }
+    if setting.channels:
+        found["reduction"] = (reduction, "networks that reduce their images take RGB, and channels are given")
+        found["contrast"] = (contrast, "channels are given, each of which is scaled by its own percentiles")
     open_values = {"reduction": 0, "tile_size": 0, "contrast": AUTO}
     rows, changes = [], {}
     for name, (measured, reason) in found.items():
