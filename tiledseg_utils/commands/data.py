@@ -137,7 +137,7 @@ def _print_measured(folder: Path, rows: list[dict], channels: list[int]) -> None
 
     learnt = {row["stem"] for row in rows if row["split"] in (None, "train")}
     cues, _ = measure_pairs(pair for pair in find_pairs(folder, channels) if pair.stem in learnt)
-    setting = TileSetting(tile_size=0, reduction=0, contrast=AUTO, channels=channels or [])
+    setting = TileSetting(tile_size=0, reduction=0, contrast=AUTO, channels=channels)
     measured, chosen = choose(setting, cues.values())
     chosen.append(batch_choice(TrainingSetting(batch_size=0), measured.tile_size))
     print("measured for presets that leave these settings open:")

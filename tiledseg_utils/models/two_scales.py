@@ -92,7 +92,9 @@ def two_scale_model(network: keras.Model) -> keras.Model:
 
 def one_scale_model(model: keras.Model) -> keras.Model:
     """The network within a `two_scale_model`, which takes a fifth of the time; any other model as it is."""
-    return next(layer for layer in model.layers if isinstance(layer, keras.Model)) if sees_two_scales(model) else model
+    if not sees_two_scales(model):
+        return model
+    return next(layer for layer in model.layers if isinstance(layer, keras.Model))
 
 
 def sees_two_scales(model: keras.Model) -> bool:
