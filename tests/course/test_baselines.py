@@ -22,6 +22,19 @@ def network():
     return build_model("unet", {"base_filters": 4, "levels": 3, "seed": 0})
 
 
+@pytest.mark.parametrize(
+    ("shapes", "sizes"),
+    [
+        ([(2000, 2400), (1025, 1400)], [256, 512, 1024]),
+        ([(2000, 2400), (1024, 1400)], [256, 512]),  # A copy of 1024 px would not be smaller.
+        ([(2000, 2400), (1400, 500)], [256]),
+        ([(200, 200)], [256]),
+    ],
+)
+def test_images_are_reduced_to_sizes_below_their_own(shapes, sizes):
+    assert baselines.reducing_sizes(256, shapes) == sizes
+
+
 def test_tiles_of_reduced_images_are_those_of_training_alone(run, splits):
     folder = baselines.reduced_tiles(splits["train"], 128, run)
     manifest = tiling.read_manifest(folder)

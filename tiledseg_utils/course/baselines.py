@@ -50,6 +50,17 @@ def shortened(setting: TrainingSetting, epochs: int) -> TrainingSetting:
     return replace(setting, epochs=epochs, batch_size=batch_size, pretraining_epochs=0, average_epochs=0)
 
 
+def reducing_sizes(side: int, shapes: Sequence[tuple[int, int]]) -> list[int]:
+    """Sizes to reduce images to: the side of a tile, and twice and four times it where every image is larger.
+
+    Args:
+        side: of a tile, pixels.
+        shapes: of the images, (height, width).
+    """
+    shortest = min(min(shape) for shape in shapes)
+    return [side, *(size for size in (2 * side, 4 * side) if size < shortest)]
+
+
 def reduced_tiles(train: Sequence[images.Pair], size: int, run: Path) -> Path:
     """Reduce the training images of a run, and cut them into tiles of the same side as those of the run.
 
