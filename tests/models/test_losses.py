@@ -50,6 +50,28 @@ def test_dice_is_pooled_over_the_batch():
     assert value(losses.dice_coefficient, padded, pair) == value(losses.dice_coefficient, prediction)
 
 
+def test_dice_of_tiles_lets_each_tile_count_alike():
+    full, empty = np.ones((1, 20, 20, 1), np.float32), np.zeros((1, 20, 20, 1), np.float32)
+    small = empty.copy()
+    small[0, :5, :5] = 1
+    truth = np.concatenate([full, small, empty])
+    prediction = np.concatenate([full, empty, empty])  # The small object is missed.
+    of_tiles = [1, 50 / (25 + 50), 1]
+    assert value(losses.tile_dice_loss, prediction, truth) == pytest.approx(1 - np.mean(of_tiles))
+    assert value(losses.dice_loss, prediction, truth) == pytest.approx(1 - 801 / 826)  # pooled, it hardly counts
+    bce = value(losses.cross_entropy, prediction, truth)
+    assert value(losses.bce_tile_dice_loss, prediction, truth) == pytest.approx((bce + 1 - np.mean(of_tiles)) / 2)
+
+
+def test_dice_of_tiles_is_the_mean_of_all_classes_but_the_background():
+    truth = np.zeros((1, 10, 10, 3), np.float32)
+    truth[..., :5, 1], truth[..., 5:, 2] = 1, 1
+    prediction = np.zeros_like(truth)
+    prediction[..., 1] = 1  # All is said to be of the first class.
+    expected = 1 - np.mean([(2 * 50 + 50) / (150 + 50), 50 / (50 + 50)])
+    assert value(losses.tile_dice_loss, prediction, truth) == pytest.approx(expected)
+
+
 def test_structural_similarity_against_a_direct_computation(rng):
     truth = (rng.random((2, 16, 20, 1)) > 0.6).astype(np.float32)
     prediction = rng.random(truth.shape).astype(np.float32)

@@ -5,7 +5,8 @@ up to 1, cross-entropy is the categorical one, and Dice and all other scores are
 first, the background.
 
 Dice, IoU, sensitivity and specificity are pooled over the whole batch, as in the published experiment: a batch is one
-large picture. That suits training; for reporting, `scoring.pixels` counts pixels of whole images. Everything is
+large picture, in which a tile with little foreground hardly counts. In `tile_dice_loss` each tile counts alike, as
+images do in the mean that is reported. For reporting, `scoring.pixels` counts pixels of whole images. Everything is
 registered under the package name, so a saved model opens in a fresh process once this module is imported.
 """
 
@@ -13,6 +14,10 @@ from .backend import keras, ops
 
 SMOOTH = 1.0
 """Added to both sides of the Dice ratio, so that an empty mask predicted empty scores 1 and has a gradient."""
+
+TILE_SMOOTH = 50.0
+"""The same for the Dice of single tiles, in pixels. With 1, the sliver of a nucleus at a tile's edge, or a few pixels
+found in an empty tile, would decide the score of the tile."""
 
 _register = keras.saving.register_keras_serializable("tiledseg")
 
@@ -95,6 +100,23 @@ def bce_dice_loss(y_true, y_pred):
 
 
 @_register
+def tile_dice_loss(y_true, y_pred):
+    """1 - the mean of the soft Dice of each tile and class, (2 |TP| + 50) / (|T| + |P| + 50).
+
+    nnU-Net has both ways, too, and calls the pooled one batch Dice (Isensee et al., Nature Methods 2021).
+    """
+    y_true, y_pred = _foreground(y_true, y_pred)
+    intersection, total = (ops.sum(y, axis=(1, 2)) for y in (y_true * y_pred, y_true + y_pred))
+    return 1 - ops.mean((2 * intersection + TILE_SMOOTH) / (total + TILE_SMOOTH))
+
+
+@_register
+def bce_tile_dice_loss(y_true, y_pred):
+    """(cross-entropy + Dice loss of tiles) / 2."""
+    return (cross_entropy(y_true, y_pred) + tile_dice_loss(y_true, y_pred)) / 2
+
+
+@_register
 def bce_iou_loss(y_true, y_pred):
     """(cross-entropy + IoU loss) / 2."""
     return (cross_entropy(y_true, y_pred) + iou_loss(y_true, y_pred)) / 2
@@ -132,6 +154,7 @@ def bce_ssim_iou_loss(y_true, y_pred):
 
 LOSSES = {
     "bce_dice": bce_dice_loss,
+    "bce_tile_dice": bce_tile_dice_loss,
     "dice": dice_loss,
     "iou": iou_loss,
     "bce_iou": bce_iou_loss,

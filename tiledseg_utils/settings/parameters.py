@@ -127,7 +127,9 @@ class TrainingSetting:
     batch_size: whole(0, 256) = field(
         8, "tiles in a batch; 0 takes as many as make half a million pixels, 8 of 256 x 256", "tiles"
     )
-    loss: Literal["bce_dice", "dice", "iou", "bce_iou", "bce_ssim_iou", "bce"] = field("bce_dice", "what is minimised")
+    loss: Literal["bce_dice", "bce_tile_dice", "dice", "iou", "bce_iou", "bce_ssim_iou", "bce"] = field(
+        "bce_dice", "what is minimised"
+    )
     optimizer: Literal["adam", "adamw"] = field("adam", "the method of descent")
     learning_rate: decimal(1e-9, 10) = field(1e-3, "the learning rate at the start")
     clip_value: decimal(0, 1e6) = field(0.5, "limit of each component of the gradient; 0 switches clipping off")
