@@ -386,7 +386,7 @@ def test_what_is_left_does_not_count_compiling(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"loss": "mse"}, "Give one of bce_dice, dice"),
+        ({"loss": "mse"}, "Give one of bce_dice, bce_tile_dice"),
         ({"optimizer": "sgd"}, "Give one of adam, adamw"),
         ({"schedule": "step"}, "Give one of plateau, cosine"),
         ({"precision": "float16"}, "Give one of float32, mixed_bfloat16"),
