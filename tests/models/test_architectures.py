@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import jax
 import keras
 import numpy as np
 import pytest
@@ -43,6 +44,14 @@ def small():
         return built[name]
 
     return build
+
+
+@pytest.fixture
+def compiled_in_haste():
+    """Eight steps take less time than it takes to optimise what they run."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
@@ -132,6 +141,7 @@ def test_saved_models_open_in_a_fresh_process(small, tmp_path, image):
         np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), small(name).predict_on_batch(image), atol=1e-6)
 
 
+@pytest.mark.usefixtures("compiled_in_haste")
 @pytest.mark.parametrize("name", SMALL)
 def test_each_learns_from_a_batch(name, image):
     model = models.build_model(name, SMALL[name])

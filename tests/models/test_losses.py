@@ -50,24 +50,30 @@ def test_dice_is_pooled_over_the_batch():
     assert value(losses.dice_coefficient, padded, pair) == value(losses.dice_coefficient, prediction)
 
 
-def test_dice_of_tiles_lets_each_tile_count_alike():
+def test_dice_of_tiles_lets_each_tile_with_foreground_count_alike():
     full, empty = np.ones((1, 20, 20, 1), np.float32), np.zeros((1, 20, 20, 1), np.float32)
     small = empty.copy()
     small[0, :5, :5] = 1
     truth = np.concatenate([full, small, empty])
-    prediction = np.concatenate([full, empty, empty])  # The small object is missed.
-    of_tiles = [1, 50 / (25 + 50), 1]
-    assert value(losses.tile_dice_loss, prediction, truth) == pytest.approx(1 - np.mean(of_tiles))
-    assert value(losses.dice_loss, prediction, truth) == pytest.approx(1 - 801 / 826)  # pooled, it hardly counts
+    prediction = np.concatenate([full, empty, full])  # The small object is missed, and one is found where none is.
+    expected = 1 - np.mean([1, 50 / (25 + 50)])
+    assert value(losses.tile_dice_loss, prediction, truth) == pytest.approx(expected)
+    pooled = 1 - 801 / 826  # The small object hardly counts.
+    assert value(losses.dice_loss, prediction[:2], truth[:2]) == pytest.approx(pooled)
     bce = value(losses.cross_entropy, prediction, truth)
-    assert value(losses.bce_tile_dice_loss, prediction, truth) == pytest.approx((bce + 1 - np.mean(of_tiles)) / 2)
+    assert value(losses.bce_tile_dice_loss, prediction, truth) == pytest.approx((bce + expected) / 2)
 
 
-def test_dice_of_tiles_is_the_mean_of_all_classes_but_the_background():
-    truth = np.zeros((1, 10, 10, 3), np.float32)
+def test_dice_of_tiles_leaves_a_batch_without_foreground_to_the_cross_entropy():
+    assert value(losses.tile_dice_loss, TRUTH, 0 * TRUTH) == 0
+    assert value(losses.bce_tile_dice_loss, TRUTH, 0 * TRUTH) > 0.5
+
+
+def test_dice_of_tiles_is_the_mean_of_the_classes_that_a_tile_shows():
+    truth = np.zeros((1, 10, 10, 4), np.float32)
     truth[..., :5, 1], truth[..., 5:, 2] = 1, 1
     prediction = np.zeros_like(truth)
-    prediction[..., 1] = 1  # All is said to be of the first class.
+    prediction[..., 1] = 1  # All is said to be of the first class; the third is not there.
     expected = 1 - np.mean([(2 * 50 + 50) / (150 + 50), 50 / (50 + 50)])
     assert value(losses.tile_dice_loss, prediction, truth) == pytest.approx(expected)
 

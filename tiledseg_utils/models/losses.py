@@ -5,9 +5,9 @@ up to 1, cross-entropy is the categorical one, and Dice and all other scores are
 first, the background.
 
 Dice, IoU, sensitivity and specificity are pooled over the whole batch, as in the published experiment: a batch is one
-large picture, in which a tile with little foreground hardly counts. In `tile_dice_loss` each tile counts alike, as
-images do in the mean that is reported. For reporting, `scoring.pixels` counts pixels of whole images. Everything is
-registered under the package name, so a saved model opens in a fresh process once this module is imported.
+large picture, in which a tile with little foreground hardly counts. In `tile_dice_loss`, all tiles that show foreground
+count alike, as images do in the mean that is reported. For reporting, `scoring.pixels` counts pixels of whole images.
+Everything is registered under the package name, so a saved model opens in a fresh process once this module is imported.
 """
 
 from .backend import keras, ops
@@ -16,8 +16,8 @@ SMOOTH = 1.0
 """Added to both sides of the Dice ratio, so that an empty mask predicted empty scores 1 and has a gradient."""
 
 TILE_SMOOTH = 50.0
-"""The same for the Dice of single tiles, in pixels. With 1, the sliver of a nucleus at a tile's edge, or a few pixels
-found in an empty tile, would decide the score of the tile."""
+"""The same for the Dice of single tiles, in pixels. With 1, the sliver of a nucleus at a tile's edge would count as
+much as a tile full of nuclei."""
 
 _register = keras.saving.register_keras_serializable("tiledseg")
 
@@ -101,13 +101,16 @@ def bce_dice_loss(y_true, y_pred):
 
 @_register
 def tile_dice_loss(y_true, y_pred):
-    """1 - the mean of the soft Dice of each tile and class, (2 |TP| + 50) / (|T| + |P| + 50).
+    """1 - the mean of the soft Dice, (2 |TP| + 50) / (|T| + |P| + 50), of each class in each tile that shows it; 0 if
+    none does. Where a class is absent, overlap means little, and cross-entropy alone teaches that nothing is there.
 
     nnU-Net has both ways, too, and calls the pooled one batch Dice (Isensee et al., Nature Methods 2021).
     """
     y_true, y_pred = _foreground(y_true, y_pred)
-    intersection, total = (ops.sum(y, axis=(1, 2)) for y in (y_true * y_pred, y_true + y_pred))
-    return 1 - ops.mean((2 * intersection + TILE_SMOOTH) / (total + TILE_SMOOTH))
+    intersection, truth, prediction = (ops.sum(y, axis=(1, 2)) for y in (y_true * y_pred, y_true, y_pred))
+    losses = 1 - (2 * intersection + TILE_SMOOTH) / (truth + prediction + TILE_SMOOTH)
+    shown = ops.cast(truth > 0, "float32")
+    return ops.sum(losses * shown) / ops.maximum(ops.sum(shown), 1)
 
 
 @_register
