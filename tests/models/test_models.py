@@ -111,7 +111,9 @@ def test_depthwise_convolution_equals_the_layer_that_it_replaces(kernel, stride,
         np.testing.assert_allclose(actual, wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize(("kernel", "filters"), [(1, 3), (2, 9), (3, 4), (5, 3), (7, 3), ((3, 5), 6)])
+@pytest.mark.parametrize(
+    ("kernel", "filters"), [(1, 3), (2, 9), (3, 4), (5, 3), (7, 3), ((3, 5), 6), (1, 640), ((2, 3), 640)]
+)
 def test_convolution_equals_the_layer_that_it_replaces(monkeypatch, kernel, filters, rng):
     """With the gradient of its weights as where oneDNN computes convolutions, which can be computed without it, too."""
     monkeypatch.setattr(cpu, "convolves_with_onednn", lambda: True)
@@ -127,7 +129,7 @@ def test_convolution_equals_the_layer_that_it_replaces(monkeypatch, kernel, filt
 
 
 @pytest.mark.parametrize("filters", [16, 64])
-def test_onednn_convolves_but_for_the_gradient_of_the_weights(filters, rng):
+def test_onednn_convolves_and_multiplies_for_the_gradient_of_the_weights(filters, rng):
     """As the compiled program says; before JAX 0.12, and on other processors, oneDNN does nothing."""
     image = rng.standard_normal((2, 64, 64, 32)).astype(np.float32)
     layer = Convolution(filters, 3, padding="same")
@@ -139,7 +141,8 @@ def test_onednn_convolves_but_for_the_gradient_of_the_weights(filters, rng):
     weights = [weight.value for weight in layer.trainable_weights]
     program = jax.jit(jax.grad(squares, argnums=(0, 1))).lower(image, weights).compile().as_text()
     assert program.count('custom_call_target="__onednn$convolution"') == (2 if convolves_with_onednn() else 0)
-    assert program.count(" convolution(") == (1 if convolves_with_onednn() else 3)
+    assert program.count('custom_call_target="__onednn$matmul"') == (1 if convolves_with_onednn() else 0)
+    assert program.count(" convolution(") == (0 if convolves_with_onednn() else 3)
 
 
 def test_blocks_are_folded_into_channels_and_back(rng):

@@ -53,7 +53,7 @@ def probability_model(
     """Close a model with a convolution to the probabilities of each pixel, unfolding the blocks of `patch_size`."""
     maps, blocks = interface.maps, patch_size**2
     # Probabilities stay float32 under mixed precision: bfloat16 has no room between 0.996 and 1.
-    x = layers.Conv2D(
+    x = Convolution(
         maps * blocks,
         kernel,
         padding="same",

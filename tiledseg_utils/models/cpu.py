@@ -14,6 +14,9 @@ import numpy as np
 from ..base.environment import convolves_with_onednn
 from .backend import keras, layers, ops
 
+BAND_PIXELS = 8192
+"""How many pixels are multiplied at once for a gradient of weights. Half and twice as many take a twentieth longer."""
+
 
 @keras.saving.register_keras_serializable("tiledseg")
 def relu(inputs):
@@ -23,69 +26,115 @@ def relu(inputs):
 
 @keras.saving.register_keras_serializable("tiledseg")
 class Convolution(layers.Conv2D):
-    """A convolution whose weights get their gradient from Eigen where oneDNN computes convolutions.
+    """A convolution whose weights get their gradient from matrix products where oneDNN computes convolutions.
 
     JAX 0.12 hands convolutions on CPUs to oneDNN (see `base.environment.fast_flags`), which is faster for the outputs
     and for the gradient of the inputs, but slower for that of the weights. There the weights get theirs as in
     `_weight_gradient`. Everywhere else, and with a stride, a dilation or a padding of "valid", this is a `Conv2D`, as
-    it is with kernels of 7 pixels, where oneDNN takes 188 ms for that gradient and Eigen 426.
-    8 tiles of 256 px, 3 x 3 pixels, 32 channels to 16: 140 ms instead of 203 with 0.12, and 214 with 0.10.
+    it is with several devices, among which XLA shares a convolution out, but not a loop over its images.
+    8 tiles of 256 px, 3 x 3 pixels, 32 channels to 16: 24 ms for that gradient instead of 62.
     """
 
     def convolution_op(self, inputs, kernel):
-        plain = super().convolution_op
         settings = self.strides, self.dilation_rate, self.padding, self.groups
-        usual = settings == ((1, 1), (1, 1), "same", 1) and 1 < max(self.kernel_size) < 7
-        if not (usual and keras.backend.backend() == "jax" and convolves_with_onednn()):
-            return plain(inputs, kernel)
-        import jax
-
-        if jax.default_backend() != "cpu":
-            return plain(inputs, kernel)
-
-        @jax.custom_vjp
-        def convolve(images, kernel):
-            return plain(images, kernel)
-
-        def forward(images, kernel):
-            return plain(images, kernel), (images, kernel)
-
-        def backward(kept, upstream):
-            images, kernel = kept
-            _, image_gradient = jax.vjp(lambda images: plain(images, kernel), images)
-            return *image_gradient(upstream), _weight_gradient(images, upstream, kernel.shape[:2])
-
-        convolve.defvjp(forward, backward)
-        return convolve(ops.convert_to_tensor(inputs, dtype=kernel.dtype), ops.convert_to_tensor(kernel))
+        if settings != ((1, 1), (1, 1), "same", 1) or not _multiplies_in_bands():
+            return super().convolution_op(inputs, kernel)
+        return _with_gradients(super().convolution_op, self.kernel_size)(
+            ops.convert_to_tensor(inputs, dtype=kernel.dtype), ops.convert_to_tensor(kernel)
+        )
 
 
-def _weight_gradient(images, upstream, size: tuple[int, int]):
-    """Of a convolution with padding "same": (N, H, W, C) and (N, H, W, F) to (rows, columns, C, F), by Eigen.
+def _multiplies_in_bands() -> bool:
+    """Whether weights get their gradient as in `_weight_gradient`."""
+    if not (keras.backend.backend() == "jax" and convolves_with_onednn()):
+        return False
+    import jax
 
-    It is a convolution itself, of one with the other as a kernel of H x W pixels, over channels as if they were images.
-    Eigen gathers the parts of the first that meet the kernel, which takes less where that one has fewer channels: with
-    32 to 16, 79 ms instead of 117. In that order, the result comes mirrored.
+    return jax.default_backend() == "cpu" and jax.device_count() == 1
+
+
+def _with_gradients(operation, size: tuple[int, int]):
+    """The same function of images and weights, with the gradients of `_weight_gradient` and `_image_gradient_of_few`.
+
+    Args:
+        operation: a convolution with padding "same", or a product of each pixel with a matrix (`size` (1, 1)).
+        size: of the kernel.
     """
-    if images.shape[-1] > upstream.shape[-1]:
-        return ops.transpose(ops.flip(_correlation(upstream, images, size, mirrored=True), (1, 2)), (1, 2, 3, 0))
-    return ops.transpose(_correlation(images, upstream, size, mirrored=False), (1, 2, 0, 3))
+    import jax
+
+    def forward(images, weights):
+        return operation(images, weights), (images, weights)
+
+    def backward(kept, upstream):
+        images, weights = kept
+        # Without the barrier, XLA copies it into the order that each product wants.
+        upstream = jax.lax.optimization_barrier(upstream)
+        if math.prod(upstream.shape[:-1]) < upstream.shape[-1]:
+            image_gradient = _image_gradient_of_few(upstream, weights.reshape(*size, -1, upstream.shape[-1]))
+        else:
+            (image_gradient,) = jax.vjp(lambda images: operation(images, weights), images)[1](upstream)
+        return image_gradient, _weight_gradient(images, upstream, size).reshape(weights.shape)
+
+    rewritten = jax.custom_vjp(operation)
+    rewritten.defvjp(forward, backward)
+    return rewritten
 
 
-def _correlation(first, second, size: tuple[int, int], mirrored: bool):
-    """Sums of products of each channel of `first`, moved by up to half a kernel, with each of `second`: (C, *size, F).
+def _image_gradient_of_few(upstream, kernel):
+    """Of a convolution with padding "same", where pixels are fewer than filters: (N, H, W, F) to (N, H, W, C).
 
-    oneDNN's rewriter passes over convolutions with a negative padding. So one row of zeros too many is put above the
-    first image, which is copied anyway, and taken away by the padding. The barrier keeps XLA from summing both up.
+    As a convolution, it wants the kernel's channels transposed. For one of 3 x 3 pixels from 2048 channels to as many,
+    this takes 250 ms, and the rest 15. Here each pixel is multiplied with all weights, and the products are moved.
     """
     from jax import lax
 
-    before = [length // 2 if mirrored else (length - 1) // 2 for length in size]
-    after = [length - 1 - part for length, part in zip(size, before, strict=True)]
-    padded = ops.pad(ops.transpose(first, (3, 1, 2, 0)), ((0, 0), (before[0] + 1, 0), (0, 0), (0, 0)))
-    padding = ((-1, after[0]), (before[1], after[1]))
-    kernel = ops.transpose(second, (1, 2, 0, 3))
-    names = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(lax.optimization_barrier(padded), kernel, (1, 1), padding, dimension_numbers=names)
+    rows, columns, channels, filters = kernel.shape
+    above, left = (rows - 1) // 2, (columns - 1) // 2
+    products = ops.matmul(upstream, kernel.reshape(-1, filters).T)
+    products = products.reshape(*upstream.shape[:3], rows, columns, channels)
+
+    def moved(row, column):
+        down, right = row - above, column - left
+        padding = ((0, 0, 0), (down, -down, 0), (right, -right, 0), (0, 0, 0))
+        return lax.pad(products[..., row, column, :], np.zeros((), products.dtype), padding)
+
+    return sum(moved(row, column) for row, column in np.ndindex(rows, columns))
+
+
+def _weight_gradient(images, upstream, size: tuple[int, int]):
+    """Of a convolution with padding "same": (N, H, W, C) and (N, H, W, F) to (rows, columns, C, F).
+
+    A weight gets the sum of products of a channel of the images, moved by up to half a kernel, with a channel of the
+    upstream gradient. Here the images move in x and the upstream gradient in y, and all moves of either are stacked as
+    channels. One matrix product then gives all sums. It is made for bands of rows, whose stacks stay in the cache.
+    """
+    from jax import lax
+    from jax import numpy as jnp
+
+    (count, height, width, channels), filters = images.shape, upstream.shape[-1]
+    above, left = ((length - 1) // 2 for length in size)
+    rows = math.gcd(height, 2 ** int(math.log2(max(BAND_PIXELS // width, 1))))
+    bands = height // rows
+    lines = upstream.reshape(count * height, width, filters)
+
+    def moved_in_y(image, top, move):
+        at = top + jnp.arange(rows) + move
+        beyond = count * height  # Filled with 0.
+        at = jnp.where((at >= 0) & (at < height), image * height + at, beyond)
+        return lines.at[at].get(mode="fill", fill_value=0)
+
+    def add_band(index, total):
+        image, top = index // bands, index % bands * rows
+        seen = lax.dynamic_slice(images, (image, top, 0, 0), (1, rows, width, channels))[0]
+        seen = jnp.pad(seen, ((0, 0), (left, size[1] - 1 - left), (0, 0)))
+        seen = jnp.concatenate([seen[:, move : move + width] for move in range(size[1])], -1)
+        error = jnp.concatenate([moved_in_y(image, top, above - row) for row in range(size[0])], -1)
+        seen, error = (stack.reshape(rows * width, -1) for stack in (seen, error))
+        return total + jnp.matmul(seen.T, error, preferred_element_type=total.dtype)
+
+    total = jnp.zeros((size[1] * channels, size[0] * filters), "float32")
+    total = lax.fori_loop(0, count * bands, add_band, total)
+    return total.reshape(size[1], channels, size[0], filters).transpose(2, 0, 1, 3).astype(images.dtype)
 
 
 @keras.saving.register_keras_serializable("tiledseg")
@@ -121,7 +170,8 @@ class UpConvolution(layers.Conv2DTranspose):
     def call(self, inputs):
         n, height, width, channels = ops.shape(inputs)
         matrix = ops.reshape(ops.transpose(self.kernel, (3, 0, 1, 2)), (channels, 4 * self.filters))
-        blocks = ops.reshape(ops.matmul(inputs, matrix), (n, height, width, 2, 2, self.filters))
+        multiply = _with_gradients(ops.matmul, (1, 1)) if _multiplies_in_bands() else ops.matmul
+        blocks = ops.reshape(multiply(inputs, matrix), (n, height, width, 2, 2, self.filters))
         image = ops.reshape(ops.transpose(blocks, (0, 1, 3, 2, 4, 5)), (n, 2 * height, 2 * width, self.filters))
         return self.activation(image + self.bias)
 
