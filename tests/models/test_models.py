@@ -128,21 +128,33 @@ def test_convolution_equals_the_layer_that_it_replaces(monkeypatch, kernel, filt
         np.testing.assert_allclose(actual, wanted, atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("filters", [16, 64])
-def test_onednn_convolves_and_multiplies_for_the_gradient_of_the_weights(filters, rng):
-    """As the compiled program says; before JAX 0.12, and on other processors, oneDNN does nothing."""
-    image = rng.standard_normal((2, 64, 64, 32)).astype(np.float32)
+def program_of_gradients(filters: int) -> str:
+    """Of a convolution, as compiled: its outputs and the gradients by images and weights."""
     layer = Convolution(filters, 3, padding="same")
-    layer.build(image.shape)
+    layer.build((2, 64, 64, 32))
 
     def squares(image, weights):
         return (layer.stateless_call(weights, [], image)[0] ** 2).sum()
 
-    weights = [weight.value for weight in layer.trainable_weights]
-    program = jax.jit(jax.grad(squares, argnums=(0, 1))).lower(image, weights).compile().as_text()
+    arguments = np.ones((2, 64, 64, 32), np.float32), [weight.value for weight in layer.trainable_weights]
+    return jax.jit(jax.grad(squares, argnums=(0, 1))).lower(*arguments).compile().as_text()
+
+
+@pytest.mark.parametrize("filters", [16, 64])
+def test_onednn_convolves_and_multiplies_for_the_gradient_of_the_weights(filters):
+    """As the compiled program says; before JAX 0.12, and on other processors, oneDNN does nothing."""
+    program = program_of_gradients(filters)
     assert program.count('custom_call_target="__onednn$convolution"') == (2 if convolves_with_onednn() else 0)
     assert program.count('custom_call_target="__onednn$matmul"') == (1 if convolves_with_onednn() else 0)
     assert program.count(" convolution(") == (0 if convolves_with_onednn() else 3)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_only_for_one_device_do_weights_get_their_gradient_in_a_loop(monkeypatch, devices):
+    """XLA shares a batch out among several devices, but would give all of it to each of them for a loop."""
+    monkeypatch.setattr(cpu, "convolves_with_onednn", lambda: True)
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    assert (" while(" in program_of_gradients(16)) == (devices == 1)
 
 
 def test_blocks_are_folded_into_channels_and_back(rng):
