@@ -14,8 +14,9 @@ import numpy as np
 from ..base.environment import convolves_with_onednn
 from .backend import keras, layers, ops
 
-BAND_PIXELS = 4096
-"""How many pixels are multiplied at once for a gradient of weights. Twice as many take as long, and more cache."""
+BAND_PIXELS = 8192
+"""How many pixels are multiplied at once for a gradient of weights. With half as many, a whole step of the course's
+network takes 3 % longer, and with twice as many 1 %."""
 
 
 @keras.saving.register_keras_serializable("tiledseg")
