@@ -137,6 +137,24 @@ def test_check_refuses_too_many_channels_once(data_folder, capsys):
     assert captured.out == "" and captured.err.count("has 9 entries") == 1
 
 
+def test_check_tells_of_channels_that_nobody_will_learn_from(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for stem, channels in (("a", 5), ("b", 5), ("c", 5), ("d", 3)):
+        image = rng.integers(0, 256, (64, 64, channels), np.uint8)
+        tifffile.imwrite(tmp_path / "images" / f"{stem}.tif", image, photometric="minisblack", planarconfig="contig")
+        mask = np.zeros((64, 64), np.uint8)
+        mask[20:40, 20:40] = 255
+        write_image(tmp_path / "masks" / f"{stem}.png", mask)
+    sentence = "3 of 4 images have more than 3 channels"
+    assert exit_code("data", "check", tmp_path) == 0 and sentence in capsys.readouterr().out
+    (tmp_path / "images" / "d.tif").unlink()
+    (tmp_path / "masks" / "d.png").unlink()
+    assert exit_code("data", "check", tmp_path, "--channels", 0, 1, 2, 3, 4) == 0
+    assert "more than 3 channels" not in capsys.readouterr().out
+
+
 def test_check_reports_every_problem_and_fails(data_folder, tmp_path, capsys):
     for kind in ("images", "masks"):
         (tmp_path / kind).mkdir()

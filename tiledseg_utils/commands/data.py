@@ -125,6 +125,8 @@ def check(arguments) -> None:
         found = f"{len(problems)} problem(s) in {len(rows)} image(s)"
         raise UserError(arguments.folder, found, "Mend them as said above")
     _print_measured(arguments.folder, rows, arguments.channels)
+    if not arguments.channels:
+        _print_left_out_channels(rows)
     _print_rare_kinds(arguments.folder, [row["stem"] for row in rows])
     print(f"{len(rows)} images, no problems")
 
@@ -143,6 +145,17 @@ def _print_measured(folder: Path, rows: list[dict], channels: list[int]) -> None
     print("measured for presets that leave these settings open:")
     for row in chosen:
         print(f"  {row['setting']} {str(row['value']).lower()}: {row['reason']}")
+
+
+def _print_left_out_channels(rows: list[dict]) -> None:
+    """Say in one sentence what else only the notes of single images tell: channels that nobody will learn from."""
+    count = sum(row["channels"] > 3 for row in rows)
+    if count:
+        print(
+            f"{count} of {len(rows)} images have more than 3 channels, of which the first three are taken as red, "
+            "green and blue. If the others are more than transparency, name all channels to learn from, such as "
+            "--channels 0 1 2 3 here and channels: [0, 1, 2, 3] in tiles of a preset."
+        )
 
 
 def _print_rare_kinds(folder: Path, stems: list[str]) -> None:
