@@ -66,6 +66,19 @@ def test_each_fold_is_a_run_and_each_image_has_its_mask_from_the_run_that_tested
     assert [line.split()[0] for line in lines[1:]] == ["set/fold_1", "set/fold_2"]
 
 
+def test_the_page_shows_figures_of_each_run_that_has_them(tmp_path, begun):
+    page = run_sets.make_set(tmp_path / "set", "smoke", folds=2)
+    assert "<figure" not in page.read_text(encoding="utf-8")
+    run = tmp_path / "set" / "fold_2"
+    (run / "report" / "figures").mkdir(parents=True)
+    (run / "report" / "figures" / "04_views.webp").write_bytes(b"a picture")
+    write_json(run / "figures" / "04_views.json", {"caption": "Views & doubts."})
+    text = run_sets.make_set(tmp_path / "set", "smoke", folds=2).read_text(encoding="utf-8")
+    assert text.count("<figure") == 1 and "<h2>Where turned views disagree</h2>" in text
+    assert 'href="fold_2/report/figures/04_views.webp"' in text and "fold_2: Views &amp; doubts." in text
+    assert (tmp_path / "set" / "fold_2/report/figures/04_views.webp").exists()
+
+
 def test_seeds_train_the_same_split_again(tmp_path, begun):
     run_sets.make_set(tmp_path / "set", "smoke", seeds=3)
     assert begun == ["seed_1", "seed_2", "seed_3"]

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -28,6 +29,13 @@ from .viewer import MASKS
 
 SET = "set.json"
 WAYS = {"tiled": "tiled", "non_tiled": "non-tiled"}
+
+FIGURES = {
+    "The test images of each run": ("04_gallery", True),
+    "What a probability is worth": ("04_reliability", False),
+    "Where turned views disagree": ("04_views", True),
+}
+"""What the page shows of each run: under a heading, a figure of lesson 4, and whether it needs the page's width."""
 
 
 @dataclass(frozen=True)
@@ -158,10 +166,27 @@ def write_set_page(folder: Path, request: Mapping, members: Sequence[Member]) ->
         overview=page_table("All runs together", overview_rows(summary)),
         runs=page_table("Each run", [_run_row(member, metrics[member]) for member in members]),
         images=page_table("Each image, by networks that have not seen it", image_rows(rows)),
+        groups=_figure_groups(folder, members),
     )
     with atomic_path(folder / "index.html") as temporary:
         temporary.write_text(content, encoding="utf-8")
     return folder / "index.html"
+
+
+def _figure_groups(folder: Path, members: Sequence[Member]) -> list[tuple[str, list[dict]]]:
+    """The headings of `FIGURES`, each with that figure of all runs, as the page shows it: href, caption, wide."""
+    groups = []
+    for heading, (name, wide) in FIGURES.items():
+        figures = []
+        for member in members:
+            run = folder / member.name
+            for path in (run / "report" / "figures").glob(f"{name}.*"):
+                caption = read_json(run / "figures" / f"{name}.json")["caption"]
+                href = quote(path.relative_to(folder).as_posix())
+                figures.append({"href": href, "caption": f"{member.name}: {caption}", "wide": wide})
+        if figures:
+            groups.append((heading, figures))
+    return groups
 
 
 def _require_same_data(folder: Path, metrics: Mapping[Member, Mapping]) -> None:
