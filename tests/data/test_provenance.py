@@ -240,6 +240,14 @@ def test_a_model_recognises_what_it_learnt_from(finished, tmp_path, change, expe
         assert provenance.seen_by(learnt, [pair]) == {pair.stem: seen}
 
 
+def test_what_two_models_have_learnt_from():
+    first = {"train": {"a": ["1", "2"]}, "valid": {"b": ["3"]}}
+    second = {"train": {"a": ["4"], "c": ["5"]}, "valid": {}}
+    joint = provenance.both(first, second)
+    assert joint == {"train": {"a": ["1", "2", "4"], "c": ["5"]}, "valid": {"b": ["3"]}}
+    assert provenance.both(first, None) is None and provenance.both(None, second) is None
+
+
 def test_images_that_learnt_along_count_as_trained_on(run):
     splits = provenance.run_splits(run)
     tiling.write_tile_set({**splits, "test": [], tiling.ADDED: splits["test"]}, run / "tiles", SETTING)

@@ -226,6 +226,7 @@ SMALL = {"tiles": {"tile_size": 64}, "model": "unet", "model_settings": {"unet":
             "32 is not a multiple of 64, which the poolings of swin",
         ),
         ({"prediction": {"tile_size": 90}}, "prediction.tile_size: 90 is not a multiple of 4"),
+        ({"joined_with": "smears"}, "joined_with: is smears, a network for images of one white, and white_balance is"),
         (
             {
                 "model": "swin_unet",

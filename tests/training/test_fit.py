@@ -13,6 +13,7 @@ import pytest
 
 from tiledseg_utils import models
 from tiledseg_utils.base.files import UserError, read_csv, read_json
+from tiledseg_utils.base.paths import BOX
 from tiledseg_utils.data.images import read_image
 from tiledseg_utils.models.inputs import images_learnt_from, normalization_of
 from tiledseg_utils.models.reduced import reduction_of
@@ -104,6 +105,39 @@ def test_what_learnt_from_reduced_images_reduces_them_itself(splits, tmp_path, r
     assert set(images_learnt_from(model)["train"]) == {pair.stem for pair in splits["train"]}
     image = rng.integers(0, 256, (101, 90, 3), np.uint8)
     assert predict_whole(model, image).shape == (101, 90)
+
+
+@pytest.fixture(scope="module")
+def balanced_tiles(splits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("balanced")
+    tiling.write_tile_set(splits, folder, tiling.TileSetting(tile_size=64, white_balance=True))
+    return folder
+
+
+def test_a_network_can_be_joined_with_the_one_of_the_package(balanced_tiles, splits, tmp_path, rng):
+    short = replace(QUICK, epochs=1, steps_per_epoch=1, validation_steps=1)
+    result = training.train(tmp_path, "unet", NETWORK, {}, short, seed=1, tiles=balanced_tiles, joined_with="smears")
+    joined, box = load_model(tmp_path / "model.keras"), load_model(BOX / "smears.keras")
+    network = load_model(tmp_path / "training" / "epoch_001.keras")
+    tile = rng.integers(0, 256, (1, 64, 64, 3), np.uint8)
+    mean = (network.predict_on_batch(tile) + box.predict_on_batch(tile)) / 2
+    np.testing.assert_allclose(joined.predict_on_batch(tile), mean, atol=1e-6)
+    assert result["parameters"] == network.count_params()
+    learnt, of_box = images_learnt_from(joined), images_learnt_from(box)
+    hashes = {value for images in learnt["train"].values() for value in images}
+    assert all(hashes >= set(images) for images in of_box["train"].values())
+    assert learnt["train"].keys() == of_box["train"].keys() | {pair.stem for pair in splits["train"]}
+
+
+def test_a_network_of_other_images_is_not_joined(balanced_tiles, tile_set, tmp_path):
+    with pytest.raises(UserError, match="joined_with: is smears, which learnt from images normalized by white_balance"):
+        training.train(tmp_path, "unet", NETWORK, {}, QUICK, 1, tiles=tile_set[0], joined_with="smears")
+    of_classes = tmp_path / "tiles"
+    shutil.copytree(balanced_tiles, of_classes)
+    (of_classes / "classes.csv").write_text("value,name,color\n0,none,#000000\n1,cell,#ffffff\n")
+    with pytest.raises(UserError, match="joined_with: is smears, which takes RGB and predicts foreground"):
+        training.train(tmp_path, "unet", NETWORK, {}, QUICK, seed=1, joined_with="smears")
+    assert not (tmp_path / "training").exists()
 
 
 def test_what_learnt_in_bfloat16_predicts_in_float32(tile_set, tmp_path, rng):

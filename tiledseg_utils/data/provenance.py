@@ -215,6 +215,17 @@ def learnt_from(tiles: Path) -> dict[str, dict[str, list[str]]] | None:
     return {"train": train | added, "valid": valid}
 
 
+def both(first: Mapping | None, second: Mapping | None) -> dict[str, dict[str, list[str]]] | None:
+    """What two models have learnt from (see `learnt_from`) in one; None if it is unknown of either."""
+    if first is None or second is None:
+        return None
+    learnt = {}
+    for split in ("train", "valid"):
+        stems = sorted({*first[split], *second[split]})
+        learnt[split] = {stem: [*first[split].get(stem, []), *second[split].get(stem, [])] for stem in stems}
+    return learnt
+
+
 def seen_by(learnt: Mapping[str, Mapping[str, Sequence[str]]] | None, pairs: Sequence[Pair]) -> dict[str, str]:
     """Whether a model has seen images, by stem: in "train" or "valid", "no", or "unknown" if `learnt` is None.
 

@@ -37,6 +37,7 @@ from .schema import (
 SMALLEST_IMAGE = 256  # pixels; less cannot hold one white cell in its surroundings
 LESSON_SIDE = 512  # pixels; notebook 6 looks at squares of that side where a preset names no tiles for prediction
 AUTO = "auto"  # measured on the training images
+ALONE = "none"  # no other network beside the trained one
 LARGEST_MEASURED_TILE = 384  # pixels; as large as two cores train within an hour
 TILE_STEP = 128  # pixels; measured tiles are multiples of it, which suits the poolings of all networks of the course
 BATCH_PIXELS = 2**19  # in a batch of measured size, about: 8 tiles of 256 x 256
@@ -244,6 +245,9 @@ class Parameters:
     model: architectures.Name = field("unet", "the architecture")
     model_settings: ModelSettings = field(ModelSettings, "settings of architectures, by their name")
     training: TrainingSetting = field(TrainingSetting, "how the model is trained")
+    joined_with: Literal["none", "smears"] = field(
+        ALONE, "a network of the package, with whose probabilities those of the trained one are averaged"
+    )
     prediction: PredictionSetting = field(PredictionSetting, "how images are predicted in tiles")
     scales: sizes(0.1, 4) = field(lambda: [1], "sizes of the image over which predictions are averaged; 1 is its own")
     threshold: decimal(0, 1) = field(0.5, "probability from which a pixel is foreground", "probability")
@@ -327,6 +331,12 @@ def _models_fit_tiles(parameters: Parameters) -> None:
         _check_alignment("tiles.tile_size", parameters.tiles.tile_size, f"{name}, one of models,", settings)
 
 
+def _joined_network_fits_tiles(parameters: Parameters) -> None:
+    if parameters.joined_with != ALONE and not parameters.tiles.white_balance:
+        problem = f"is {parameters.joined_with}, a network for images of one white, and white_balance is false"
+        raise UserError("joined_with", problem, f"Give {ALONE}, or white_balance: true in tiles")
+
+
 def _model_fits_lessons(parameters: Parameters) -> None:
     settings, tile = getattr(parameters.model_settings, parameters.model), parameters.prediction.tile_size
     if tile:
@@ -375,6 +385,7 @@ RULES = (
     ({"folds", "fold"}, _fold_is_one_of_them),
     ({"tiles", "model", "model_settings"}, _model_fits_tiles),
     ({"tiles", "models", "model_settings"}, _models_fit_tiles),
+    ({"tiles", "joined_with"}, _joined_network_fits_tiles),
     ({"model", "model_settings", "prediction"}, _model_fits_lessons),
     ({"counting_tile_size", "counting_model"}, _counting_model_fits_tiles),
     *CHANNEL_RULES,

@@ -4,7 +4,6 @@ What is learnt is a `Task`; `fit` trains any of them, and `run_state` keeps what
 of the course: a mask from an image.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from ..base.files import UserError, atomic_path, hash_file
 from ..base.memory import release_freed_memory
+from ..base.paths import BOX
 from ..data import provenance
 from ..data.channels import FILE as CHANNELS
 from ..data.channels import read_scaling
@@ -22,13 +22,14 @@ from ..data.pictures import write_image
 from ..models import build_model, losses
 from ..models.backend import keras
 from ..models.foreground import foreground_of
-from ..models.inputs import remember_images, remember_options
-from ..models.interface import Interface
-from ..models.model_files import load_checkpoint
+from ..models.inputs import images_learnt_from, normalization_of, remember_images, remember_options
+from ..models.interface import USUAL, Interface
+from ..models.joined import joined_model
+from ..models.model_files import load_checkpoint, load_model
 from ..models.receptive_field import receptive_field
 from ..models.reduced import reduced_model
 from ..prediction.inference import predict_reduced, predict_tiled
-from ..settings.parameters import TrainingSetting
+from ..settings.parameters import ALONE, TrainingSetting
 from ..tiles.augmentation import Augmentation
 from ..tiles.choices import batch_choice
 from ..tiles.tiling import MANIFEST, normalization_of_tiles, read_manifest, reduction_of_tiles
@@ -214,6 +215,7 @@ def train(
     preview: Callable[[keras.Model, int], None] | None = None,
     tiles: Path | None = None,
     options: Mapping | None = None,
+    joined_with: str = ALONE,
 ) -> dict:
     """Train on `<run>/tiles`, or go on where a killed run stopped; write `<run>/model.keras`.
 
@@ -225,12 +227,15 @@ def train(
         seed: of the initial weights, the draws of tiles, their augmentation, and dropout.
         tiles: folder of the tiles, if it is not `<run>/tiles`.
         options: how the run uses the final model; see `inputs.remember_options`. They do not change the training.
+        joined_with: name of a model of the package. The final model is then the mean of the network and of that one
+            (`joined.joined_model`), which does not change the training either.
 
     Returns:
         see `fit`.
 
     Raises:
-        UserError: as `fit`; or a setting is wrong, or the run folder holds no tiles, or none with foreground.
+        UserError: as `fit`; or a setting is wrong, or the run folder holds no tiles, or none with foreground; or the
+            tiles are not what the model to be joined takes.
     """
     run = Path(run)
     tiles = Path(tiles or run / "tiles")
@@ -252,6 +257,15 @@ def train(
         print("batch_size {value}: {reason}".format(**chosen), flush=True)
     setting = setting.for_tiles(training_tiles.images.shape[1])
     settings = {**model_settings, "seed": seed}
+    other = None
+    if joined_with != ALONE:
+        other = _model_to_join(joined_with, interface, normalization)
+        learnt_from = provenance.both(learnt_from, images_learnt_from(other))
+
+    def finish(network: keras.Model) -> keras.Model:
+        model = reduced_model(network, reduction_of_tiles(manifest))
+        return model if other is None else joined_model(model, other)
+
     task = Task(
         build=lambda precision: build_model(model, settings, normalization, precision, interface),
         batches=TrainingBatches(training_tiles, setting, seed, Augmentation.from_dict(augmentation), target),
@@ -261,6 +275,19 @@ def train(
         request=request,
         learnt_from=learnt_from,
         options=options,
-        finish=functools.partial(reduced_model, reduction=reduction_of_tiles(manifest)),
+        finish=finish,
     )
     return fit(task, setting, run / "training", run / "model.keras", preview)
+
+
+def _model_to_join(name: str, interface: Interface, normalization: str | None) -> keras.Model:
+    """A model of the package, after a check that it takes and predicts what a network of these tiles does."""
+    other = load_model(BOX / f"{name}.keras")
+    if interface != USUAL:
+        problem = f"is {name}, which takes RGB and predicts foreground, and these tiles have other channels or classes"
+        raise UserError("joined_with", problem, f"Give {ALONE}")
+    if normalization_of(other) != normalization:
+        problem = f"is {name}, which learnt from images normalized by {normalization_of(other)}, "
+        problem += f"and these tiles were normalized by {normalization}"
+        raise UserError("joined_with", problem, f"Give {ALONE}, or normalize them so in lesson 1 (tiles)")
+    return other
