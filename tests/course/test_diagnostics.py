@@ -91,6 +91,20 @@ def test_influence_ends_where_the_receptive_field_does(rng):
     assert corner[0, -1] > 0 and (corner[3:] == 0).all()
 
 
+@pytest.mark.parametrize(
+    ("levels", "height", "expected"),
+    [(3, 600, 64), (5, 600, 256), (5, 256, 256), (5, 200, 128), (5, 40, 64), (8, 40, 128)],
+)
+def test_the_square_of_a_receptive_field_fits_into_its_image(rng, levels, height, expected):
+    model = models.build_model("unet", {"base_filters": 1, "levels": levels})
+    image = rng.integers(0, 256, (height, 700, 3), dtype=np.uint8)
+    picture, size = diagnostics.square_of_field(model, image)
+    assert size == expected and picture.shape[0] == max(height, expected)
+    np.testing.assert_array_equal(picture[:height], image)
+    influence, _ = diagnostics.influence_map(model, picture, min(32, height), 350, size)
+    assert influence.shape == (16, 16)
+
+
 def test_surroundings_are_the_image_and_its_reflection(rng):
     image, network = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8), models.build_model("unet", {"levels": 2})
     inside = diagnostics.surroundings(network, image, np.s_[10:26, 12:28], margin=8)

@@ -17,6 +17,7 @@ from ..scoring.pixels import Predict, count_pixels
 from ..settings.parameters import Parameters, PredictionSetting
 from ..settings.schema import check_value
 from ..tiles.planning import Plan, blended_plan, make_plan
+from ..tiles.tiling import pad_to
 
 
 def tiling_methods(model: keras.Model, tile_size: int) -> dict[str, Callable[[Sequence[int]], Plan]]:
@@ -180,6 +181,20 @@ def surroundings(model: keras.Model, image: np.ndarray, window: tuple[slice, sli
     wide = cv2.copyMakeBorder(as_trained(model, image), *border, cv2.BORDER_REFLECT_101)
     rows, columns = (slice(part.start, part.stop + 2 * margin) for part in window)
     return wide[rows, columns]
+
+
+def square_of_field(model: keras.Model, image: np.ndarray) -> tuple[np.ndarray, int]:
+    """How large a square of an image shows the receptive field of a pixel, as `influence_map` takes it.
+
+    Returns:
+        the image, extended by its reflection where it is smaller than the smallest square; and a side of 64 to 512
+        pixels: the least one that holds the receptive field, or the largest one that the image holds.
+    """
+    field = receptive_field(model)
+    sides = [side for side in (64, 128, 256, 512) if side % field.alignment == 0]
+    image = pad_to(image, sides[0], sides[0])
+    sides = [side for side in sides if side <= min(image.shape[:2])]
+    return image, next((side for side in sides if side > 2 * field.radius), sides[-1])
 
 
 def influence_map(model: keras.Model, image: np.ndarray, row: int, column: int, size: int) -> tuple[np.ndarray, tuple]:
