@@ -10,7 +10,9 @@ import pytest
 from tiledseg_utils.base.files import UserError
 from tiledseg_utils.models import build_model, instance_unet
 from tiledseg_utils.models.backend import keras, layers
+from tiledseg_utils.models.joined import joined_model
 from tiledseg_utils.models.onnx_file import TOLERANCE, save_onnx
+from tiledseg_utils.models.reduced import reduced_model
 
 SMALL = {
     "unet": {"base_filters": 4, "levels": 3, "first_kernel": 5, "dilation": 2, "dropout": 0.1, "patch_size": 2},
@@ -48,6 +50,17 @@ def test_every_architecture_gives_the_same_numbers(name, tmp_path):
     assert maps.std() > 1e-4 and maps.shape == (1, 96, 64, 1) and maps.dtype == np.float32
     if name in ("unet", "swin_unet"):  # Windows and paddings depend on the size.
         np.testing.assert_allclose(maps, model.predict_on_batch(images), atol=1e-4)
+
+
+def test_models_made_of_networks_give_the_same_numbers(tmp_path):
+    network = unsettled(build_model("unet", {"base_filters": 4, "levels": 2}))
+    other = unsettled(build_model("unet", {"base_filters": 4, "levels": 2, "patch_size": 2}))
+    model = joined_model(network, reduced_model(other, 2))
+    assert save_onnx(model, tmp_path / "model.onnx") <= TOLERANCE
+    images = np.random.default_rng(2).integers(0, 256, (1, 96, 64, 3), dtype=np.uint8)
+    maps = predicted(tmp_path / "model.onnx", images)
+    assert maps.std() > 1e-4
+    np.testing.assert_allclose(maps, model.predict_on_batch(images), atol=1e-4)
 
 
 def test_a_network_that_counts_gives_all_its_maps(tmp_path):

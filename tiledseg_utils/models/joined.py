@@ -5,7 +5,8 @@ parts (Hansen and Salamon, IEEE TPAMI 1990, doi:10.1109/34.58871). As in `reduce
 everything that knows layers also knows what tiles it needs, and whoever has the file predicts as its run did.
 """
 
-from .backend import keras, layers
+from .backend import keras
+from .two_scales import WeightedMean
 
 
 def joined_model(network: keras.Model, other: keras.Model) -> keras.Model:
@@ -16,5 +17,5 @@ def joined_model(network: keras.Model, other: keras.Model) -> keras.Model:
     image = keras.Input((None, None, network.input_shape[-1]), dtype="uint8", name="image")
     # Within a model, no two parts may have the same name.
     parts = [keras.Model(part.input, part.output, name=f"network_{n}") for n, part in enumerate((network, other), 1)]
-    mean = layers.Average(dtype="float32", name="mean_of_networks")([part(image) for part in parts])
+    mean = WeightedMean(0.5, dtype="float32", name="mean_of_networks")([part(image) for part in parts])
     return keras.Model(image, mean, name=f"{network.name}_joined")

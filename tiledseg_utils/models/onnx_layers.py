@@ -18,6 +18,7 @@ from .backend import keras, layers
 from .inputs import ColorInput, ImageNetInput
 from .instance_unet import CHANNELS, FLOW, PRIOR_LOGIT, USUAL_RAY, Heads
 from .layers import DepthToSpace, ImageMean, SpaceToDepth
+from .reduced import BlockMean
 from .two_scales import EnlargedImage, ReducedMaps, WeightedMean
 from .windows import WindowAttention
 
@@ -336,6 +337,12 @@ def _(layer, graph, x):
     seen = graph.op("Slice", seen, whole(before, before), reached, whole(2, 3))
     kernel = _values(layer.kernel_out).T[:, :, None, None]
     return graph.op("Conv", seen, graph.constant(kernel), graph.constant(_values(layer.bias_out)))
+
+
+@emit.register(BlockMean)
+def _(layer, graph, image):
+    blocks = [layer.size, layer.size]
+    return graph.op("Round", graph.op("AveragePool", image, kernel_shape=blocks, strides=blocks))
 
 
 @emit.register(EnlargedImage)
