@@ -19,7 +19,7 @@ from tiledseg_utils.models.inputs import images_learnt_from, normalization_of
 from tiledseg_utils.models.reduced import reduction_of
 from tiledseg_utils.prediction.inference import load_model, predict_whole
 from tiledseg_utils.tiles import tiling
-from tiledseg_utils.training import callbacks, optimizers
+from tiledseg_utils.training import callbacks, joining, optimizers
 from tiledseg_utils.training import fit as training
 from tiledseg_utils.training.fit import TrainingSetting
 
@@ -114,30 +114,46 @@ def balanced_tiles(splits, tmp_path_factory):
     return folder
 
 
-def test_a_network_can_be_joined_with_the_one_of_the_package(balanced_tiles, splits, tmp_path, rng):
-    short = replace(QUICK, epochs=1, steps_per_epoch=1, validation_steps=1)
-    result = training.train(tmp_path, "unet", NETWORK, {}, short, seed=1, tiles=balanced_tiles, joined_with="smears")
+ONE_STEP = replace(QUICK, epochs=1, steps_per_epoch=1, validation_steps=1)
+
+
+def test_a_network_can_be_joined_with_the_one_of_the_package(balanced_tiles, splits, tmp_path, rng, capsys):
+    how = {"tiles": balanced_tiles, "joined_with": "smears"}
+    result = training.train(tmp_path, "unet", NETWORK, {}, ONE_STEP, seed=1, **how)
     joined, box = load_model(tmp_path / "model.keras"), load_model(BOX / "smears.keras")
     network = load_model(tmp_path / "training" / "epoch_001.keras")
     tile = rng.integers(0, 256, (1, 64, 64, 3), np.uint8)
     mean = (network.predict_on_batch(tile) + box.predict_on_batch(tile)) / 2
     np.testing.assert_allclose(joined.predict_on_batch(tile), mean, atol=1e-6)
     assert result["parameters"] == network.count_params()
+    assert "joined with another; they are joined" in capsys.readouterr().out
     learnt, of_box = images_learnt_from(joined), images_learnt_from(box)
     hashes = {value for images in learnt["train"].values() for value in images}
     assert all(hashes >= set(images) for images in of_box["train"].values())
     assert learnt["train"].keys() == of_box["train"].keys() | {pair.stem for pair in splits["train"]}
 
 
-def test_a_network_of_other_images_is_not_joined(balanced_tiles, tile_set, tmp_path):
+def test_a_network_stays_alone_where_the_other_one_is_blind(balanced_tiles, splits, tmp_path, monkeypatch, capsys):
+    blind = models.build_model("unet", NETWORK | {"prior": 0.0001}, "white_balance")
+    monkeypatch.setattr(joining, "load_model", lambda path: blind)
+    setting = replace(QUICK, epochs=4, steps_per_epoch=12)
+    training.train(tmp_path, "unet", NETWORK, {}, setting, 1, tiles=balanced_tiles, joined_with="smears")
+    assert "it stays alone" in capsys.readouterr().out
+    best = read_json(tmp_path / "training" / "state.json")["best_epoch"]
+    network = load_model(tmp_path / "training" / f"epoch_{best:03d}.keras")
+    assert all(np.array_equal(*pair) for pair in zip(final_weights(tmp_path), network.get_weights(), strict=True))
+    assert images_learnt_from(load_model(tmp_path / "model.keras"))["train"].keys() == {p.stem for p in splits["train"]}
+
+
+def test_a_network_of_other_images_is_not_joined(balanced_tiles, tile_set, tmp_path, capsys):
     with pytest.raises(UserError, match="joined_with: is smears, which learnt from images normalized by white_balance"):
         training.train(tmp_path, "unet", NETWORK, {}, QUICK, 1, tiles=tile_set[0], joined_with="smears")
     of_classes = tmp_path / "tiles"
     shutil.copytree(balanced_tiles, of_classes)
     (of_classes / "classes.csv").write_text("value,name,color\n0,none,#000000\n1,cell,#ffffff\n")
-    with pytest.raises(UserError, match="joined_with: is smears, which takes RGB and predicts foreground"):
-        training.train(tmp_path, "unet", NETWORK, {}, QUICK, seed=1, joined_with="smears")
-    assert not (tmp_path / "training").exists()
+    training.train(tmp_path, "unet", NETWORK, {}, ONE_STEP, seed=1, joined_with="smears")
+    assert "so the network is not joined with it" in capsys.readouterr().out
+    assert load_model(tmp_path / "model.keras", classes=True).output_shape[-1] == 2
 
 
 def test_what_learnt_in_bfloat16_predicts_in_float32(tile_set, tmp_path, rng):

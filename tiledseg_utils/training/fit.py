@@ -12,7 +12,6 @@ import numpy as np
 
 from ..base.files import UserError, atomic_path, hash_file
 from ..base.memory import release_freed_memory
-from ..base.paths import BOX
 from ..data import provenance
 from ..data.channels import FILE as CHANNELS
 from ..data.channels import read_scaling
@@ -22,10 +21,9 @@ from ..data.pictures import write_image
 from ..models import build_model, losses
 from ..models.backend import keras
 from ..models.foreground import foreground_of
-from ..models.inputs import images_learnt_from, normalization_of, remember_images, remember_options
-from ..models.interface import USUAL, Interface
-from ..models.joined import joined_model
-from ..models.model_files import load_checkpoint, load_model
+from ..models.inputs import remember_images, remember_options
+from ..models.interface import Interface
+from ..models.model_files import load_checkpoint
 from ..models.receptive_field import receptive_field
 from ..models.reduced import reduced_model
 from ..prediction.inference import predict_reduced, predict_tiled
@@ -36,6 +34,7 @@ from ..tiles.tiling import MANIFEST, normalization_of_tiles, read_manifest, redu
 from . import devices
 from .batches import TrainingBatches, ValidationBatches, read_training_tiles, read_validation_tiles, target_of
 from .callbacks import ProgressLines, StopOnNaN
+from .joining import joined_if_it_suits, model_to_join
 from .optimizers import make_optimizer
 from .run_state import RunState
 
@@ -193,8 +192,8 @@ def _finish(task: Task, setting: TrainingSetting, run_state: RunState, network: 
     if setting.precision != "float32":  # bfloat16 is slow on CPUs, and too coarse for tiles to agree.
         weights, model = model.get_weights(), task.build("float32")
         model.set_weights(weights)
-    model = task.finish(model) if task.finish else model
     remember_images(model, task.learnt_from)
+    model = task.finish(model) if task.finish else model
     remember_options(model, task.options)
     with atomic_path(path) as temporary:
         model.save(temporary)
@@ -227,8 +226,8 @@ def train(
         seed: of the initial weights, the draws of tiles, their augmentation, and dropout.
         tiles: folder of the tiles, if it is not `<run>/tiles`.
         options: how the run uses the final model; see `inputs.remember_options`. They do not change the training.
-        joined_with: name of a model of the package. The final model is then the mean of the network and of that one
-            (`joined.joined_model`), which does not change the training either.
+        joined_with: name of a model of the package. Where it suits the images, the final model is the mean of the
+            network and of that one, see `joining`; this does not change the training either.
 
     Returns:
         see `fit`.
@@ -257,19 +256,17 @@ def train(
         print("batch_size {value}: {reason}".format(**chosen), flush=True)
     setting = setting.for_tiles(training_tiles.images.shape[1])
     settings = {**model_settings, "seed": seed}
-    other = None
-    if joined_with != ALONE:
-        other = _model_to_join(joined_with, interface, normalization)
-        learnt_from = provenance.both(learnt_from, images_learnt_from(other))
+    reduction = reduction_of_tiles(manifest)
+    validation = ValidationBatches(*read_validation_tiles(tiles, setting), setting, target)
+    other = model_to_join(joined_with, interface, normalization, reduction)
 
     def finish(network: keras.Model) -> keras.Model:
-        model = reduced_model(network, reduction_of_tiles(manifest))
-        return model if other is None else joined_model(model, other)
+        return reduced_model(network, reduction) if other is None else joined_if_it_suits(network, other, validation)
 
     task = Task(
         build=lambda precision: build_model(model, settings, normalization, precision, interface),
         batches=TrainingBatches(training_tiles, setting, seed, Augmentation.from_dict(augmentation), target),
-        validation=ValidationBatches(*read_validation_tiles(tiles, setting), setting, target),
+        validation=validation,
         loss=losses.LOSSES[setting.loss],
         metrics=losses.METRICS,
         request=request,
@@ -278,16 +275,3 @@ def train(
         finish=finish,
     )
     return fit(task, setting, run / "training", run / "model.keras", preview)
-
-
-def _model_to_join(name: str, interface: Interface, normalization: str | None) -> keras.Model:
-    """A model of the package, after a check that it takes and predicts what a network of these tiles does."""
-    other = load_model(BOX / f"{name}.keras")
-    if interface != USUAL:
-        problem = f"is {name}, which takes RGB and predicts foreground, and these tiles have other channels or classes"
-        raise UserError("joined_with", problem, f"Give {ALONE}")
-    if normalization_of(other) != normalization:
-        problem = f"is {name}, which learnt from images normalized by {normalization_of(other)}, "
-        problem += f"and these tiles were normalized by {normalization}"
-        raise UserError("joined_with", problem, f"Give {ALONE}, or normalize them so in lesson 1 (tiles)")
-    return other
