@@ -246,7 +246,9 @@ class Parameters:
     model_settings: ModelSettings = field(ModelSettings, "settings of architectures, by their name")
     training: TrainingSetting = field(TrainingSetting, "how the model is trained")
     joined_with: Literal["none", "smears"] = field(
-        ALONE, "a network of the package, with whose probabilities those of the trained one are averaged"
+        ALONE,
+        "a network of the package, with whose probabilities those of the trained one are averaged; "
+        "not where validation tiles show that it does not know such images",
     )
     prediction: PredictionSetting = field(PredictionSetting, "how images are predicted in tiles")
     scales: sizes(0.1, 4) = field(lambda: [1], "sizes of the image over which predictions are averaged; 1 is its own")
