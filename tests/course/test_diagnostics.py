@@ -105,6 +105,12 @@ def test_the_square_of_a_receptive_field_fits_into_its_image(rng, levels, height
     assert influence.shape == (16, 16)
 
 
+def test_the_square_lies_on_the_grid_of_any_network(rng):
+    model = models.build_model("swin_unet", {"base_filters": 8, "levels": 1, "window": 3})  # a grid of 12 px
+    picture, size = diagnostics.square_of_field(model, rng.integers(0, 256, (200, 300, 3), dtype=np.uint8))
+    assert size % 48 == 0 and diagnostics.influence_map(model, picture, 60, 60, size)[0].shape == (16, 16)
+
+
 def test_surroundings_are_the_image_and_its_reflection(rng):
     image, network = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8), models.build_model("unet", {"levels": 2})
     inside = diagnostics.surroundings(network, image, np.s_[10:26, 12:28], margin=8)

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import nbformat
 import pytest
 
+from tiledseg_utils import models
 from tiledseg_utils.base.files import UserError, hash_file, read_csv, read_json
 from tiledseg_utils.base.text import escape_markdown
 from tiledseg_utils.course import report
@@ -19,7 +21,7 @@ from tiledseg_utils.course.exercises import NOT_DONE
 from tiledseg_utils.course.verdict import verdict
 from tiledseg_utils.data import provenance
 from tiledseg_utils.data.images import read_image
-from tiledseg_utils.models.inputs import images_learnt_from
+from tiledseg_utils.models.inputs import ColorInput, images_learnt_from, normalization_of
 from tiledseg_utils.prediction.inference import load_model
 from tiledseg_utils.settings import presets
 
@@ -336,3 +338,14 @@ def test_a_lesson_runs_to_its_end_with_nothing_but_stubs(run, tmp_path):
     outputs = [output for cell in cells if "check_" in cell.source for output in cell.outputs]
     verdicts = [output.data["text/markdown"] for output in outputs if "text/markdown" in output.get("data", {})]
     assert len(verdicts) >= 3 and all(escape_markdown(NOT_DONE) in verdict for verdict in verdicts)
+
+
+@pytest.mark.parametrize("normalization", [None, "white_balance", "contrast"])
+def test_the_network_of_lesson_7_remembers_how_images_were_normalized(normalization, monkeypatch):
+    notebook = nbformat.read(report.NOTEBOOK_FOLDER / "07_architectures.ipynb", as_version=4)
+    code = {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "code"}
+    space = {"keras": keras, "layers": keras.layers, "ColorInput": ColorInput}
+    exec(code["07-21"], space)
+    exec(code["07-56"].split("zoo.MODELS")[0], space)
+    monkeypatch.setitem(models.MODELS, "my_network", space["my_network"])
+    assert normalization_of(models.build_model("my_network", {}, normalization)) == normalization

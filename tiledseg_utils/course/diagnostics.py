@@ -187,11 +187,12 @@ def square_of_field(model: keras.Model, image: np.ndarray) -> tuple[np.ndarray, 
     """How large a square of an image shows the receptive field of a pixel, as `influence_map` takes it.
 
     Returns:
-        the image, extended by its reflection where it is smaller than the smallest square; and a side of 64 to 512
-        pixels: the least one that holds the receptive field, or the largest one that the image holds.
+        the image, extended by its reflection where it is smaller than the smallest square; and a side of about 64,
+        128, 256 or 512 pixels: the least one that holds the receptive field, or the largest one that the image holds.
     """
     field = receptive_field(model)
-    sides = [side for side in (64, 128, 256, 512) if side % field.alignment == 0]
+    step = math.lcm(16, field.alignment)
+    sides = [math.ceil(side / step) * step for side in (64, 128, 256, 512)]
     image = pad_to(image, sides[0], sides[0])
     sides = [side for side in sides if side <= min(image.shape[:2])]
     return image, next((side for side in sides if side > 2 * field.radius), sides[-1])
