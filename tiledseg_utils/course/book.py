@@ -109,7 +109,8 @@ def _build(folder: Path, out: Path) -> None:
     for name in ("sphinx", "myst_parser", "furo"):
         if importlib.util.find_spec(name) is None:
             problem = f"cannot be made, since {name} is not installed"
-            raise UserError("the book", problem, "Install it: pip install 'tiledseg[book]'")
+            remedy = 'In the folder of the clone: pip install --constraint requirements.lock ".[book]"'
+            raise UserError("the book", problem, remedy)
     pages = folder / "pages"
     style = Path(__file__).with_name("pages") / "book.css"
     settings = SETTINGS | {"html_extra_path": [str(pages / "files")], "html_static_path": [str(style)]}

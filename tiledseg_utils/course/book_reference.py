@@ -107,6 +107,6 @@ def _escaped(text: str) -> str:
     parts = re.split(r"(`[^`]+`)", text)
     parts[::2] = [re.sub(r"([*|\\_`])", r"\\\1", part) for part in parts[::2]]
     for place in range(1, len(parts), 2):
-        letter = re.match(r"\w", parts[place + 1])  # Which may follow only behind a space, escaped to nothing.
+        letter = re.match(r"\w", parts[place + 1])  # Which may follow only after a space, escaped to nothing.
         parts[place] = f"`{parts[place]}`" + ("\\ " if letter else "")
     return "".join(parts)

@@ -59,7 +59,7 @@ def seam_score(probability: np.ndarray, row_seams: Sequence[int], column_seams: 
 
     Args:
         probability: (H, W), any numbers.
-        row_seams, column_seams: first row or column behind each junction, as in `planning.Axis.seams`.
+        row_seams, column_seams: first row or column after each junction, as in `planning.Axis.seams`.
 
     Returns:
         mean absolute difference across the junctions over that elsewhere: about 1 without seams. NaN where there are no

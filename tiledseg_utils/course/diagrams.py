@@ -45,7 +45,7 @@ def _kind(layer) -> str | None:
 
 
 class _Network:
-    """The layers of a functional model, each behind those that it needs, and what feeds them."""
+    """The layers of a functional model, each after those that it needs, and what feeds them."""
 
     def __init__(self, model: keras.Model):
         makers = {id(tensor): layer for layer in model.layers for tensor in keras.tree.flatten(layer.output)}

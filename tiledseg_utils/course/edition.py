@@ -44,7 +44,7 @@ def solutions_of(source: str) -> str:
 
 
 def learners_edition(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy of a notebook with stubs; each solution stands folded away behind the cell that checks it."""
+    """A copy of a notebook with stubs; each solution stands folded away below the cell that checks it."""
     edition, cells, waiting = copy.deepcopy(notebook), [], []
     for cell in edition.cells:
         cells.append(cell)

@@ -90,7 +90,7 @@ def figure(picture: WebPicture, address: str, described: str, caption: str | Non
 
 
 def with_navigation(page: str, name: str, names: Sequence[str]) -> str:
-    """A notebook's HTML with links to the report and to the pages before and behind it, at the top and at the end.
+    """A notebook's HTML with links to the report and to the pages before and after it, at the top and at the end.
 
     Args:
         page: what `export` returned.

@@ -2,7 +2,7 @@
 
 A notebook that has ended leaves a list of its outputs, `<run>/notebooks/<name>.outputs.json`, with their sizes and
 hashes. A run that goes on compares: where an output is gone or differs, the notebook runs again, and if it then hands
-on something else than before, so do those behind it.
+on something else than before, so do those after it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -101,7 +101,7 @@ def _differences(run: Path, listed: Mapping) -> tuple[list[str], list[str]]:
 def enter(run: Path, notebook: str, cost: Mapping) -> None:
     """Write the list of outputs of a notebook that has just ended.
 
-    If any that is handed on differs from what it was before, the notebooks behind it are no longer done.
+    If any that is handed on differs from what it was before, the notebooks after it are no longer done.
     """
     listed = {}
     for path in outputs(run, notebook):

@@ -97,7 +97,7 @@ def draw_folds(
 def _groups(pairs: Sequence[Pair], folder: Path) -> list[list[str]]:
     """Stems that belong together, sorted; an image without a group or a twin is alone."""
     named = _named_groups(folder, [pair.stem for pair in pairs])
-    marks: dict[tuple, int] = {}  # Numbers of groups and of pictures, behind those of images.
+    marks: dict[tuple, int] = {}  # Numbers of groups and of pictures, after those of images.
     links = []
     for position, pair in enumerate(sorted(pairs, key=lambda pair: pair.stem)):
         for mark in (("group", named.get(pair.stem, pair.stem)), ("picture", hash_pixels(read_image(pair.image)))):

@@ -38,7 +38,7 @@ from .tables import all_in_one, read_table
 
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("stem", "split", "height", "width", "dtype", "channels", "foreground_percent", "objects", "note")
-MASK_ENDINGS = ("_label", "_labels", "_mask", "_masks")  # what programs put behind the stem of an image
+MASK_ENDINGS = ("_label", "_labels", "_mask", "_masks")  # what programs append to the stem of an image
 SMALLEST_SIDE = 32  # pixels; a smaller image shows no surroundings, and a network sees mostly its reflected border
 LONGEST_STEM = 200  # bytes; file systems take 255, and the names of tiles and figures are longer
 

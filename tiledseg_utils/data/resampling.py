@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 
 Read = Callable[[int, int], np.ndarray]
-"""First row and the row behind the last, to (n, W, C) of any numbers."""
+"""First row and the row after the last, to (n, W, C) of any numbers."""
 
 
 def resampled_length(length: int, factor: float) -> int:

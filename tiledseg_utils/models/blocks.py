@@ -18,7 +18,7 @@ def bias_of(prior: float, maps: int = 1, times: int = 1) -> keras.initializers.I
 
     Args:
         prior: in (0, 1).
-        maps: 1 before a sigmoid. Before a softmax, the number of classes; those behind the first, the background, share
+        maps: 1 before a sigmoid. Before a softmax, the number of classes; those after the first, the background, share
             the prior.
         times: how often the numbers of the classes are repeated.
     """

@@ -10,7 +10,7 @@ ENCODERS = {
     "ResNet50": ("caffe", ("conv3_block1_1_conv", "conv5_block1_1_conv")),
     "MobileNetV2": ("tf", ("block_3_expand", "block_13_expand")),
 }
-"""Of `keras.applications`: what they were trained on, and what comes behind the last block at 1/4 and 1/16."""
+"""Of `keras.applications`: what they were trained on, and what comes after the last block at 1/4 and 1/16."""
 
 RATES = (6, 12, 18)
 """Dilations of the pyramid for features at 1/16 of the resolution, as in the paper."""

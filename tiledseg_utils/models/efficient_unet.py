@@ -6,7 +6,7 @@ from .encoders import pretrained
 from .interface import USUAL, Interface
 
 STAGES = ("top_conv", "block6a_expand_conv", "block4a_expand_conv", "block3a_expand_conv", "block2a_expand_conv")
-"""In every EfficientNet, what comes behind the last block at 1/32, 1/16, 1/8, 1/4 and 1/2 of the resolution."""
+"""In every EfficientNet, what comes after the last block at 1/32, 1/16, 1/8, 1/4 and 1/2 of the resolution."""
 
 
 def efficient_unet(

@@ -162,7 +162,7 @@ def ray_targets(labels: np.ndarray) -> np.ndarray:
 def _runs_of_rows(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Runs of equal labels along rows: the number of each pixel's run, (H, W), and where each begins, counting pixels.
 
-    One more begins behind the last pixel.
+    One more begins after the last pixel.
     """
     is_first = np.ones(labels.shape, bool)
     is_first[:, 1:] = labels[:, 1:] != labels[:, :-1]

@@ -24,7 +24,7 @@ class SpaceToDepth(layers.Layer):
 
 @keras.saving.register_keras_serializable("tiledseg")
 class DepthToSpace(SpaceToDepth):
-    """The inverse of `SpaceToDepth`; behind a convolution, the sub-pixel convolution of Shi et al. (CVPR 2016)."""
+    """The inverse of `SpaceToDepth`; after a convolution, the sub-pixel convolution of Shi et al. (CVPR 2016)."""
 
     def call(self, inputs):
         return ops.depth_to_space(inputs, self.size)

@@ -57,7 +57,8 @@ class Graph:
 def require_onnx() -> None:
     """Raise a UserError with the line to install it by, if the extra `export` is missing."""
     if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")):
-        raise UserError("onnx", "is not installed", "pip install 'tiledseg[export]'")
+        remedy = 'In the folder of the clone: pip install --constraint requirements.lock ".[export]"'
+        raise UserError("onnx", "is not installed", remedy)
 
 
 def save_onnx(model: keras.Model, path: Path) -> float:

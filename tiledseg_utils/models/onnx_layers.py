@@ -108,7 +108,7 @@ def _(layer, graph, x):
 
 
 def _padding(layer) -> dict:
-    """The attribute that pads as Keras does: the odd pixel goes behind the image."""
+    """The attribute that pads as Keras does: the odd pixel goes at the end of the image."""
     if layer.padding == "valid":
         return {}
     if {*layer.strides} != {1}:

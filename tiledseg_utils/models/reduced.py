@@ -1,7 +1,7 @@
 """Models that see a smaller copy of the image: for objects so large that the network would see only parts of them.
 
 The reduction is a part of the model. Pixels are averaged in blocks in front of the network, and its probabilities are
-spread out behind it, on straight lines. So everything that knows layers also knows what tiles such a model needs, and
+spread out after it, on straight lines. So everything that knows layers also knows what tiles such a model needs, and
 whoever has the file alone cannot give it an image of the wrong scale.
 """
 

@@ -35,7 +35,7 @@ class EnlargedImage(layers.Layer):
 
 
 def _doubled(images, axis: int):
-    """Images with a new pixel a quarter of a pixel before the middle of each, and one as far behind it."""
+    """Images with a new pixel a quarter of a pixel before the middle of each, and one as far after it."""
     length = images.shape[axis]
     padding = [(2, 2) if axis == each else (0, 0) for each in range(4)]
     padded = ops.moveaxis(ops.pad(images, padding, mode="edge"), axis, 0)

@@ -41,7 +41,7 @@ def unet(
         normalization: "none" or "batch".
         color_space: one of `inputs.COLOR_SPACES`; converted inside the model.
         patch_size: side of the patches of pixels that are folded into channels before the first level, and unfolded
-            behind the last (sub-pixel convolution). With 2, the first level works at half the resolution, which is a
+            after the last (sub-pixel convolution). With 2, the first level works at half the resolution, which is a
             quarter of the work.
         gamma: exponent of the input in [0, 1], before its colours are converted.
         activation: "relu", or "mish" (Misra, BMVC 2020, arXiv:1908.08681).

@@ -39,7 +39,7 @@ PATIENCE = 10  # seconds in which a scheduler must answer
 BATCHES = 4  # of tiles in a task, at least, unless there are too few for all workers
 LARGEST = 2**24  # numbers in the maps of a task, unless a single batch has more: they wait in memory, several at a time
 SHARES = 2  # for each worker, at least, into which what is left to do is divided
-INSTALL = "Install them: pip install 'tiledseg[cluster]'"
+INSTALL = 'In the folder of the clone: pip install --constraint requirements.lock ".[cluster]"'
 
 _ONE_AT_A_TIME = threading.Lock()
 """A worker may have several threads, and a model predicts for one at a time; JAX uses the others by itself."""

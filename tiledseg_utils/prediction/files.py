@@ -45,7 +45,7 @@ def predict_file(
     """Predict an image that need not fit into memory, from file to file.
 
     Memory depends on the image's width, not on its height. Rows are safe on disk once they are finished: after an
-    interruption the same call goes on behind them, and the file, which is complete or absent, has the same bytes.
+    interruption the same call goes on after them, and the file, which is complete or absent, has the same bytes.
 
     Args:
         model, setting, changes: as for `inference.predict_tiled`.

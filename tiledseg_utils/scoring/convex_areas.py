@@ -15,7 +15,7 @@ def convex_areas(owners: np.ndarray, rows: np.ndarray, starts: np.ndarray, stops
 
     Args:
         owners, rows, starts, stops: of the runs of pixels that make up the objects, (R,) integers: the object from 0,
-            the row, the first column, and the one behind the last.
+            the row, the first column, and the one after the last.
         count: number of objects, each of which has a run.
 
     Returns:

@@ -118,7 +118,7 @@ class TrainingSetting:
 
     The schedule "plateau" multiplies the rate by `reduce_factor` when the validation loss has not improved for
     `reduce_patience` epochs. "cosine" raises it through the first epoch and lets it fall to zero over the others, once
-    more from the start behind `pretraining_epochs` (Loshchilov & Hutter 2017). The mean of the weights after the last
+    more from the start after `pretraining_epochs` (Loshchilov & Hutter 2017). The mean of the weights after the last
     epochs lies in a wider minimum than each of them (Izmailov et al., UAI 2018, arXiv:1803.05407).
     """
 
@@ -234,7 +234,7 @@ class Parameters:
         0, "parts into which images are dealt, of which one is tested; 0 divides by split.csv or a draw", "folds"
     )
     fold: whole(1, 1000) = field(1, "number of the fold whose images are tested, if there are folds")
-    repeat: whole(0, 10_000) = field(0, "added to the seed behind notebook 1; the same images and split, trained anew")
+    repeat: whole(0, 10_000) = field(0, "added to the seed after notebook 1; the same images and split, trained anew")
     generated_images: GeneratedImages = field(_usual_images, "generated images by split")
     added_images: whole(0, 10_000) = field(0, "generated images that learn along with yours", "images")
     image_size: zero_or(SMALLEST_IMAGE, 8192) = field(

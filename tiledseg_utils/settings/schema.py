@@ -127,7 +127,7 @@ def field(default, about: str, unit: str = ""):
 
     Args:
         default: a value, a function that makes it, or ... if a value must be given.
-        about: what it is; what stands behind a semicolon is left out of errors.
+        about: what it is; what follows a semicolon is left out of errors.
         unit: such as "pixels".
     """
     kind = "default_factory" if callable(default) else "default"
@@ -247,7 +247,7 @@ def _kind(value) -> str:
 
 
 def user_error(error: ValidationError, cls, where: str = "", start: tuple = ()) -> UserError:
-    """The first thing that is wrong, for people; an unknown name is told before all else, a missing one behind it.
+    """The first thing that is wrong, for people; an unknown name is told before all else, and a missing one next.
 
     Args:
         error: what pydantic found.

@@ -54,7 +54,7 @@ class Plan:
 
     @property
     def seams(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """First rows and columns behind the junctions of tiles."""
+        """First rows and columns after the junctions of tiles."""
         return self.rows.seams, self.columns.seams
 
     @property

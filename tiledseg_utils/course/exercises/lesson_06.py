@@ -10,7 +10,7 @@ check_halo = Exercise(
     (
         Trial(
             lambda answer: float(answer) != 6,
-            "There are six convolutions, but those behind the pooling count double: their pixels stand for two.",
+            "There are six convolutions, but those after the pooling count double: their pixels stand for two.",
         ),
         Trial(
             lambda answer: float(answer) != 4,
@@ -20,7 +20,7 @@ check_halo = Exercise(
             lambda answer: float(answer) not in (9, 10),
             "That is what a single pixel needs in the worst place. Count for the block of pixels 0 and 1 together.",
         ),
-        Trial(lambda answer: float(answer) != 12, "Too much: only two of the convolutions are behind the pooling."),
+        Trial(lambda answer: float(answer) != 12, "Too much: only two of the convolutions come after the pooling."),
         Trial(
             lambda answer: float(answer) == 8,
             "Go back layer by layer, from pixels 0 to 1 of the output. The last two convolutions need -2 to 3. "
