@@ -1,7 +1,7 @@
 """Fair rivals of tiled prediction: ways without tiles that had a chance, and what each is worth and costs.
 
-A network that learnt from tiles at native resolution has seen hardly any reduced images. So the rivals go on learning: they
-begin with its weights, and learn from tiles of images that are reduced as they will be later.
+A network that learnt from tiles at native resolution has seen hardly any reduced images. So the rivals go on learning:
+they begin with its weights, and learn from tiles of images that are reduced as they will be later.
 """
 
 from collections.abc import Callable, Mapping, Sequence
