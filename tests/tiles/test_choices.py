@@ -49,6 +49,7 @@ def test_contrast_is_stretched_if_one_image_in_ten_is_dim():
     bright, dim = cues(0.5), cues(0.01)._replace(levels=30.0)
     assert chosen([bright] * 8 + [dim] * 2)[0].contrast is True
     assert chosen([bright] * 19 + [dim])[0].contrast is False
+    assert chosen([dim._replace(levels=39.0)])[0].contrast is False  # dsb2018, which needs no stretching
     assert chosen([dim], replace(OPEN, white_balance=True))[0].contrast is False
 
 

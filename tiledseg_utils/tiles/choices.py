@@ -23,8 +23,11 @@ TILE_OBJECTS = 4
 Validation images of dsb2018, whose nuclei reach over 27 px, had a mean Dice higher by 0.006 (0.001 to 0.012; 30 images)
 with tiles of 128 px than with 256 px, and those of drawn cells of 15 px one of 0.963 instead of 0.941 (4 images)."""
 
-NARROW = 64
-"""Grey levels, a quarter of all. Where one image in ten spans fewer, the contrast of all is stretched."""
+NARROW = 32
+"""Grey levels, an eighth of all. Where one image in ten spans fewer, the contrast of all is stretched. Stretching also
+lifts the glow of empty background. One image in ten of dsb2018 spans 39 levels: of four trainings with stretched contrast,
+one took glow for nuclei (mean Dice of 30 validation images 0.862, the others 0.883 to 0.886), and of eight without,
+none (0.883 to 0.889)."""
 
 DECISIVE_PERCENTILE = 10
 
