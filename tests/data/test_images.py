@@ -153,11 +153,17 @@ def test_tiff_thumbnail_is_no_second_page(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), COLOUR)
 
 
-@pytest.mark.parametrize("options", [{}, {"imagej": True}, {"truncate": True}, {"compression": "zlib"}])
+@pytest.mark.parametrize("options", [{}, {"truncate": True}, {"compression": "zlib"}])
 def test_tiff_stack_is_refused(tmp_path, options):
     path = save_tiff(tmp_path / "a.tif", np.stack([GREY] * 4), photometric="minisblack", **options)
     for read in (read_image, read_mask):
-        assert_user_error(lambda read=read: read(path), path, "stack of several pages", "Save each page")
+        assert_user_error(lambda read=read: read(path), path, "stack of several pages", "Save the page")
+
+
+@pytest.mark.parametrize("options", [{"metadata": {"axes": "CYX"}}, {"imagej": True}])
+def test_a_tiff_with_a_page_for_each_channel_is_refused_with_the_way_to_learn_from_it(tmp_path, options):
+    path = save_tiff(tmp_path / "a.tif", np.stack([GREY] * 4), photometric="minisblack", **options)
+    assert_user_error(lambda: read_image(path), path, "stack of several pages", "Its pages are channels")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

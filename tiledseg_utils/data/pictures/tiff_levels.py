@@ -14,6 +14,7 @@ import tifffile
 from tifffile import PHOTOMETRIC
 
 from ...base.files import UserError
+from .tiff_channels import channel_pages
 
 SLIDES = {
     "svs": "Aperio",
@@ -79,9 +80,12 @@ def scales(picture: Picture) -> list[float]:
 
 
 def refuse(path: str | os.PathLike, file: tifffile.TiffFile, picture: Picture, series: int | None) -> None:
-    """Raise a UserError if the picture is none, and name the series to choose from."""
+    """Raise a UserError if the picture is none, and tell what can be done about it."""
     if picture.problem:
-        remedy = "Save each page that you want, or channels as RGB, as a file of its own"
+        remedy = "Save the page that you want as a file of its own"
+        if channel_pages(file):
+            remedy = "Its pages are channels. A network learns from those that the tiles of a preset name, such as "
+            remedy += "channels: [0, 1]. For a network that takes RGB, save it as an RGB file"
         if series is None and len(file.series) > 1:
             remedy += f", or choose one with --series: {_list_series(file)}"
         raise UserError(path, picture.problem, remedy)
