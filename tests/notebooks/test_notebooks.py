@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 import nbformat
+import numpy as np
 import pytest
 
 from tiledseg_utils import models
@@ -20,8 +21,10 @@ from tiledseg_utils.course.edition import BEGIN, BLOCK, END, learners_edition
 from tiledseg_utils.course.exercises import NOT_DONE
 from tiledseg_utils.course.verdict import verdict
 from tiledseg_utils.data import provenance
+from tiledseg_utils.data.classes import Classes
 from tiledseg_utils.data.images import read_image
 from tiledseg_utils.models.inputs import ColorInput, images_learnt_from, normalization_of
+from tiledseg_utils.models.interface import Interface
 from tiledseg_utils.prediction.inference import load_model
 from tiledseg_utils.settings import presets
 
@@ -340,12 +343,24 @@ def test_a_lesson_runs_to_its_end_with_nothing_but_stubs(run, tmp_path):
     assert len(verdicts) >= 3 and all(escape_markdown(NOT_DONE) in verdict for verdict in verdicts)
 
 
-@pytest.mark.parametrize("normalization", [None, "white_balance", "contrast"])
-def test_the_network_of_lesson_7_remembers_how_images_were_normalized(normalization, monkeypatch):
+@pytest.fixture
+def network_of_lesson_7(monkeypatch):
     notebook = nbformat.read(report.NOTEBOOK_FOLDER / "07_architectures.ipynb", as_version=4)
     code = {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "code"}
-    space = {"keras": keras, "layers": keras.layers, "ColorInput": ColorInput}
+    space = {"keras": keras, "layers": keras.layers, "ColorInput": ColorInput, "zoo": models}
     exec(code["07-21"], space)
     exec(code["07-56"].split("zoo.MODELS")[0], space)
     monkeypatch.setitem(models.MODELS, "my_network", space["my_network"])
+
+
+@pytest.mark.parametrize("normalization", [None, "white_balance", "contrast"])
+def test_the_network_of_lesson_7_remembers_how_images_were_normalized(network_of_lesson_7, normalization):
     assert normalization_of(models.build_model("my_network", {}, normalization)) == normalization
+
+
+def test_the_network_of_lesson_7_can_tell_classes_apart(network_of_lesson_7):
+    classes = Classes((0, 1, 2), ("background", "cell", "nucleus"), ((0, 0, 0), (255, 0, 0), (0, 0, 255)))
+    network = models.build_model("my_network", interface=Interface(classes=classes))
+    probability = np.asarray(network(np.zeros((1, 16, 16, 3), np.uint8)))
+    assert probability.shape == (1, 16, 16, 3)
+    np.testing.assert_allclose(probability.sum(axis=-1), 1, rtol=1e-6)

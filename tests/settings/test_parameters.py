@@ -15,7 +15,9 @@ from tiledseg_utils import __main__ as command_line
 from tiledseg_utils import models
 from tiledseg_utils.base.files import UserError
 from tiledseg_utils.course import report
+from tiledseg_utils.data.classes import Classes
 from tiledseg_utils.models import losses
+from tiledseg_utils.models.interface import Interface
 from tiledseg_utils.models.receptive_field import receptive_field
 from tiledseg_utils.prediction.inference import multi_scale, plan_prediction
 from tiledseg_utils.prediction.instances import label_file, label_image
@@ -604,6 +606,13 @@ def test_own_architectures_are_checked_by_their_names():
             models.build_model("own", {"filter": 1})
     finally:
         del models.MODELS["own"]
+
+
+def test_own_architectures_without_an_interface_are_refused_for_classes(monkeypatch):
+    monkeypatch.setitem(models.MODELS, "own", lambda seed=0: None)
+    classes = Classes((0, 1, 2), ("background", "cell", "nucleus"), ((0, 0, 0), (255, 0, 0), (0, 0, 255)))
+    with pytest.raises(UserError, match=r"model own: takes RGB .* Give its function a parameter"):
+        models.build_model("own", interface=Interface(classes=classes))
 
 
 def test_the_tiles_of_notebook_7_are_those_that_are_checked():

@@ -75,8 +75,7 @@ def build_model(
     check_settings(name, settings)
     try:
         with layers_of(precision):
-            own = {} if interface == USUAL else {"interface": interface}  # One of your own need not know it.
-            model = MODELS[name](**settings, **own)
+            model = MODELS[name](**settings, **_interface_argument(name, interface))
         remember_normalization(model, normalization)
         remember_classes(model, interface.classes)
     except UserError:
@@ -84,3 +83,13 @@ def build_model(
     except ValueError as error:
         raise UserError("model_settings", str(error).rstrip("."), f"See help(tiledseg_utils.models.{name})") from error
     return model
+
+
+def _interface_argument(name: str, interface: Interface) -> dict:
+    """What tells an architecture its interface. One of your own need not know it for RGB and foreground."""
+    if interface == USUAL:
+        return {}
+    if "interface" not in inspect.signature(MODELS[name]).parameters:
+        problem = "takes RGB and predicts foreground, but the data have channels or classes"
+        raise UserError(f"model {name}", problem, "Give its function a parameter `interface`, as that of models.unet")
+    return {"interface": interface}
