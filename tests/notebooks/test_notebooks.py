@@ -358,9 +358,18 @@ def test_the_network_of_lesson_7_remembers_how_images_were_normalized(network_of
     assert normalization_of(models.build_model("my_network", {}, normalization)) == normalization
 
 
-def test_the_network_of_lesson_7_can_tell_classes_apart(network_of_lesson_7):
+@pytest.fixture
+def network_of_lesson_9(monkeypatch):
+    notebook = nbformat.read(report.NOTEBOOK_FOLDER / "09_pitfalls.ipynb", as_version=4)
+    space = {"models": models}
+    exec(next(cell.source for cell in notebook.cells if cell.id == "09-64").split("models.MODELS")[0], space)
+    monkeypatch.setitem(models.MODELS, "grouped", space["grouped"])
+
+
+@pytest.mark.parametrize("name", ["my_network", "grouped"])
+def test_networks_that_lessons_define_can_tell_classes_apart(network_of_lesson_7, network_of_lesson_9, name):
     classes = Classes((0, 1, 2), ("background", "cell", "nucleus"), ((0, 0, 0), (255, 0, 0), (0, 0, 255)))
-    network = models.build_model("my_network", interface=Interface(classes=classes))
+    network = models.build_model(name, interface=Interface(classes=classes))
     probability = np.asarray(network(np.zeros((1, 16, 16, 3), np.uint8)))
     assert probability.shape == (1, 16, 16, 3)
     np.testing.assert_allclose(probability.sum(axis=-1), 1, rtol=1e-6)
