@@ -35,6 +35,11 @@ def test_images_are_reduced_to_sizes_below_their_own(shapes, sizes):
     assert baselines.reducing_sizes(256, shapes) == sizes
 
 
+def test_images_are_reduced_further_than_the_network_reduces_them():
+    assert baselines.reducing_sizes(256, [(2000, 2400)], reduction=2) == [256, 512]
+    assert baselines.reducing_sizes(256, [(2000, 2400)], reduction=4) == [256]  # 500 px are what the network sees.
+
+
 def test_tiles_of_reduced_images_are_those_of_training_alone(run, splits):
     folder = baselines.reduced_tiles(splits["train"], 128, run)
     manifest = tiling.read_manifest(folder)

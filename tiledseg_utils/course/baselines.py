@@ -50,14 +50,15 @@ def shortened(setting: TrainingSetting, epochs: int) -> TrainingSetting:
     return replace(setting, epochs=epochs, batch_size=batch_size, pretraining_epochs=0, average_epochs=0)
 
 
-def reducing_sizes(side: int, shapes: Sequence[tuple[int, int]]) -> list[int]:
+def reducing_sizes(side: int, shapes: Sequence[tuple[int, int]], reduction: int = 1) -> list[int]:
     """Sizes to reduce images to: the side of a tile, and twice and four times it where every image is larger.
 
     Args:
         side: of a tile, pixels.
         shapes: of the images, (height, width).
+        reduction: by which the network itself reduces its images. Rivals must reduce them further than that.
     """
-    shortest = min(min(shape) for shape in shapes)
+    shortest = min(min(shape) for shape in shapes) // reduction
     return [side, *(size for size in (2 * side, 4 * side) if size < shortest)]
 
 
